@@ -1,0 +1,108 @@
+"""The command line: run, demo, version."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bot import __version__, config
+from bot.errors import ConfigurationWrong, DatabaseTrouble
+from bot.model import Format, Model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+log = logging.getLogger("bot")
+
+# sysexits.h, so that a supervisor can tell "mend it and start again" from "start again".
+EXIT_OK, EXIT_FAULT, EXIT_STORAGE, EXIT_CONFIG = 0, 70, 74, 78
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    os.umask(0o077)  # the database and the spool are nobody else's business
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except ConfigurationWrong as error:
+        print(f"Setting {error.setting} {error.problem}.", file=sys.stderr)
+        return EXIT_CONFIG
+    except DatabaseTrouble as error:
+        print(f"The database {error.problem}.", file=sys.stderr)
+        return EXIT_STORAGE
+    except KeyboardInterrupt:
+        return EXIT_OK
+
+
+def _run(_: argparse.Namespace) -> int:
+    settings = config.load()
+    from bot import app, logs  # noqa: PLC0415 - a wrong setting is told before discord.py is even loaded
+
+    logs.set_up(level=settings.log.level, as_json=settings.log.json_lines, secrets=settings.secrets())
+    try:
+        _run_loop(app.run(settings))
+    except (ConfigurationWrong, DatabaseTrouble):
+        raise
+    except Exception:
+        log.exception("the bot ended with a fault")
+        return EXIT_FAULT
+    return EXIT_OK
+
+
+def _run_loop(work: Coroutine[Any, Any, None]) -> None:
+    """uvloop where the platform has it: about half the CPU per request of the standard loop."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        asyncio.run(work)
+        return
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    try:
+        from sandbox import demo  # noqa: PLC0415 - embedded for trying; the bot runs without it
+    except ImportError as error:
+        print(f"The demo needs the extra packages of requirements/demo.lock ({error.name} is missing).")
+        return EXIT_CONFIG
+    return demo.main(arguments)
+
+
+def _version(_: argparse.Namespace) -> int:
+    print(f"pikzels-bot {__version__}")
+    return EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bot", description="A Discord bot for Pikzels thumbnails.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the bot", description="Run the bot with config.toml and BOT_… settings.")
+    run.set_defaults(command=_run)
+
+    demo = commands.add_parser(
+        "demo",
+        help="try it without a token, a key or the internet",
+        description="The real bot in a simulated Discord, with a stand-in of Pikzels: a page to try /thumbnail on.",
+    )
+    demo.add_argument("--once", type=Path, metavar="PICTURE", help="no page: make one thumbnail of this picture")
+    demo.add_argument("--model", choices=[str(model) for model in Model], help="with --once")
+    demo.add_argument("--format", choices=[str(format_) for format_ in Format], help="with --once")
+    demo.add_argument("--prompt", help="with --once")
+    demo.add_argument("--port", type=int, default=8080, help="of the page; 0 for any free one (default 8080)")
+    demo.set_defaults(command=_demo)
+
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(command=_version)
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,199 @@
+"""The composition root: opens everything in order and closes it in reverse; names the concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import discord
+
+from bot import database, metrics, quota, words
+from bot.alerts import Alerts
+from bot.client import Client, Services
+from bot.delivery import Messenger
+from bot.downloads import Downloads
+from bot.errors import ConfigurationWrong
+from bot.gate import Gate
+from bot.ledger import Ledger
+from bot.logs import Redactor
+from bot.model import Circuit, Loudness, Model
+from bot.pikzels import Pikzels
+from bot.spool import Spool
+from bot.thumbnails import Thumbnails
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from bot.config import Settings
+    from bot.model import Picture
+
+log = logging.getLogger(__name__)
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """Everything open, the client not yet connected."""
+
+    client: Client
+    thumbnails: Thumbnails
+    gate: Gate
+    ledger: Ledger
+
+
+@asynccontextmanager
+async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> AsyncIterator[App]:
+    """Open storage, provider and client; on the way out finish what is under way and close in reverse.
+
+    Raises `DatabaseTrouble` before anything is sent to anyone, `ConfigurationWrong` for a folder that cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        folder = settings.storage.folder
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            spool = Spool(folder / "spool")
+        except OSError as error:
+            raise ConfigurationWrong("storage.folder", f"cannot be used ({type(error).__name__})") from error
+        ledger = Ledger(
+            await stack.enter_async_context(database.opened(folder / "pikzels-bot.sqlite3")), spool=spool.folder
+        )
+        counters = metrics.Metrics()
+        alerts = await stack.enter_async_context(_alerts(settings, clock))
+        gate = _gate(settings, clock, alerts)
+        provider = await stack.enter_async_context(_provider(settings, clock))
+        downloads = await stack.enter_async_context(Downloads(loopback=_on_this_machine(settings)))
+        client = Client()
+        stack.push_async_callback(client.close)
+
+        async def shrink(picture: Picture, limit: int) -> Picture | None:
+            return await spool.shrink(picture, limit=limit)
+
+        rules = quota.Rules(settings.quota.member_daily, _costs(settings))
+        thumbnails = Thumbnails(
+            admission=gate,
+            books=ledger,
+            provider=provider,
+            source=downloads,
+            store=spool,
+            delivery=Messenger(client, clock=clock, shrink=shrink),
+            operator=alerts,
+            counters=counters,
+            rules=rules,
+            clock=clock,
+            retry_server_errors=settings.pikzels.retry_server_errors,
+        )
+        client.services = Services(
+            thumbnails=thumbnails,
+            facts=ledger,
+            clock=clock,
+            refused=counters.refused,
+            default_model=settings.defaults.model,
+            default_format=settings.defaults.format,
+            costs=rules.costs,
+            personas=settings.personas,
+            styles=settings.styles,
+        )
+        counters.watch("pikzels_queue_waiting", "Requests waiting for a provider call", lambda: gate.waiting)
+        counters.watch("pikzels_calls_running", "Provider calls under way", lambda: gate.running)
+        counters.watch("pikzels_circuits_open", "Circuits that refuse requests", lambda: len(gate.open_circuits))
+        await _serve_health(stack, settings, counters, client, gate)
+        stack.push_async_callback(thumbnails.close, grace=settings.shutdown.grace)
+        yield App(client, thumbnails, gate, ledger)
+
+
+async def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; raises `ConfigurationWrong` when Discord refuses the token."""
+    async with opened(settings) as app:
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, stopping.set)
+        connection = asyncio.create_task(app.client.start(settings.discord.token.get_secret_value()), name="discord")
+        stopped = asyncio.create_task(stopping.wait(), name="stop")
+        try:
+            await asyncio.wait((connection, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if connection.done():
+                _explain(connection)
+                return
+            log.info("stopping: nothing new is taken")
+            await app.thumbnails.close(grace=settings.shutdown.grace)
+        finally:
+            stopped.cancel()
+            connection.cancel()  # first the connection, then the client: Discord hears a proper goodbye
+            await asyncio.wait((connection, stopped))
+
+
+def _explain(connection: asyncio.Task[None]) -> None:
+    error = connection.exception()
+    if isinstance(error, discord.LoginFailure):
+        raise ConfigurationWrong("discord.token", "is refused by Discord") from None
+    if error is not None:
+        raise error
+
+
+def _alerts(settings: Settings, clock: Callable[[], datetime]) -> Alerts:
+    webhook = settings.alerts.webhook
+    return Alerts(
+        webhook=None if webhook is None else webhook.get_secret_value(),
+        clock=clock,
+        redact=Redactor(settings.secrets()),
+    )
+
+
+def _gate(settings: Settings, clock: Callable[[], datetime], alerts: Alerts) -> Gate:
+    def on_open(circuit: Circuit, until: datetime | None) -> None:
+        alerts.tell(Loudness.PAGE, f"circuit:{circuit}", words.opened(circuit, until))
+
+    return Gate(
+        concurrency=settings.pikzels.concurrency,
+        length=settings.queue.length,
+        per_member=settings.queue.per_member,
+        clock=clock,
+        on_open=on_open,
+    )
+
+
+def _provider(settings: Settings, clock: Callable[[], datetime]) -> Pikzels:
+    return Pikzels(
+        api_key=settings.pikzels.api_key.get_secret_value(),
+        base_url=settings.pikzels.base_url,
+        timeout=settings.pikzels.timeout,
+        clock=clock,
+    )
+
+
+def _costs(settings: Settings) -> dict[Model, int]:
+    return {model: getattr(settings.quota.costs, model.value) for model in Model}
+
+
+def _on_this_machine(settings: Settings) -> bool:
+    return urlsplit(settings.pikzels.base_url).hostname in _LOOPBACK
+
+
+async def _serve_health(
+    stack: AsyncExitStack, settings: Settings, counters: metrics.Metrics, client: Client, gate: Gate
+) -> None:
+    if settings.health.port is None:
+        return
+
+    def healthy() -> dict[str, bool]:
+        return {"discord": client.is_ready() and not client.is_closed(), "provider": not gate.open_circuits}
+
+    try:
+        port = await stack.enter_async_context(
+            metrics.served(counters, host=settings.health.host, port=settings.health.port, healthy=healthy)
+        )
+    except OSError as error:
+        raise ConfigurationWrong("health.port", f"cannot be listened on ({type(error).__name__})") from error
+    log.info("health and metrics on http://%s:%d", settings.health.host, port)

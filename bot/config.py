@@ -1,0 +1,242 @@
+"""Frozen settings from config.toml, the environment and secret files; a wrong one becomes one sentence."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from bot.errors import ConfigurationWrong
+from bot.model import Format, Model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PREFIX = "BOT_"
+NESTING = "__"
+DEFAULT_FILE = Path("config.toml")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def _is_base_url(value: str) -> str:
+    parts = urlsplit(value)
+    safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    if not safe or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError("must be an https address (http only on this machine)")
+    return value.rstrip("/")
+
+
+def _is_key(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().isascii() or not value.get_secret_value().strip():
+        raise ValueError("must be a key of printable characters")
+    return SecretStr(value.get_secret_value().strip())
+
+
+def _is_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or SecretStr in get_args(annotation) or Secret in get_args(annotation)
+
+
+def _secret_in(file: str, setting: str) -> str:
+    try:
+        return Path(file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{setting} cannot be read ({type(error).__name__})") from None
+
+
+Secret = Annotated[SecretStr, AfterValidator(_is_key)]
+BaseUrl = Annotated[str, AfterValidator(_is_base_url)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, values: Any) -> Any:
+        """`token_file = "/run/secrets/token"` stands for `token`; a `token` beside it wins."""
+        if not isinstance(values, dict):
+            return values
+        merged = dict(values)
+        for name in [name for name, info in cls.model_fields.items() if _is_secret(info.annotation)]:
+            file = merged.pop(f"{name}_file", None)
+            if file is not None and name not in merged:
+                merged[name] = _secret_in(str(file), f"{name}_file")
+        return merged
+
+
+class Discord(_Section):
+    """How the bot is known to Discord."""
+
+    token: Secret
+
+
+class Pikzels(_Section):
+    """The provider of pictures."""
+
+    api_key: Secret
+    base_url: BaseUrl = "https://api.pikzels.com"
+    concurrency: int = Field(4, ge=1, le=1000)
+    timeout: float = Field(300.0, ge=1, le=3600)
+    retry_server_errors: bool = False
+
+
+class Storage(_Section):
+    """Where the database and the spool live."""
+
+    folder: Path = Path("data")
+
+
+class Costs(_Section):
+    """Credits of the allowance that one picture of each model uses."""
+
+    pkz_2: int = Field(1, ge=0, le=1000)
+    pkz_3: int = Field(1, ge=0, le=1000)
+    pkz_4: int = Field(1, ge=0, le=1000)
+    pkz_4_5: int = Field(1, ge=0, le=1000)
+
+
+class Quota(_Section):
+    """Who may use how much."""
+
+    member_daily: int = Field(10, ge=0, le=1_000_000)
+    costs: Costs = Costs()
+
+
+class Queue(_Section):
+    """How many may wait."""
+
+    length: int = Field(100, ge=0, le=100_000)
+    per_member: int = Field(10, ge=1, le=100_000)
+
+
+class Defaults(_Section):
+    """What is used when a member does not choose."""
+
+    model: Model = Model.PKZ_4_5
+    format: Format = Format.WIDE
+
+
+class Health(_Section):
+    """The endpoint for monitoring; off without a port."""
+
+    host: str = "127.0.0.1"
+    port: int | None = Field(None, ge=0, le=65535)
+
+
+class Alerts(_Section):
+    """How the operator hears of trouble, besides the log."""
+
+    webhook: Secret | None = None
+
+
+class Log(_Section):
+    """What is written to standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    json_lines: bool = False
+
+
+class Shutdown(_Section):
+    """How long a stop may take."""
+
+    grace: float = Field(150.0, ge=0, le=3600)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. The environment goes before config.toml, that before the defaults."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,  # pydantic would print the key that failed
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTING,
+        env_ignore_empty=True,
+    )
+
+    discord: Discord
+    pikzels: Pikzels
+    storage: Storage = Storage()
+    quota: Quota = Quota()
+    queue: Queue = Queue()
+    defaults: Defaults = Defaults()
+    personas: dict[str, str] = {}
+    styles: dict[str, str] = {}
+    health: Health = Health()
+    alerts: Alerts = Alerts()
+    log: Log = Log()
+    shutdown: Shutdown = Shutdown()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file()))
+
+    def secrets(self) -> Iterator[str]:
+        """Every secret there is, for taking them out of logs."""
+        for secret in (self.discord.token, self.pikzels.api_key, self.alerts.webhook):
+            if secret is not None:
+                yield secret.get_secret_value()
+
+
+def load(**given: Any) -> Settings:
+    """Read every source; `given` sections go before all. Raises `ConfigurationWrong` for the first thing wrong."""
+    _refuse_unknown_sections()
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise _described(error) from None
+    except SettingsError:
+        raise ConfigurationWrong("environment", "a table there must be JSON") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationWrong(str(_file()), f"is not valid TOML: {error}") from None
+
+
+def _file() -> Path:
+    """BOT_CONFIG, which must exist then, or config.toml here, which need not."""
+    named = os.environ.get(f"{PREFIX}CONFIG")
+    if named and not Path(named).is_file():
+        raise ConfigurationWrong(f"{PREFIX}CONFIG", "names a file that does not exist")
+    return Path(named) if named else DEFAULT_FILE
+
+
+def _refuse_unknown_sections() -> None:
+    """pydantic-settings passes over a misspelt section in the environment; a person would want to know."""
+    for name in os.environ:
+        section, nested, _ = name.removeprefix(PREFIX).partition(NESTING)
+        if name.startswith(PREFIX) and nested and section.lower() not in Settings.model_fields:
+            raise ConfigurationWrong(name, "is not a setting")
+
+
+def _described(error: ValidationError) -> ConfigurationWrong:
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    setting = ".".join(str(part) for part in first["loc"])
+    section = Settings.model_fields[setting].annotation if setting in Settings.model_fields else None
+    if first["type"] == "missing" and isinstance(section, type) and issubclass(section, _Section):
+        setting += "." + next(name for name, info in section.model_fields.items() if info.is_required())
+    variable = PREFIX + setting.upper().replace(".", NESTING)
+    match first["type"]:
+        case "missing":
+            problem = f"is missing; set it in {DEFAULT_FILE} or as {variable}"
+        case "extra_forbidden":
+            problem = "is not a setting"
+        case _:
+            problem = first["msg"].removeprefix("Value error, ")
+    return ConfigurationWrong(setting, problem[0].lower() + problem[1:])

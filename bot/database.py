@@ -1,0 +1,167 @@
+"""The one SQLite connection: opened exclusively, verified, migrated, and written to in grouped transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib import resources
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import aiosqlite
+
+from bot.errors import DatabaseTrouble
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
+
+T = TypeVar("T")
+Row = sqlite3.Row
+
+_BATCH = 256  # transactions in one commit: bounds how long the first of them waits for the last
+
+# locking_mode goes before journal_mode: then there is no shared-memory file, and a second instance is locked out.
+_PRAGMAS = (
+    "PRAGMA locking_mode = EXCLUSIVE",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA journal_size_limit = 67108864",
+    "PRAGMA temp_store = MEMORY",
+)
+
+
+class Transaction:
+    """What the steps of one transaction may do: run statements, one after the other."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def run(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Run one statement to its end and return its rows; raises `sqlite3.Error`."""
+        return list(await self._connection.execute_fetchall(sql, parameters))
+
+
+class Database:
+    """Serialises every access. What waits together is committed together: one flush to disk for many callers.
+
+    A caller that is cancelled leaves nothing half done: the work belongs to the writer task, not to the caller.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._transaction = Transaction(connection)
+        self._waiting: list[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def run(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """One statement, atomic by itself; returns after it is on disk."""
+        return await self._enqueue(partial(self._transaction.run, sql, parameters))
+
+    async def write(self, steps: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Several statements, all or nothing; returns after they are on disk. What `steps` raises undoes them."""
+        return await self._enqueue(partial(self._undoable, steps))
+
+    async def drained(self) -> None:
+        """Wait until nothing is under way."""
+        while self._writer is not None and not self._writer.done():
+            await asyncio.wait([self._writer])
+
+    async def _enqueue(self, work: Callable[[], Awaitable[T]]) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, future))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_all(), name="database-writer")
+        return await future
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            outcomes = await self._commit([work for work, _ in batch])
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                if future.done():  # its caller was cancelled
+                    continue
+                if isinstance(outcome, Exception):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+
+    async def _commit(self, works: Sequence[Callable[[], Awaitable[Any]]]) -> Sequence[Any]:
+        """Run every piece of work in one transaction; returns the result or the exception of each."""
+        try:
+            await self._transaction.run("BEGIN IMMEDIATE")
+            outcomes = [await _outcome(work) for work in works]
+            await self._transaction.run("COMMIT")
+        except sqlite3.Error as error:
+            await _outcome(partial(self._transaction.run, "ROLLBACK"))  # a full disk has rolled back by itself
+            return [error] * len(works)
+        return outcomes
+
+    async def _undoable(self, steps: Callable[[Transaction], Awaitable[T]]) -> T:
+        await self._transaction.run("SAVEPOINT steps")
+        try:
+            return await steps(self._transaction)
+        except Exception:
+            await self._transaction.run("ROLLBACK TO steps")
+            raise
+        finally:
+            await self._transaction.run("RELEASE steps")
+
+
+async def _outcome(work: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        return await work()
+    except Exception as error:  # noqa: BLE001 - handed to the caller it belongs to
+        return error
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[Database]:
+    """Open, lock, verify and migrate the database at `path`; raises `DatabaseTrouble`, and leaves nothing open then."""
+    connection = aiosqlite.connect(path, isolation_level=None, timeout=1.0)
+    try:
+        await connection
+    except sqlite3.Error as error:
+        raise DatabaseTrouble(f"cannot be opened: {error}") from error
+    try:
+        await _prepare(connection)
+        database = Database(connection)
+        try:
+            yield database
+        finally:
+            await database.drained()
+    finally:
+        await connection.close()
+
+
+async def _prepare(connection: aiosqlite.Connection) -> None:
+    connection.row_factory = sqlite3.Row
+    try:
+        for pragma in _PRAGMAS:
+            await connection.execute_fetchall(pragma)
+        await connection.execute_fetchall("BEGIN IMMEDIATE")  # takes the lock now, not at the first write
+        await connection.execute_fetchall("COMMIT")
+        verdict = [str(row[0]) for row in await connection.execute_fetchall("PRAGMA quick_check(1)")]
+        if verdict != ["ok"]:
+            raise DatabaseTrouble(f"is damaged: {verdict[0]}")
+        await _migrate(connection)
+    except sqlite3.Error as error:
+        locked = "locked" in str(error)
+        raise DatabaseTrouble("is in use by another instance" if locked else f"cannot be used: {error}") from error
+
+
+async def _migrate(connection: aiosqlite.Connection) -> None:
+    """Apply the numbered files this database has not seen, each with its number in one transaction."""
+    files = resources.files("bot.migrations").iterdir()
+    scripts = {int(file.name[:4]): file for file in files if file.name.endswith(".sql")}
+    [[version]] = await connection.execute_fetchall("PRAGMA user_version")
+    if version > max(scripts):
+        raise DatabaseTrouble(f"was written by a newer version of this program (schema {version})")
+    for number in sorted(number for number in scripts if number > version):
+        script = scripts[number].read_text("utf-8")
+        await connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")

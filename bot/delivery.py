@@ -1,0 +1,196 @@
+"""Puts results and endings into Discord: edit by the interaction's token, edit by the bot, a new message."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+import aiohttp
+import discord
+from discord.http import handle_message_parameters
+from discord.webhook.async_ import async_context
+
+from bot import words
+from bot.errors import DeliveryDelayed, MessageDeleted, Undeliverable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from datetime import datetime
+    from typing import Any
+
+    from bot.model import Job, Picture
+
+    Message = Mapping[str, Any]
+
+log = logging.getLogger(__name__)
+
+TOKEN_SECONDS = 14 * 60  # Discord takes an interaction's token for 15 minutes
+DEFAULT_UPLOAD = 10 * 1024 * 1024  # bytes Discord takes from a bot anywhere
+_SECONDS = 120.0  # for one try on one rung, discord.py's own retries included
+_PROGRESS_SECONDS = 5.0
+_PROGRESS_AT_ONCE = 4  # more would keep results waiting for a line of no weight
+
+_UNKNOWN_MESSAGE = 10008
+_NO_MENTIONS = discord.AllowedMentions.none()
+
+
+class _Step(Enum):
+    """What a rung's failure means for the ladder."""
+
+    NEXT = auto()  # this way is closed
+    LATER = auto()  # this way is open, but not now
+    DELETED = auto()  # somebody took the message away
+
+
+class _RungFailed(Exception):
+    """One rung did not work. Never leaves this file."""
+
+    def __init__(self, step: _Step, observed: str) -> None:
+        super().__init__(observed)
+        self.step = step
+        self.observed = observed
+
+
+class Messenger:
+    """The ladder. `shrink` makes a picture fit a number of bytes, or says None."""
+
+    def __init__(
+        self,
+        client: discord.Client,
+        *,
+        clock: Callable[[], datetime],
+        shrink: Callable[[Picture, int], Awaitable[Picture | None]],
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._shrink = shrink
+        self._progress = asyncio.Semaphore(_PROGRESS_AT_ONCE)
+
+    async def deliver(self, job: Job, picture: Picture) -> int:
+        """Show `picture` on the job's message, or on a new one; returns the id of the message that carries it.
+
+        Raises `DeliveryDelayed` when the same may work later, `MessageDeleted`, `Undeliverable`.
+        """
+        text = words.result(job)
+        message = await self._climb(
+            lambda: self._by_token(job, text, picture),
+            lambda: self._by_bot(job, text, picture),
+            lambda: self._anew(job, text, picture),
+        )
+        if not message.get("attachments"):
+            raise DeliveryDelayed("Discord's answer carries no attachment")
+        return int(message["id"])
+
+    async def tell(self, job: Job, text: str) -> None:
+        """Show `text` in place of whatever the job's message says; raises as `deliver` does."""
+        with suppress(MessageDeleted):  # nobody is waiting there any more
+            await self._climb(lambda: self._by_token(job, text, None), lambda: self._by_bot(job, text, None))
+
+    async def progress(self, job: Job, text: str) -> None:
+        """Show `text` if that is quickly done; it never matters."""
+        if self._progress.locked():
+            return
+        async with self._progress:
+            with suppress(_RungFailed, TimeoutError):
+                async with asyncio.timeout(_PROGRESS_SECONDS):
+                    await self._by_token(job, text, None)
+
+    async def _climb(self, *rungs: Callable[[], Awaitable[Message]]) -> Message:
+        """The first rung that works. A rung that may work later is never followed by one that posts anew."""
+        failures: list[_RungFailed] = []
+        for number, rung in enumerate(rungs):
+            edits_only = number < 2  # noqa: PLR2004 - by token, by bot
+            if not edits_only and any(failure.step is _Step.LATER for failure in failures):
+                break
+            try:
+                return await rung()
+            except _RungFailed as failure:
+                if failure.step is _Step.DELETED:
+                    raise MessageDeleted(failure.observed) from failure
+                failures.append(failure)
+        observed = "; ".join(failure.observed for failure in failures)
+        if any(failure.step is _Step.LATER for failure in failures):
+            raise DeliveryDelayed(observed)
+        raise Undeliverable(observed)
+
+    # --- rungs: each builds its own discord.File, because a used one uploads nothing ---------------------------------
+
+    async def _by_token(self, job: Job, text: str, picture: Picture | None) -> Message:
+        age = (self._clock() - job.asker.asked_at).total_seconds()
+        if not job.asker.token or age > TOKEN_SECONDS:
+            raise _RungFailed(_Step.NEXT, "token: expired")
+        application_id = self._client.application_id or 0
+        session = discord.Webhook.partial(application_id, job.asker.token, client=self._client).session
+        files = await self._files(job, picture, limit=job.asker.upload_limit)
+        with handle_message_parameters(
+            content=text, attachments=files, allowed_mentions=_NO_MENTIONS, previous_allowed_mentions=None
+        ) as parameters:
+            # What Interaction.edit_original_response does, without an Interaction: one that outlives a restart.
+            call = async_context.get().edit_original_interaction_response(
+                application_id,
+                job.asker.token,
+                session=session,
+                payload=parameters.payload,
+                multipart=parameters.multipart,
+                files=parameters.files,
+            )
+            return await _tried("token", call)
+
+    async def _by_bot(self, job: Job, text: str, picture: Picture | None) -> Message:
+        if job.message_id is None:
+            raise _RungFailed(_Step.NEXT, "edit: no message known")
+        files = await self._files(job, picture, limit=min(job.asker.upload_limit, DEFAULT_UPLOAD))
+        with handle_message_parameters(
+            content=text, attachments=files, allowed_mentions=_NO_MENTIONS, previous_allowed_mentions=None
+        ) as parameters:
+            call = self._client.http.edit_message(job.asker.channel_id, job.message_id, params=parameters)
+            return await _tried("edit", call)
+
+    async def _anew(self, job: Job, text: str, picture: Picture) -> Message:
+        [file] = await self._files(job, picture, limit=min(job.asker.upload_limit, DEFAULT_UPLOAD))
+        with handle_message_parameters(
+            # The nonce makes Discord return the first message if this one is sent twice.
+            content=text,
+            file=file,
+            allowed_mentions=_NO_MENTIONS,
+            previous_allowed_mentions=None,
+            nonce=job.id,
+        ) as parameters:
+            return await _tried("message", self._client.http.send_message(job.asker.channel_id, params=parameters))
+
+    async def _files(self, job: Job, picture: Picture | None, *, limit: int) -> Sequence[discord.File]:
+        if picture is None:
+            return []
+        fitting: Picture | None = picture
+        if picture.size > limit:
+            fitting = await self._shrink(picture, limit)
+        if fitting is None:
+            raise _RungFailed(_Step.NEXT, f"cannot be made smaller than {limit} bytes")
+        name = words.filename(job, fitting.suffix)
+        return [await asyncio.to_thread(discord.File, fitting.path, name, description=words.alt(job))]
+
+
+async def _tried(rung: str, call: Awaitable[Any]) -> Message:
+    """Await one call to Discord; raises `_RungFailed` saying what its failure means.
+
+    discord.py lets resets and timeouts of aiohttp through: on Linux it retries neither.
+    """
+    try:
+        async with asyncio.timeout(_SECONDS):
+            message: Message = await call
+            return message
+    except discord.HTTPException as error:
+        raise _RungFailed(_meaning(error), f"{rung}: {error.status}/{error.code}") from None
+    except (aiohttp.ClientError, discord.DiscordException, OSError) as error:
+        raise _RungFailed(_Step.LATER, f"{rung}: {type(error).__name__}") from None
+
+
+def _meaning(error: discord.HTTPException) -> _Step:
+    if error.code == _UNKNOWN_MESSAGE:
+        return _Step.DELETED
+    if error.status >= 500 or error.status == 429:  # noqa: PLR2004 - HTTP's server errors and rate limit
+        return _Step.LATER
+    return _Step.NEXT

@@ -1,0 +1,343 @@
+"""Jobs and entries: hold, charge, release; allowances as sums. One decision is one statement."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from bot.errors import AlreadyTaken, QuotaSpent, TransitionRefused
+from bot.model import (
+    OPEN_STATES,
+    Allowance,
+    Asker,
+    Format,
+    Job,
+    Limit,
+    Model,
+    Output,
+    Picture,
+    Scope,
+    State,
+    ThumbnailRequest,
+    Weight,
+)
+from bot.quota import binding
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bot.database import Database, Row, Transaction
+
+_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # no 0 o 1 i l: people read these ids aloud
+_ID_LENGTHS = (4, 4, 5, 6, 8, 12)
+
+_SUBJECT = {Scope.MEMBER: "user_id", Scope.GUILD: "guild_id"}
+
+_USED = """
+    SELECT COALESCE(SUM(held + spent), 0) FROM entries
+    WHERE {subject} = :subject{n} AND counted_at >= :start{n} AND counted_at < :end{n}
+"""
+
+_RESERVE = """
+    INSERT INTO jobs (
+        id, interaction_id, state, user_id, guild_id, channel_id, token, upload_limit,
+        image_url, model, format, prompt, support_image_url, image_weight, persona, style,
+        cost, asked_at, created_at
+    )
+    SELECT
+        :id, :interaction_id, 'reserved', :user_id, :guild_id, :channel_id, :token, :upload_limit,
+        :image_url, :model, :format, :prompt, :support_image_url, :image_weight, :persona, :style,
+        :cost, :asked_at, :created_at
+    WHERE {room}
+    RETURNING *
+"""
+
+_HOLD = """
+    INSERT INTO entries (job_id, kind, user_id, guild_id, held, spent, counted_at, at)
+    VALUES (:id, 'hold', :user_id, :guild_id, :cost, 0, :asked_at, :created_at)
+"""
+
+# A job's end and the entry that settles its hold go into one transaction.
+_CHARGE = """
+    INSERT INTO entries (job_id, kind, user_id, guild_id, held, spent, counted_at, at)
+    SELECT id, 'charge', user_id, guild_id, -cost, cost, asked_at, ended_at FROM jobs WHERE id = ?
+"""
+_RELEASE = """
+    INSERT INTO entries (job_id, kind, user_id, guild_id, held, spent, counted_at, at)
+    SELECT id, 'release', user_id, guild_id, -cost, 0, asked_at, ended_at FROM jobs WHERE id = ?
+"""
+
+
+class Ledger:
+    """The jobs table and its entries; `spool` is the folder that pictures of jobs lie in."""
+
+    def __init__(self, database: Database, *, spool: Path) -> None:
+        self._database = database
+        self._spool = spool
+
+    async def reserve(
+        self, request: ThumbnailRequest, asker: Asker, *, cost: int, limits: Sequence[Limit], now: datetime
+    ) -> Job:
+        """Store a job and hold its cost, if every limit has room; raises `QuotaSpent`, `AlreadyTaken`."""
+
+        async def steps(transaction: Transaction) -> Job:
+            job = await self._insert(transaction, _row(request, asker, cost=cost, now=now), limits)
+            if job is None:
+                allowances = [await _allowance(transaction, limit) for limit in limits]
+                short = binding(allowances, cost) or allowances[0]
+                raise QuotaSpent(short, cost)
+            return job
+
+        return await self._database.write(steps)
+
+    async def _insert(self, transaction: Transaction, row: dict[str, Any], limits: Sequence[Limit]) -> Job | None:
+        room = " AND ".join(f"({_used(limit, n)}) + :cost <= :amount{n}" for n, limit in enumerate(limits)) or "TRUE"
+        bounds = {key: value for n, limit in enumerate(limits) for key, value in _bounds(limit, n).items()}
+        for length in _ID_LENGTHS:
+            row["id"] = "".join(secrets.choice(_ALPHABET) for _ in range(length))
+            try:
+                stored = await transaction.run(_RESERVE.format(room=room), row | bounds)
+            except sqlite3.IntegrityError as error:
+                if "jobs.interaction_id" in str(error):
+                    raise AlreadyTaken from None
+                if "jobs.id" in str(error):
+                    continue
+                raise
+            if not stored:
+                return None
+            await transaction.run(_HOLD, row)
+            return self._job(stored[0])
+        raise sqlite3.IntegrityError("no free job id")
+
+    async def acked(self, job: Job, *, message_id: int) -> Job:
+        return await self._move(job, (State.RESERVED,), State.ACKED, message_id=message_id)
+
+    async def sending(self, job: Job, *, now: datetime) -> Job:
+        return await self._move(job, (State.ACKED,), State.SENDING, sent_at=_ms(now))
+
+    async def generated(self, job: Job, output: Output, *, now: datetime) -> Job:
+        return await self._move(
+            job,
+            (State.SENDING,),
+            State.GENERATED,
+            output_url=output.url,
+            request_id=output.request_id,
+            generated_at=_ms(now),
+        )
+
+    async def spooled(self, job: Job, picture: Picture) -> Job:
+        return await self._move(
+            job,
+            (State.GENERATED, State.SPOOLED),  # again, when the file was lost from the spool
+            State.SPOOLED,
+            picture_file=picture.path.name,
+            picture_type=picture.type,
+            picture_width=picture.width,
+            picture_height=picture.height,
+            picture_size=picture.size,
+            picture_sha256=picture.sha256,
+        )
+
+    async def delivered(self, job: Job, *, message_id: int, now: datetime) -> Job:
+        """The hold becomes a charge: Discord has confirmed the message `message_id` with the picture."""
+        return await self._end(
+            job, _CHARGE, (State.SPOOLED,), state=State.DELIVERED, message_id=message_id, reason=None, now=now
+        )
+
+    async def released(self, job: Job, *, reason: str, request_id: str | None, now: datetime) -> Job:
+        """The hold is given back, wherever the job stood."""
+        return await self._end(
+            job,
+            _RELEASE,
+            OPEN_STATES,
+            state=State.RELEASED,
+            message_id=job.message_id,
+            reason=reason,
+            now=now,
+            request_id=request_id,
+        )
+
+    async def told(self, job: Job, *, now: datetime) -> None:
+        """The person has read how the job ended; the interaction's token is of no more use."""
+        await self._database.run("UPDATE jobs SET told_at = ?, token = NULL WHERE id = ?", (_ms(now), job.id))
+
+    async def job(self, job_id: str) -> Job | None:
+        rows = await self._database.run("SELECT * FROM jobs WHERE id = ?", (job_id,))
+        return self._job(rows[0]) if rows else None
+
+    async def open_jobs(self) -> list[Job]:
+        """Every job that has not ended, oldest first."""
+        rows = await self._database.run("SELECT * FROM jobs WHERE ended_at IS NULL ORDER BY created_at, rowid")
+        return [self._job(row) for row in rows]
+
+    async def untold_jobs(self) -> list[Job]:
+        """Every job that was released and whose asker has not been told yet, oldest first."""
+        sql = "SELECT * FROM jobs WHERE state = 'released' AND told_at IS NULL ORDER BY ended_at"
+        return [self._job(row) for row in await self._database.run(sql)]
+
+    async def allowances(self, limits: Sequence[Limit]) -> list[Allowance]:
+        async def steps(transaction: Transaction) -> list[Allowance]:
+            return [await _allowance(transaction, limit) for limit in limits]
+
+        return await self._database.write(steps)
+
+    async def fact(self, name: str) -> str | None:
+        rows = await self._database.run("SELECT value FROM facts WHERE name = ?", (name,))
+        return str(rows[0]["value"]) if rows else None
+
+    async def remember(self, name: str, value: str) -> None:
+        await self._database.run("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
+
+    async def _move(self, job: Job, expected: Sequence[State], state: State, **columns: Any) -> Job:
+        changes = ", ".join(f"{column} = ?" for column in columns)
+        sql = f"UPDATE jobs SET state = ?, {changes} WHERE id = ? AND state IN ({_places(expected)}) RETURNING *"
+        rows = await self._database.run(sql, (state, *columns.values(), job.id, *expected))
+        if not rows:
+            raise TransitionRefused(job.id, "/".join(expected))
+        return self._job(rows[0])
+
+    async def _end(
+        self,
+        job: Job,
+        entry: str,
+        expected: Sequence[State],
+        *,
+        state: State,
+        message_id: int | None,
+        reason: str | None,
+        now: datetime,
+        request_id: str | None = None,
+    ) -> Job:
+        told = _ms(now) if state is State.DELIVERED else None  # the picture speaks for itself
+        sql = (
+            "UPDATE jobs SET state = ?, message_id = ?, reason = ?, ended_at = ?, told_at = ?,"
+            " token = IIF(? IS NULL, token, NULL), request_id = COALESCE(request_id, ?)"
+            f" WHERE id = ? AND state IN ({_places(expected)}) RETURNING *"
+        )
+
+        async def steps(transaction: Transaction) -> Job:
+            values = (state, message_id, reason, _ms(now), told, told, request_id, job.id, *expected)
+            rows = await transaction.run(sql, values)
+            if not rows:
+                raise TransitionRefused(job.id, "/".join(expected))
+            await transaction.run(entry, (job.id,))
+            return self._job(rows[0])
+
+        return await self._database.write(steps)
+
+    def _job(self, row: Row) -> Job:
+        return Job(
+            id=row["id"],
+            state=State(row["state"]),
+            request=_request(row),
+            asker=_asker(row),
+            cost=row["cost"],
+            created_at=_time(row["created_at"]),
+            message_id=row["message_id"],
+            sent_at=_maybe_time(row["sent_at"]),
+            output=Output(row["output_url"], row["request_id"]) if row["output_url"] else None,
+            generated_at=_maybe_time(row["generated_at"]),
+            picture=_picture(row, self._spool),
+            ended_at=_maybe_time(row["ended_at"]),
+            reason=row["reason"],
+        )
+
+
+# --- rows and values -----------------------------------------------------------------------------------------------
+
+
+def _places(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _used(limit: Limit, n: int) -> str:
+    return _USED.format(subject=_SUBJECT[limit.scope], n=n)
+
+
+def _bounds(limit: Limit, n: int) -> dict[str, int]:
+    return {
+        f"subject{n}": limit.subject,
+        f"start{n}": _ms(limit.window.start),
+        f"end{n}": _ms(limit.window.end),
+        f"amount{n}": limit.amount,
+    }
+
+
+async def _allowance(transaction: Transaction, limit: Limit) -> Allowance:
+    rows = await transaction.run(_used(limit, 0), _bounds(limit, 0))
+    return Allowance(limit, rows[0][0])
+
+
+def _row(request: ThumbnailRequest, asker: Asker, *, cost: int, now: datetime) -> dict[str, Any]:
+    return {
+        "interaction_id": asker.interaction_id,
+        "user_id": asker.user_id,
+        "guild_id": asker.guild_id,
+        "channel_id": asker.channel_id,
+        "token": asker.token,
+        "upload_limit": asker.upload_limit,
+        "image_url": request.image_url,
+        "model": request.model,
+        "format": request.format,
+        "prompt": request.prompt,
+        "support_image_url": request.support_image_url,
+        "image_weight": request.image_weight,
+        "persona": request.persona,
+        "style": request.style,
+        "cost": cost,
+        "asked_at": _ms(asker.asked_at),
+        "created_at": _ms(now),
+    }
+
+
+def _request(row: Row) -> ThumbnailRequest:
+    return ThumbnailRequest(
+        image_url=row["image_url"],
+        model=Model(row["model"]),
+        format=Format(row["format"]),
+        prompt=row["prompt"],
+        support_image_url=row["support_image_url"],
+        image_weight=None if row["image_weight"] is None else Weight(row["image_weight"]),
+        persona=row["persona"],
+        style=row["style"],
+    )
+
+
+def _asker(row: Row) -> Asker:
+    return Asker(
+        user_id=row["user_id"],
+        guild_id=row["guild_id"],
+        channel_id=row["channel_id"],
+        interaction_id=row["interaction_id"],
+        token=row["token"] or "",
+        asked_at=_time(row["asked_at"]),
+        upload_limit=row["upload_limit"],
+    )
+
+
+def _picture(row: Row, spool: Path) -> Picture | None:
+    if row["picture_file"] is None:
+        return None
+    return Picture(
+        path=spool / row["picture_file"],
+        type=row["picture_type"],
+        width=row["picture_width"],
+        height=row["picture_height"],
+        size=row["picture_size"],
+        sha256=row["picture_sha256"],
+    )
+
+
+def _ms(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def _maybe_time(ms: int | None) -> datetime | None:
+    return None if ms is None else _time(ms)

@@ -1,0 +1,84 @@
+"""Sets up logging once: a line or a JSON object each, the job's id on it, secrets taken out of every one."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+job_id: contextvars.ContextVar[str] = contextvars.ContextVar("job_id", default="")
+
+# Shapes of secrets that may turn up in any text, whoever logged it.
+_SHAPES = (
+    (re.compile(r"pkz_[A-Za-z0-9_-]{6,}"), "pkz_…"),
+    (re.compile(r"(?i)(x-api-key['\"]?\s*[:=]\s*['\"]?)[^\s'\",)]+"), r"\1…"),
+    (re.compile(r"[MNO][A-Za-z0-9_-]{22,28}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}"), "…"),  # a Discord bot token
+    (re.compile(r"((?:webhooks|interactions)/\d+/)[A-Za-z0-9._~-]+"), r"\1…"),  # a token in an address
+    (re.compile(r"([?&](?:ex|is|hm)=)[0-9a-fA-F]+"), r"\1…"),  # a signature of Discord's CDN
+)
+
+# Their DEBUG lines carry request bodies, SQL parameters and addresses with tokens.
+_KEPT_QUIET = ("discord", "aiosqlite", "aiohttp", "asyncio")
+
+
+class Redactor:
+    """Takes the given secrets, and everything that looks like one, out of a text."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets = tuple(sorted((secret for secret in secrets if secret), key=len, reverse=True))
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        for shape, replacement in _SHAPES:
+            text = shape.sub(replacement, text)
+        return text
+
+
+class _Lines(logging.Formatter):
+    """For people."""
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redact(super().format(record))
+
+
+class _Objects(logging.Formatter):
+    """For machines: one JSON object a line."""
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__()
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "job": job_id.get() or None,
+            "error": self.formatException(record.exc_info) if record.exc_info else None,
+        }
+        return json.dumps({name: self._redact(value) for name, value in fields.items() if value}, ensure_ascii=False)
+
+
+def set_up(*, level: str, as_json: bool, secrets: Iterable[str]) -> None:
+    """Send every log record to standard error, redacted; replaces what was set up before."""
+    redact = Redactor(secrets)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Objects(redact) if as_json else _Lines(redact))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in _KEPT_QUIET:
+        logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.INFO))

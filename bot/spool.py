@@ -1,0 +1,119 @@
+"""Pictures on disk: finished but undelivered outputs, written as they stream in, capped and expiring."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from bot import pictures
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable
+    from datetime import datetime
+    from pathlib import Path
+
+    from bot.model import Job, Picture
+
+KEPT = timedelta(days=7)
+CAP_BYTES = 512 * 1024 * 1024
+_BLOCK = 256 * 1024  # bytes gathered for one trip to a thread
+
+
+class Spool:
+    """The folder of pictures. A file under its final name is whole and flushed to disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    async def keep(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
+        """Write `pieces` as the job's picture in one pass for bytes, hash, type and size.
+
+        Raises `PictureUnusable`, `OSError`, and whatever `pieces` raises; nothing is left behind then.
+        """
+        partial = self.folder / f"{job.id}.part"
+        digest = hashlib.sha256()
+        block = bytearray()
+        file = await asyncio.to_thread(partial.open, "wb", 0)
+        try:
+            async for piece in pieces:
+                block += piece
+                if len(block) >= _BLOCK:
+                    await asyncio.to_thread(_append, file.fileno(), block, digest)
+                    block = bytearray()
+            return await asyncio.to_thread(self._finish, job, partial, file.fileno(), block, digest)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+        finally:
+            file.close()
+
+    def _finish(self, job: Job, partial: Path, descriptor: int, block: bytearray, digest: hashlib._Hash) -> Picture:
+        _append(descriptor, block, digest)
+        os.fsync(descriptor)
+        picture = pictures.inspect(partial, sha256=digest.hexdigest())
+        final = self.folder / (job.id + picture.suffix)
+        partial.replace(final)
+        _sync_folder(self.folder)
+        return replace(picture, path=final)
+
+    async def shrink(self, picture: Picture, *, limit: int) -> Picture | None:
+        """A smaller JPEG of `picture` within `limit` bytes, beside it; None when it cannot be made small enough."""
+        target = picture.path.with_name(picture.path.stem + ".small.jpg")
+        if not await asyncio.to_thread(pictures.shrink, picture, limit=limit, target=target):
+            return None
+        return await asyncio.to_thread(pictures.inspect, target, sha256="")
+
+    async def drop(self, job: Job) -> None:
+        """Remove every file of a job that needs none any more."""
+        await asyncio.to_thread(self._drop, job.id)
+
+    def _drop(self, job_id: str) -> None:
+        for path in self.folder.glob(f"{job_id}.*"):
+            path.unlink(missing_ok=True)
+
+    async def sweep(self, *, now: datetime, needed: frozenset[str]) -> int:
+        """Remove what is half written, too old, or over the cap, oldest first, sparing jobs in `needed`; returns how
+        many files went.
+        """
+        return await asyncio.to_thread(self._sweep, now, needed)
+
+    def _sweep(self, now: datetime, needed: frozenset[str]) -> int:
+        files = sorted(
+            ((path.stat(), path) for path in self.folder.iterdir() if path.is_file()),
+            key=lambda found: found[0].st_mtime,
+            reverse=True,
+        )
+        total = removed = 0
+        for status, path in files:
+            total += status.st_size
+            if path.name.partition(".")[0] in needed and path.suffix != ".part":
+                continue
+            old = now.timestamp() - status.st_mtime > KEPT.total_seconds()
+            if old or total > CAP_BYTES or path.suffix == ".part":
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
+
+
+def _append(descriptor: int, block: bytearray, digest: hashlib._Hash) -> None:
+    view = memoryview(block)
+    digest.update(view)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name durable, where the platform lets a folder be flushed."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

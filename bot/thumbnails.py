@@ -1,0 +1,425 @@
+"""The use case, top to bottom: a request becomes a job, the job a picture, the picture a message, and then a charge."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextlib import aclosing, asynccontextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from bot import words
+from bot.errors import (
+    DeliveryDelayed,
+    Failed,
+    Interrupted,
+    NotStarted,
+    OutcomeUnknown,
+    OutputGone,
+    OutputUnreachable,
+    PictureUnusable,
+    ProviderRefused,
+    Restarting,
+    TransitionRefused,
+    Undeliverable,
+    Unforeseen,
+)
+from bot.logs import job_id
+from bot.model import Job, Loudness, Output, Picture, State
+from bot.verdicts import judge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
+
+    from bot.model import Allowance, Asker, Limit, ThumbnailRequest, Verdict
+    from bot.quota import Rules
+
+    Answer = Callable[[str], Awaitable[int]]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+OUTPUT_LIFE = timedelta(hours=24) - timedelta(minutes=5)  # the provider keeps an output 24 hours
+PATIENCE = timedelta(hours=24)  # how long an end is tried to be told
+_LAST_WORDS = 10.0  # seconds for telling those whose jobs a stop has ended
+_LONGEST_PAUSE = 300.0  # seconds between two tries
+
+
+class Place(Protocol):
+    """A place in the line for provider calls; learns from every call."""
+
+    @property
+    def position(self) -> int: ...
+    def turn(self) -> AbstractAsyncContextManager[None]: ...
+    def succeeded(self) -> None: ...
+    def failed(self, verdict: Verdict, *, retry_after: timedelta | None = None) -> None: ...
+    def leave(self) -> None: ...
+
+
+class Admission(Protocol):
+    """Decides who comes in."""
+
+    def enter(self, member: int) -> Place: ...
+    def close(self) -> None: ...
+
+
+class Books(Protocol):
+    """Jobs and entries, durable when a call returns."""
+
+    async def reserve(
+        self, request: ThumbnailRequest, asker: Asker, *, cost: int, limits: Sequence[Limit], now: datetime
+    ) -> Job: ...
+    async def acked(self, job: Job, *, message_id: int) -> Job: ...
+    async def sending(self, job: Job, *, now: datetime) -> Job: ...
+    async def generated(self, job: Job, output: Output, *, now: datetime) -> Job: ...
+    async def spooled(self, job: Job, picture: Picture) -> Job: ...
+    async def delivered(self, job: Job, *, message_id: int, now: datetime) -> Job: ...
+    async def released(self, job: Job, *, reason: str, request_id: str | None, now: datetime) -> Job: ...
+    async def told(self, job: Job, *, now: datetime) -> None: ...
+    async def job(self, job_id: str) -> Job | None: ...
+    async def open_jobs(self) -> list[Job]: ...
+    async def untold_jobs(self) -> list[Job]: ...
+    async def allowances(self, limits: Sequence[Limit]) -> list[Allowance]: ...
+
+
+class Provider(Protocol):
+    """Makes the paid call, once."""
+
+    async def create(self, request: ThumbnailRequest) -> Output: ...
+
+
+class Source(Protocol):
+    """Fetches a finished picture."""
+
+    def fetch(self, address: str) -> AsyncGenerator[bytes, None]: ...
+
+
+class Store(Protocol):
+    """Keeps pictures until they are delivered."""
+
+    async def keep(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture: ...
+    async def drop(self, job: Job) -> None: ...
+    async def sweep(self, *, now: datetime, needed: frozenset[str]) -> int: ...
+
+
+class Delivery(Protocol):
+    """Puts words and pictures where the member sees them."""
+
+    async def deliver(self, job: Job, picture: Picture) -> int: ...
+    async def tell(self, job: Job, text: str) -> None: ...
+    async def progress(self, job: Job, text: str) -> None: ...
+
+
+class Operator(Protocol):
+    """Whoever runs the bot."""
+
+    def tell(self, loudness: Loudness, key: str, text: str) -> None: ...
+
+
+class Counters(Protocol):
+    """What is counted for the operator's monitoring."""
+
+    def started(self) -> None: ...
+    def ended(self, outcome: str) -> None: ...
+
+
+class Thumbnails:
+    """Takes requests in and sees every one of them to its one ending."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        books: Books,
+        provider: Provider,
+        source: Source,
+        store: Store,
+        delivery: Delivery,
+        operator: Operator,
+        counters: Counters,
+        rules: Rules,
+        clock: Callable[[], datetime],
+        transfers: int = 16,
+        retry_server_errors: bool = False,
+    ) -> None:
+        self._admission = admission
+        self._books = books
+        self._provider = provider
+        self._source = source
+        self._store = store
+        self._delivery = delivery
+        self._operator = operator
+        self._counters = counters
+        self._rules = rules
+        self._clock = clock
+        self._transfers = asyncio.Semaphore(transfers)  # pictures on the wire at once, in either direction
+        self._retry_server_errors = retry_server_errors
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+
+    # --- the straight line -----------------------------------------------------------------------------------------
+
+    async def accept(self, request: ThumbnailRequest, asker: Asker, answer: Answer) -> Job:
+        """Take a request in: a place, a hold, a public answer; the rest happens by itself.
+
+        `answer` posts a text where the member sees it and returns the message's id. Raises `Refused` before anything
+        is stored, and whatever `answer` raises, with the hold released.
+        """
+        place = self._admission.enter(asker.user_id)
+        try:
+            job = await self._books.reserve(
+                request,
+                asker,
+                cost=self._rules.cost(request.model),
+                limits=self._rules.limits(asker.user_id, asker.asked_at),
+                now=self._clock(),
+            )
+            job = await self._acknowledge(job, place, answer)
+        except BaseException:
+            place.leave()
+            raise
+        self._spawn(self._see_through(job, place), job)
+        return job
+
+    async def allowances(self, user_id: int) -> list[Allowance]:
+        """What a member may still use, per limit."""
+        return await self._books.allowances(self._rules.limits(user_id, self._clock()))
+
+    async def _acknowledge(self, job: Job, place: Place, answer: Answer) -> Job:
+        position = place.position
+        text = words.queued(job, position) if position else words.generating(job, self._clock())
+        try:
+            message_id = await answer(text)
+            return await self._books.acked(job, message_id=message_id)
+        except BaseException:
+            self._spawn(self._release(job, NotStarted()), job)
+            raise
+
+    async def _see_through(self, job: Job, place: Place | None = None) -> None:
+        """Bring a job to its end: from the answered command with a `place` in line, else from the paid picture on."""
+        self._counters.started()
+        try:
+            if place is not None:
+                job = await self._generate(job, place)
+            if job.state is State.GENERATED or not _having(job.picture).path.exists():
+                job = await self._collect(job)
+            await self._deliver(job)
+        except Interrupted:
+            log.info("job %s goes on after the next start", job.id)
+        except Failed as failure:
+            await self._release(job, failure)
+        except Exception:
+            log.exception("job %s met an unforeseen fault", job.id)
+            await self._release(job, Unforeseen())
+
+    async def _generate(self, job: Job, place: Place) -> Job:
+        waited = place.position > 0
+        try:
+            async with place.turn(), self._showing_progress(job, needed=waited):
+                job = await self._books.sending(job, now=self._clock())
+                output = await self._call(job, place)
+        finally:
+            place.leave()
+        return await self._books.generated(job, output, now=self._clock())
+
+    @asynccontextmanager
+    async def _showing_progress(self, job: Job, *, needed: bool) -> AsyncIterator[None]:
+        """Say that the waiting is over; an edit that is still under way at the end must not follow the result."""
+        if not needed:
+            yield
+            return
+        note = asyncio.create_task(self._delivery.progress(job, words.generating(job, self._clock())))
+        try:
+            yield
+        finally:
+            note.cancel()
+            await asyncio.wait([note])
+
+    async def _call(self, job: Job, place: Place) -> Output:
+        """The paid call; made again only where `verdicts` proves that the one before did no work."""
+
+        async def once() -> Output:
+            try:
+                return await self._provider.create(job.request)
+            except Failed as failure:
+                place.failed(self._judge(failure), retry_after=_retry_after(failure))
+                raise
+
+        try:
+            output = await self._persist(once, self._another_call)
+        except Interrupted as stop:
+            raise stop.failure from None  # nothing is under way at the provider: this is how it ended
+        place.succeeded()
+        return output
+
+    async def _collect(self, job: Job) -> Job:
+        """Fetch the output onto disk, patiently: it is paid for and stays a day."""
+        output = _having(job.output)
+        until = _having(job.generated_at) + OUTPUT_LIFE
+
+        async def once() -> Picture:
+            async with self._transfers, aclosing(self._source.fetch(output.url)) as pieces:
+                return await self._store.keep(job, pieces)
+
+        picture = await self._persist(once, lambda failure, tries: self._another_fetch(failure, tries, until))
+        return await self._books.spooled(job, picture)
+
+    async def _deliver(self, job: Job) -> None:
+        picture = _having(job.picture)
+        until = _having(job.generated_at) + PATIENCE
+
+        async def once() -> int:
+            async with self._transfers:
+                return await self._delivery.deliver(job, picture)
+
+        message_id = await self._persist(once, lambda failure, _: self._clock() < until and _delayed(failure))
+        await self._books.delivered(job, message_id=message_id, now=self._clock())
+        self._counters.ended("delivered")
+        await self._store.drop(job)
+
+    # --- any other ending --------------------------------------------------------------------------------------------
+
+    async def _release(self, job: Job, failure: Failed) -> None:
+        """Give the hold back, tell the operator, then tell the member for as long as it takes."""
+        request_id = getattr(failure, "request_id", None)
+        try:
+            ended = await self._books.released(job, reason=failure.reason, request_id=request_id, now=self._clock())
+        except TransitionRefused:
+            log.warning("job %s had ended already", job.id)
+            return
+        log.info("job %s released: %s", job.id, words.operator(failure))
+        self._counters.ended(failure.kind)
+        self._operator.tell(self._loudness(failure), failure.kind, f"job {job.id}: {words.operator(failure)}")
+        await self._tell(ended, words.failure(ended))
+        if not isinstance(failure, Undeliverable):  # that picture is whole, and paid for
+            await self._store.drop(ended)
+
+    async def _tell(self, job: Job, text: str) -> None:
+        until = _having(job.ended_at) + PATIENCE
+        try:
+            await self._persist(
+                lambda: self._delivery.tell(job, text), lambda failure, _: self._clock() < until and _delayed(failure)
+            )
+        except Interrupted:
+            return  # the next start tells
+        except Failed as failure:
+            log.info("job %s: its end could not be told: %s", job.id, words.operator(failure))
+        await self._books.told(job, now=self._clock())
+
+    # --- starting and stopping ---------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """After a start: end what cannot go on, go on with what can, tell what was not told."""
+        untold = await self._books.untold_jobs()
+        going_on = await self._settle()
+        for job in untold:
+            self._spawn(self._tell(job, words.failure(job)), job)
+        for job in going_on:
+            self._spawn(self._see_through(job), job)
+        removed = await self._store.sweep(now=self._clock(), needed=frozenset(job.id for job in going_on))
+        log.info("recovered: %d jobs go on, %d ends to tell, %d files removed", len(going_on), len(untold), removed)
+
+    def stop_accepting(self) -> None:
+        """Refuse what comes, send away what waits."""
+        self._stopping.set()
+        self._admission.close()
+
+    async def close(self, *, grace: float) -> None:
+        """Finish what is under way within `grace` seconds, then leave the rest as the next start expects it."""
+        self.stop_accepting()
+        if self._tasks:
+            log.info("finishing %d jobs, for at most %.0f s", len(self._tasks), grace)
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._settle()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_LAST_WORDS)
+
+    async def _settle(self) -> list[Job]:
+        """Release every job that nobody may continue; returns those that go on: their picture is paid for."""
+        going_on = []
+        for job in await self._books.open_jobs():
+            if job.state in (State.GENERATED, State.SPOOLED):
+                going_on.append(job)
+            elif job.state is State.SENDING:
+                self._spawn(self._release(job, OutcomeUnknown("the program stopped before the answer")), job)
+            else:
+                self._spawn(self._release(job, NotStarted(Restarting())), job)
+        return going_on
+
+    def _spawn(self, work: Coroutine[None, None, None], job: Job) -> None:
+        token = job_id.set(job.id)
+        task = asyncio.create_task(work, name=f"job-{job.id}")
+        job_id.reset(token)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- patience ----------------------------------------------------------------------------------------------------
+
+    async def _persist(self, step: Callable[[], Awaitable[T]], again: Callable[[Failed, int], bool]) -> T:
+        """Do `step` until it works or `again`, asked with the failure and the number of tries, says no."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await step()
+            except Failed as failure:
+                if not again(failure, tries):
+                    raise
+                await self._pause(failure, tries)
+
+    async def _pause(self, failure: Failed, tries: int) -> None:
+        """Wait before the next try; raises `Interrupted` as soon as the program stops."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), _pause(failure, tries))
+            raise Interrupted(failure)
+
+    def _judge(self, failure: Failed) -> Verdict:
+        return judge(failure, retry_server_errors=self._retry_server_errors)
+
+    def _another_call(self, failure: Failed, tries: int) -> bool:
+        return tries <= self._judge(failure).retries
+
+    def _another_fetch(self, failure: Failed, tries: int, until: datetime) -> bool:
+        if isinstance(failure, OutputGone):
+            return tries < 3  # noqa: PLR2004 - a moment's inconsistency of a CDN, not more
+        if isinstance(failure, PictureUnusable):
+            return tries < 2  # noqa: PLR2004 - damaged on the way, perhaps
+        return isinstance(failure, OutputUnreachable) and self._clock() < until
+
+    def _loudness(self, failure: Failed) -> Loudness:
+        match failure:
+            case OutputUnreachable() | PictureUnusable() | Unforeseen():
+                return Loudness.PAGE  # a paid picture did not arrive
+            case Undeliverable():
+                return Loudness.WARN
+            case _:
+                return self._judge(failure).loudness
+
+
+def _retry_after(failure: Failed) -> timedelta | None:
+    return failure.retry_after if isinstance(failure, ProviderRefused) else None
+
+
+def _delayed(failure: Failed) -> bool:
+    return isinstance(failure, DeliveryDelayed)
+
+
+def _pause(failure: Failed, tries: int) -> float:
+    """Seconds until the next try: what the provider asked for, else doubling, always with jitter."""
+    asked = _retry_after(failure)
+    base = min(asked.total_seconds(), 120.0) if asked else min(2.0 ** (tries - 1), _LONGEST_PAUSE)
+    return base * random.uniform(1.0, 1.25) if asked else base * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+
+def _having(value: T | None) -> T:
+    """A column that this state of a job always has; the database's checks say so."""
+    if value is None:
+        raise AssertionError("a job without the facts its state promises")
+    return value

@@ -1,0 +1,118 @@
+"""/thumbnail: reads the options, makes one call, sends one reply."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import discord
+from discord import app_commands
+
+from bot import options, words
+from bot.model import Asker, Format, Model, Upload, Weight
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from bot.client import Client, Services
+
+    Choices = list[app_commands.Choice[str]]
+
+_SHOWN_CHOICES = 25  # Discord: choices in one answer
+_UPLOAD_LIMIT = 10 * 1024 * 1024  # bytes Discord takes anywhere, should an interaction not say
+
+
+async def setup(bot: Client) -> None:
+    bot.tree.add_command(thumbnail_command(bot.services))
+
+
+def thumbnail_command(services: Services) -> app_commands.Command[Any, ..., None]:
+    """Build the command: its choices show the operator's costs, so it cannot be made at import."""
+    models = [
+        app_commands.Choice(name=f"{words.MODELS[model]} · {words.credits_(services.costs[model])}", value=model.value)
+        for model in Model
+    ]
+    formats = [app_commands.Choice(name=words.FORMATS[format_], value=format_.value) for format_ in Format]
+    weights = [app_commands.Choice(name=weight.value, value=weight.value) for weight in Weight]
+
+    @app_commands.command(name="thumbnail", description="Make a thumbnail from a picture (it is sent to Pikzels)")
+    @app_commands.guild_only()
+    @app_commands.describe(
+        image="The picture to start from: PNG, JPEG or WebP, up to 10 MB",
+        model=f"The generator (else {words.MODELS[services.default_model]})",
+        format=f"The shape (else {services.default_format})",
+        prompt="What to change or add, in words; no links. PKZ 2 ignores it",
+        reference="A second picture to draw on (PKZ 4 and PKZ 4.5)",
+        weight="How closely to keep to the picture (PKZ 2)",
+        persona="A persona: its name here, or its id",
+        style="A style: its name here, or its id",
+    )
+    @app_commands.choices(model=models, format=formats, weight=weights)
+    async def thumbnail(
+        interaction: discord.Interaction[Client],
+        image: discord.Attachment,
+        model: str | None = None,
+        format: str | None = None,  # noqa: A002 - the option's name is the contract's
+        prompt: app_commands.Range[str, 1, options.PROMPT_LENGTH] | None = None,
+        reference: discord.Attachment | None = None,
+        weight: str | None = None,
+        persona: str | None = None,
+        style: str | None = None,
+    ) -> None:
+        request = options.checked(
+            image=_upload(image),
+            model=model or services.default_model,
+            format=format or services.default_format,
+            prompt=prompt,
+            reference=None if reference is None else _upload(reference),
+            weight=weight,
+            persona=persona,
+            style=style,
+            personas=services.personas,
+            styles=services.styles,
+        )
+
+        async def answer(text: str) -> int:
+            return await _answer(interaction, text)
+
+        await services.thumbnails.accept(request, _asker(interaction), answer)
+
+    @thumbnail.autocomplete("persona")
+    async def personas(_: discord.Interaction[Client], typed: str) -> Choices:
+        return _matching(services.personas, typed)
+
+    @thumbnail.autocomplete("style")
+    async def styles(_: discord.Interaction[Client], typed: str) -> Choices:
+        return _matching(services.styles, typed)
+
+    return thumbnail
+
+
+async def _answer(interaction: discord.Interaction[Client], text: str) -> int:
+    """Answer with a real public message, not "thinking": any later repair is an edit that the bot may make for ever."""
+    response = await interaction.response.send_message(text)
+    if response.message_id is None:
+        return (await interaction.original_response()).id
+    return response.message_id
+
+
+def _upload(attachment: discord.Attachment) -> Upload:
+    return Upload(attachment.url, attachment.filename, attachment.size, attachment.content_type)
+
+
+def _asker(interaction: discord.Interaction[Client]) -> Asker:
+    return Asker(
+        user_id=interaction.user.id,
+        guild_id=interaction.guild_id,
+        channel_id=interaction.channel_id or 0,
+        interaction_id=interaction.id,
+        token=interaction.token,
+        asked_at=interaction.created_at,
+        upload_limit=interaction.filesize_limit or _UPLOAD_LIMIT,
+    )
+
+
+def _matching(presets: Mapping[str, str], typed: str) -> Choices:
+    wanted = typed.casefold()
+    names = sorted(name for name in presets if wanted in name.casefold())
+    return [app_commands.Choice(name=name[:100], value=name[:100]) for name in names[:_SHOWN_CHOICES]]

@@ -1,0 +1,1 @@
+"""A stand-in for Pikzels, to try the bot without a key or a bill."""

@@ -1,0 +1,283 @@
+"""A Discord on the wire: gateway and REST on loopback, for a real bot in this process or another.
+
+`python -m sandbox.wire run …` starts the bot against the one that WIRE_REST and WIRE_GATEWAY name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Unpack
+
+from aiohttp import web
+from yarl import URL
+
+from sandbox.wire_commands import Commands, Option, Usage
+from sandbox.wire_files import Attachment, Upload
+from sandbox.wire_gateway import Gateway, NotConnected
+from sandbox.wire_interactions import AUTOCOMPLETE, COMMAND, COMPONENT, Interaction, Interactions
+from sandbox.wire_messages import Edit, Message, Messages, each_component
+from sandbox.wire_refusals import KNOWN, Fault, Faults, Refusal
+from sandbox.wire_rest import PREFIX, Rest, Rooms, Rules, Seen, react
+from sandbox.wire_scene import (
+    APPLICATION_ID,
+    CHANNEL_ID,
+    GUILD_ID,
+    MIB,
+    OWNER_ID,
+    USER_ID,
+    Channels,
+    Json,
+    Origin,
+    OriginFields,
+    Snowflakes,
+)
+from sandbox.wire_signal import Signal
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+__all__ = [
+    "APPLICATION_ID",
+    "CHANNEL_ID",
+    "GUILD_ID",
+    "OWNER_ID",
+    "USER_ID",
+    "Attachment",
+    "Edit",
+    "Interaction",
+    "Message",
+    "NotConnected",
+    "Option",
+    "Seen",
+    "Upload",
+    "Wire",
+    "serve",
+]
+
+BACKLOG = 4096  # a thousand commands at once open a thousand connections at once
+
+
+class Wire:
+    """What a test sees of this Discord, and does in it."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._ids = ids = Snowflakes()
+        self._signal = signal = Signal()
+        channels = Channels(ids)
+        messages = Messages(ids, channels, signal)
+        self._rooms = Rooms(
+            rules=rules,
+            signal=signal,
+            gateway=Gateway(signal, token=rules.token),
+            channels=channels,
+            messages=messages,
+            interactions=Interactions(
+                messages, ids, signal, ack_deadline=rules.ack_deadline, token_life=rules.token_life
+            ),
+            commands=Commands(ids),
+            faults=Faults(),
+        )
+        self._rest = Rest(self._rooms)
+        self.rest_url = ""
+
+    @property
+    def gateway_url(self) -> str:
+        return self._rooms.gateway.url
+
+    @property
+    def commands(self) -> list[Json]:
+        """Every registered command, global and of guilds."""
+        return self._rooms.commands.all()
+
+    @property
+    def messages(self) -> dict[int, Message]:
+        return self._rooms.messages.by_id
+
+    @property
+    def interactions(self) -> dict[int, Interaction]:
+        return self._rooms.interactions.by_id
+
+    @property
+    def requests(self) -> deque[Seen]:
+        """The last ones answered, the newest at the end."""
+        return self._rest.requests
+
+    @property
+    def connected(self) -> bool:
+        return self._rooms.gateway.connected
+
+    @property
+    def identifies(self) -> int:
+        return self._rooms.gateway.identifies
+
+    @property
+    def resumes(self) -> int:
+        return self._rooms.gateway.resumes
+
+    def environment(self) -> dict[str, str]:
+        """For a bot started with `python -m sandbox.wire`."""
+        return {"WIRE_REST": self.rest_url, "WIRE_GATEWAY": self.gateway_url}
+
+    async def wait(self, predicate: Callable[[Wire], bool], seconds: float = 10.0) -> None:
+        """Until the predicate holds; looked at after every request, connection and change of a message."""
+        await self._signal.until(lambda: predicate(self), seconds, about=self)
+
+    async def ready(self, seconds: float = 10.0) -> None:
+        """Until a bot has identified or resumed, and was told so."""
+        await self.wait(lambda wire: wire.connected, seconds)
+
+    async def gone(self, seconds: float = 10.0) -> None:
+        await self.wait(lambda wire: not wire.connected, seconds)
+
+    async def commands_synced(self, seconds: float = 10.0) -> list[Json]:
+        await self.wait(lambda wire: bool(wire.commands), seconds)
+        return self.commands
+
+    async def slash(
+        self, name: str, *, options: Mapping[str, Option] | None = None, **origin: Unpack[OriginFields]
+    ) -> Interaction:
+        """Someone uses a command; "my-data export" means a subcommand."""
+        where = self._origin(origin)
+        return await self._send(COMMAND, where, self._usage(where).data(name, options or {}))
+
+    async def autocomplete(
+        self, name: str, focused: str, *, options: Mapping[str, Option], **origin: Unpack[OriginFields]
+    ) -> Interaction:
+        """Someone types into the option `focused`; the choices come in `ack["data"]["choices"]`."""
+        where = self._origin(origin)
+        return await self._send(AUTOCOMPLETE, where, self._usage(where).data(name, options, focused=focused))
+
+    async def click(
+        self, message: Message, custom_id: str, *, values: tuple[str, ...] = (), **origin: Unpack[OriginFields]
+    ) -> Interaction:
+        """Someone uses a component of a message; LookupError if the message has no such component."""
+        place = OriginFields(guild_id=message.guild_id, channel_id=message.channel_id)
+        component = _component(message, custom_id)
+        data = {"custom_id": custom_id, "component_type": component["type"], "id": component["id"]}
+        if values:
+            data["values"] = list(values)
+        return await self._send(COMPONENT, self._origin(place | origin), data, source=message)
+
+    async def react(self, message: Message, emoji: str, *, user_id: int = USER_ID) -> None:
+        await react(self._rooms, message, emoji, user_id=user_id)
+
+    def delete_message(self, message_id: int) -> None:
+        """As a member or a moderator would."""
+        self._rooms.messages.delete(self.messages[message_id])
+
+    def expire_token(self, interaction: Interaction) -> None:
+        interaction.expired = True
+
+    def fail(
+        self,
+        method: str,
+        path_glob: str,
+        *,
+        status: int | None = None,
+        code: int = 0,
+        times: int = 1,
+        reset: bool = False,
+        after: bool = False,
+        retry_after: float = 0.05,
+    ) -> None:
+        """The next requests that match get an error, or a reset; with `after` only once they have taken effect.
+
+        Paths go without /api/v10; method "*" means any; the status of a known code need not be given.
+        """
+        status = status or KNOWN.get(code, (500, ""))[0]
+        details: Json = {"retry_after": retry_after, "global": False} if status == 429 else {}
+        refusal = None if reset else Refusal(status, code=code, **details)
+        self._rooms.faults.order(Fault(method, path_glob, refusal, times, after))
+
+    async def drop_gateway(self) -> None:
+        """Breaks the websocket; `ready` then waits for the bot to resume."""
+        self._rooms.gateway.drop()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Wire]:
+        runner = web.AppRunner(self._application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG).start()
+            port = runner.addresses[0][1]
+            self.rest_url = f"http://127.0.0.1:{port}{PREFIX}"
+            self._rooms.gateway.url = f"ws://127.0.0.1:{port}/gateway"
+            yield self
+        finally:
+            await runner.cleanup()
+
+    def _application(self) -> web.Application:
+        app = self._rest.application()
+
+        async def hang_up(_: web.Application) -> None:
+            self._rooms.gateway.drop()
+
+        app.on_shutdown.append(hang_up)
+        return app
+
+    def _origin(self, fields: OriginFields) -> Origin:
+        if fields.get("guild_id", GUILD_ID) is None and "channel_id" not in fields:
+            fields["channel_id"] = self._rooms.channels.direct(fields.get("user_id", USER_ID))
+        return Origin(**fields)
+
+    def _usage(self, origin: Origin) -> Usage:
+        return Usage(self._rooms.commands, self._ids, origin)
+
+    async def _send(self, kind: int, origin: Origin, data: Json, *, source: Message | None = None) -> Interaction:
+        """Raises NotConnected if no bot listens."""
+        self._rooms.channels.learn(origin)
+        interaction = self._rooms.interactions.open(kind, origin, data, source=source)
+        await self._rooms.gateway.dispatch("INTERACTION_CREATE", interaction.payload(), guild_id=origin.guild_id)
+        return interaction
+
+    def __repr__(self) -> str:
+        state = f"connected={self.connected} identifies={self.identifies} resumes={self.resumes}"
+        return f"<Wire {state} commands={len(self.commands)} last requests={list(self.requests)[-5:]}>"
+
+
+@asynccontextmanager
+async def serve(
+    *,
+    keep_files: bool = False,
+    ack_deadline: float = 3.0,
+    token: str | None = None,
+    token_life: float = 900.0,
+    file_limit: int = 10 * MIB,
+) -> AsyncIterator[Wire]:
+    """Any bot token is good unless one is named; uploads are only hashed unless they are to be kept."""
+    rules = Rules(
+        keep_files=keep_files,
+        ack_deadline=ack_deadline,
+        token=token,
+        token_life=token_life,
+        file_limit=file_limit,
+    )
+    async with Wire(rules).listening() as wire:
+        yield wire
+
+
+def _component(message: Message, custom_id: str) -> Json:
+    for component in each_component(message.components):
+        if component.get("custom_id") == custom_id:
+            return component
+    raise LookupError(f"no component {custom_id!r} on {message}")
+
+
+def launch(argv: list[str]) -> int:
+    """Runs the bot's own command line with discord.py pointed at the wire."""
+    import discord.gateway  # noqa: PLC0415 - a test that only serves has no need of the library
+    import discord.http  # noqa: PLC0415
+
+    discord.http.Route.BASE = os.environ["WIRE_REST"]
+    discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = URL(os.environ["WIRE_GATEWAY"])
+    # by name, so that nothing of the bot is loaded unless it is launched
+    code: int = import_module("bot.__main__").main(argv)
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(launch(sys.argv[1:]))

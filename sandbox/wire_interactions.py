@@ -1,0 +1,197 @@
+"""Interactions from sending to the last edit: what they carry, their three seconds, their token."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import time
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from sandbox.wire_files import Form
+from sandbox.wire_messages import EPHEMERAL, FLAGS_A_BOT_MAY_SET, LOADING, Message, Messages
+from sandbox.wire_refusals import Refusal, invalid_form
+from sandbox.wire_scene import APPLICATION_ID, Json, Origin, Snowflakes, user
+from sandbox.wire_signal import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMMAND, COMPONENT, AUTOCOMPLETE = 2, 3, 4
+
+
+class Callback(IntEnum):
+    """The kinds of first answer."""
+
+    ANSWER = 4
+    DEFER = 5
+    DEFER_UPDATE = 6
+    UPDATE = 7
+    CHOICES = 8
+    MODAL = 9
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Interaction:
+    """One interaction and what the bot has made of it."""
+
+    id: int
+    type: int
+    token: str = field(repr=False)
+    origin: Origin = field(repr=False)
+    data: Json = field(repr=False)
+    signal: Signal = field(repr=False)
+    source: Message | None = field(repr=False)
+    sent_at: float = field(default=0.0, repr=False)
+    acked: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
+    ack: Json | None = None
+    ack_seconds: float | None = None
+    message: Message | None = None
+    followups: list[Message] = field(default_factory=list)
+    expired: bool = False
+
+    async def wait(self, predicate: Callable[[Interaction], bool], seconds: float = 10.0) -> None:
+        """Until the predicate holds; looked at whenever the answer, a followup or one of their edits arrives."""
+        await self.signal.until(lambda: predicate(self), seconds, about=self)
+
+    def payload(self) -> Json:
+        shown = {
+            "id": str(self.id),
+            "application_id": str(APPLICATION_ID),
+            "type": self.type,
+            "token": self.token,
+            "version": 1,
+            "data": self.data,
+        }
+        if self.source is not None:
+            shown["message"] = self.source.payload()
+        return shown | self.origin.payload()
+
+    def metadata(self) -> Json:
+        """What a message says about the interaction that made it."""
+        owners = self.origin.payload()["authorizing_integration_owners"]
+        shown = {"id": str(self.id), "type": self.type, "user": user(self.origin.user_id)}
+        return shown | {"authorizing_integration_owners": owners}
+
+    def receipt(self) -> Json:
+        """The callback's reply: only a message made or updated at once comes along."""
+        interaction: Json = {"id": str(self.id), "type": self.type}
+        if self.message is None or self.ack is None:
+            return {"interaction": interaction}
+        interaction["response_message_id"] = str(self.message.id)
+        interaction["response_message_loading"] = self.message.loading
+        interaction["response_message_ephemeral"] = self.message.ephemeral
+        if self.ack["type"] not in (Callback.ANSWER, Callback.UPDATE):
+            return {"interaction": interaction}
+        resource = {"type": self.ack["type"], "message": self.message.payload()}
+        return {"interaction": interaction, "resource": resource}
+
+
+class Interactions:
+    """Every interaction sent, by id and by token, with the clock that runs against it."""
+
+    def __init__(
+        self, messages: Messages, ids: Snowflakes, signal: Signal, *, ack_deadline: float, token_life: float
+    ) -> None:
+        self._messages = messages
+        self._ids = ids
+        self._signal = signal
+        self._ack_deadline = ack_deadline
+        self._token_life = token_life
+        self._by_token: dict[str, Interaction] = {}
+        self.by_id: dict[int, Interaction] = {}
+
+    def open(self, kind: int, origin: Origin, data: Json, *, source: Message | None = None) -> Interaction:
+        interaction = Interaction(
+            id=(number := self._ids.fresh()),
+            type=kind,
+            token=base64.urlsafe_b64encode(f"interaction:{number}:".encode() + secrets.token_bytes(24)).decode(),
+            origin=origin,
+            data=data,
+            signal=Signal(self._signal),
+            source=source,
+        )
+        self.by_id[number] = self._by_token[interaction.token] = interaction
+        interaction.sent_at = time.monotonic()
+        return interaction
+
+    def answer(self, interaction_id: int, token: str, form: Form, *, arrived: float) -> Interaction:
+        """The first answer counts if it arrived in time; a refused one leaves the interaction open."""
+        interaction = self.by_id.get(interaction_id)
+        if interaction is None or interaction.token != token:
+            raise Refusal.known(10062)
+        if interaction.ack is not None:
+            raise Refusal.known(40060)
+        if arrived - interaction.sent_at > self._ack_deadline:
+            raise Refusal.known(10062)
+        ack: Json = {"type": form.payload.get("type"), "data": form.payload.get("data") or {}}
+        interaction.message = self._carry_out(interaction, ack["type"], Form(ack["data"], form.files))
+        interaction.ack, interaction.ack_seconds = ack, arrived - interaction.sent_at
+        interaction.acked.set()
+        interaction.signal.changed()
+        return interaction
+
+    def by_token(self, token: str) -> Interaction:
+        """An answered interaction whose token is still good."""
+        interaction = self._by_token.get(token)
+        if interaction is None or interaction.expired or time.monotonic() - interaction.sent_at > self._token_life:
+            raise Refusal.known(50027)
+        if interaction.ack is None:
+            raise Refusal.known(10015)
+        return interaction
+
+    def message(self, token: str, message: str) -> Message:
+        """`@original` or the id of a message made with this token."""
+        interaction = self.by_token(token)
+        made = [found for found in (interaction.message, *interaction.followups) if found and not found.deleted]
+        for found in made:
+            if found is interaction.message if message == "@original" else str(found.id) == message:
+                return found
+        raise Refusal.known(10008)
+
+    def follow_up(self, token: str, form: Form) -> Message:
+        """The first one after a deferral is an edit of the deferred answer."""
+        interaction = self.by_token(token)
+        if interaction.message is not None and interaction.message.loading and not interaction.message.deleted:
+            self._messages.edit(interaction.message, form)
+            return interaction.message
+        message = self._new(interaction, form.payload.get("flags", 0) & (EPHEMERAL | FLAGS_A_BOT_MAY_SET))
+        self._messages.put(message, form)
+        interaction.followups.append(message)
+        interaction.signal.changed()
+        return message
+
+    def _carry_out(self, interaction: Interaction, kind: object, form: Form) -> Message | None:
+        """The message that `@original` means from now on."""
+        flags = form.payload.get("flags", 0)
+        match kind:
+            case Callback.ANSWER:
+                message = self._new(interaction, flags & (EPHEMERAL | FLAGS_A_BOT_MAY_SET))
+                self._messages.put(message, form)
+                return message
+            case Callback.DEFER:
+                return self._defer(interaction, flags & EPHEMERAL)
+            case Callback.DEFER_UPDATE | Callback.UPDATE if interaction.source is not None:
+                if kind == Callback.UPDATE:
+                    self._messages.edit(interaction.source, form)
+                return interaction.source
+            case Callback.CHOICES | Callback.MODAL:
+                return None
+        raise invalid_form("type", code="BASE_TYPE_CHOICES", message="Value must be one of the allowed types.")
+
+    def _defer(self, interaction: Interaction, flags: int) -> Message:
+        message = self._new(interaction, flags | LOADING)
+        self._messages.show(message)
+        return message
+
+    def _new(self, interaction: Interaction, flags: int) -> Message:
+        return Message(
+            id=self._ids.fresh(),
+            channel_id=interaction.origin.channel_id,
+            guild_id=interaction.origin.guild_id,
+            signal=interaction.signal,
+            flags=flags,
+            interaction=interaction.metadata(),
+        )

@@ -1,0 +1,269 @@
+"""The messages of every channel, and Discord's rules for making and changing them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sandbox.wire_files import Attachment, Form, Received, attached
+from sandbox.wire_refusals import Refusal, invalid_form
+from sandbox.wire_scene import APPLICATION_ID, Channels, Json, Snowflakes, bot_user
+from sandbox.wire_signal import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+SUPPRESS_EMBEDS, EPHEMERAL, LOADING, SILENT, COMPONENTS_V2 = 1 << 2, 1 << 6, 1 << 7, 1 << 12, 1 << 15
+FLAGS_A_BOT_MAY_SET = SUPPRESS_EMBEDS | SILENT | COMPONENTS_V2
+CONTENT_LIMIT = 2000
+FILE_COUNT_LIMIT = 10
+REPLY = 19
+COMMAND_REPLY = 20
+
+
+class Edit(NamedTuple):
+    """How a message looked from `at` on (monotonic seconds)."""
+
+    at: float
+    content: str
+    filenames: tuple[str, ...]
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Message:
+    """One message by the bot, with all that it has been."""
+
+    id: int
+    channel_id: int
+    guild_id: int | None
+    signal: Signal = field(repr=False)
+    flags: int = 0
+    content: str = ""
+    attachments: list[Attachment] = field(default_factory=list)
+    embeds: list[Json] = field(default_factory=list)
+    components: list[Json] = field(default_factory=list)
+    reactions: dict[str, set[int]] = field(default_factory=dict)
+    nonce: str | int | None = None
+    reference: Json | None = None
+    interaction: Json | None = field(default=None, repr=False)
+    deleted: bool = False
+    history: list[Edit] = field(default_factory=list, repr=False)
+    created: datetime = field(default_factory=lambda: datetime.now(UTC), repr=False)
+    edited: datetime | None = field(default=None, repr=False)
+
+    @property
+    def ephemeral(self) -> bool:
+        return bool(self.flags & EPHEMERAL)
+
+    @property
+    def loading(self) -> bool:
+        """Whether it is still the "thinking…" of a deferred answer."""
+        return bool(self.flags & LOADING)
+
+    @property
+    def filenames(self) -> tuple[str, ...]:
+        return tuple(attachment.filename for attachment in self.attachments)
+
+    async def wait(self, predicate: Callable[[Message], bool], seconds: float = 10.0) -> None:
+        await self.signal.until(lambda: predicate(self), seconds, about=self)
+
+    def changed(self) -> None:
+        self.history.append(Edit(time.monotonic(), self.content, self.filenames))
+        self.signal.changed()
+
+    def payload(self) -> Json:
+        return {
+            "id": str(self.id),
+            "channel_id": str(self.channel_id),
+            "type": COMMAND_REPLY if self.interaction else REPLY if self.reference else 0,
+            "author": bot_user(),
+            "content": self.content,
+            "attachments": [attachment.payload() for attachment in self.attachments],
+            "embeds": self.embeds,
+            "components": self.components,
+            "flags": self.flags,
+            "timestamp": self.created.isoformat(),
+            "edited_timestamp": self.edited and self.edited.isoformat(),
+            "mentions": [],
+            "mention_roles": [],
+            "mention_everyone": False,
+            "pinned": False,
+            "tts": False,
+            "application_id": str(APPLICATION_ID),
+            **self._where_from(),
+        }
+
+    def _where_from(self) -> Json:
+        found: Json = {}
+        if self.interaction is not None:
+            found |= {"interaction_metadata": self.interaction, "webhook_id": str(APPLICATION_ID)}
+        if self.reference is not None:
+            found["message_reference"] = self.reference
+        if self.nonce is not None:
+            found["nonce"] = self.nonce
+        if self.reactions:
+            found["reactions"] = [_reaction(emoji, users) for emoji, users in self.reactions.items()]
+        return found
+
+
+class Messages:
+    """Every message ever made here, deleted ones included."""
+
+    def __init__(self, ids: Snowflakes, channels: Channels, signal: Signal) -> None:
+        self._ids = ids
+        self._channels = channels
+        self._signal = signal
+        self._by_nonce: dict[tuple[int, str | int], Message] = {}
+        self.by_id: dict[int, Message] = {}
+
+    def find(self, message_id: int) -> Message:
+        message = self.by_id.get(message_id)
+        if message is None or message.deleted:
+            raise Refusal.known(10008)
+        return message
+
+    def find_public(self, message_id: int, channel_id: int) -> Message:
+        """What a bot token can reach: ephemeral messages are out of its sight."""
+        message = self.find(message_id)
+        if message.ephemeral or message.channel_id != channel_id:
+            raise Refusal.known(10008)
+        return message
+
+    def newest(self, channel_id: int) -> Iterator[Message]:
+        for message in reversed(self.by_id.values()):
+            if message.channel_id == channel_id and not message.deleted and not message.ephemeral:
+                yield message
+
+    def post(self, channel_id: int, form: Form) -> Message:
+        """By bot token; a nonce that was seen before brings back the message it made."""
+        nonce = form.payload.get("nonce")
+        key = (channel_id, nonce) if nonce is not None and form.payload.get("enforce_nonce") else None
+        if key is not None and key in self._by_nonce:
+            return self._by_nonce[key]
+        reference = self._reference(form.payload.get("message_reference"), channel_id)
+        message = Message(
+            id=self._ids.fresh(),
+            channel_id=channel_id,
+            guild_id=self._channels.guild_id(channel_id),
+            signal=Signal(self._signal),
+            flags=form.payload.get("flags", 0) & FLAGS_A_BOT_MAY_SET,
+            nonce=nonce,
+            reference=reference,
+        )
+        self.put(message, form)
+        if key is not None:
+            self._by_nonce[key] = message
+        return message
+
+    def put(self, message: Message, form: Form) -> None:
+        """Fills a new message and makes it visible."""
+        self._fill(message, form)
+        self.show(message)
+
+    def show(self, message: Message) -> None:
+        self.by_id[message.id] = message
+        message.changed()
+
+    def edit(self, message: Message, form: Form) -> None:
+        """Only the fields that are given change; an edit ends a deferred answer's waiting."""
+        self._fill(message, form)
+        message.flags = message.flags & ~LOADING | form.payload.get("flags", 0) & FLAGS_A_BOT_MAY_SET
+        message.edited = datetime.now(UTC)
+        message.changed()
+
+    def delete(self, message: Message) -> None:
+        message.deleted = True
+        message.signal.changed()
+
+    def _fill(self, message: Message, form: Form) -> None:
+        content = form.payload.get("content", message.content) or ""
+        if len(content) > CONTENT_LIMIT:
+            raise invalid_form("content", code="BASE_TYPE_MAX_LENGTH", message="Must be 2000 or fewer in length.")
+        attachments = self._attachments(message, form)
+        embeds = form.payload.get("embeds", message.embeds) or []
+        components = form.payload.get("components", message.components) or []
+        if not (content or attachments or embeds or components):
+            raise Refusal.known(50006)
+        message.content, message.attachments = content, attachments
+        message.embeds, message.components = embeds, numbered(components)
+
+    def _attachments(self, message: Message, form: Form) -> list[Attachment]:
+        """`attachments` lists what stays and describes what is new; without it everything stays."""
+        new = dict(form.files)
+        listed = form.payload.get("attachments")
+        found = list(message.attachments) if listed is None else [self._listed(message, entry, new) for entry in listed]
+        found += [self._attached(message, file, {}) for file in new.values()]
+        if len(found) > FILE_COUNT_LIMIT:
+            raise Refusal.known(30015)
+        return found
+
+    def _listed(self, message: Message, entry: Json, new: dict[int, Received]) -> Attachment:
+        number = int(entry["id"])
+        if number in new:
+            return self._attached(message, new.pop(number), entry)
+        for attachment in message.attachments:
+            if attachment.id == number:
+                return attachment
+        raise invalid_form("attachments", code="ATTACHMENT_NOT_FOUND", message=f"Attachment {number} not found.")
+
+    def _attached(self, message: Message, file: Received, described: Json) -> Attachment:
+        return attached(
+            file,
+            described,
+            attachment_id=self._ids.fresh(),
+            channel_id=message.channel_id,
+            ephemeral=message.ephemeral,
+        )
+
+    def _reference(self, given: Json | None, channel_id: int) -> Json | None:
+        if given is None:
+            return None
+        target = self.by_id.get(int(given["message_id"]))
+        if target is None or target.deleted:
+            if given.get("fail_if_not_exists", True):
+                raise invalid_form("message_reference", code="REPLIES_UNKNOWN_MESSAGE", message="Unknown message")
+            return None
+        return {"type": 0, "message_id": str(target.id), "channel_id": str(channel_id)}
+
+
+def numbered(components: list[Json]) -> list[Json]:
+    """Discord gives every component an id, in the order they are read."""
+    numbers = count(1)
+
+    def number(component: Json) -> Json:
+        shown: Json = {"id": next(numbers)} | component
+        if "components" in component:
+            shown["components"] = [number(inner) for inner in component["components"]]
+        if "accessory" in component:
+            shown["accessory"] = number(component["accessory"])
+        return shown
+
+    return [number(component) for component in components]
+
+
+def each_component(components: Iterable[Json]) -> Iterator[Json]:
+    for component in components:
+        yield component
+        yield from each_component(component.get("components", ()))
+        if "accessory" in component:
+            yield component["accessory"]
+
+
+def emoji_payload(emoji: str) -> Json:
+    """`name:id` is a guild's own emoji, anything else a Unicode one."""
+    name, _, emoji_id = emoji.partition(":")
+    return {"id": emoji_id or None, "name": name}
+
+
+def _reaction(emoji: str, users: set[int]) -> dict[str, Any]:
+    return {
+        "emoji": emoji_payload(emoji),
+        "count": len(users),
+        "count_details": {"burst": 0, "normal": len(users)},
+        "me": APPLICATION_ID in users,
+        "me_burst": False,
+        "burst_colors": [],
+    }
