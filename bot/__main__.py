@@ -68,11 +68,11 @@ def _run_loop(work: Coroutine[Any, Any, None]) -> None:
 
 def _demo(arguments: argparse.Namespace) -> int:
     try:
-        from sandbox import demo  # noqa: PLC0415 - embedded for trying; the bot runs without it
+        from sandbox.demo import main as demo  # noqa: PLC0415 - for trying only; the bot runs without it
     except ImportError as error:
         print(f"The demo needs the extra packages of requirements/demo.lock ({error.name} is missing).")
         return EXIT_CONFIG
-    return demo.main(arguments)
+    return demo(arguments)
 
 
 def _version(_: argparse.Namespace) -> int:

@@ -153,17 +153,8 @@ class Shutdown(_Section):
     grace: float = Field(150.0, ge=0, le=3600)
 
 
-class Settings(BaseSettings):
-    """Everything that can be set. The environment goes before config.toml, that before the defaults."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,  # pydantic would print the key that failed
-        env_prefix=PREFIX,
-        env_nested_delimiter=NESTING,
-        env_ignore_empty=True,
-    )
+class Settings(_Section):
+    """Everything that can be set."""
 
     discord: Discord
     pikzels: Pikzels
@@ -178,17 +169,6 @@ class Settings(BaseSettings):
     log: Log = Log()
     shutdown: Shutdown = Shutdown()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file()))
-
     def secrets(self) -> Iterator[str]:
         """Every secret there is, for taking them out of logs."""
         for secret in (self.discord.token, self.pikzels.api_key, self.alerts.webhook):
@@ -196,11 +176,32 @@ class Settings(BaseSettings):
                 yield secret.get_secret_value()
 
 
-def load(**given: Any) -> Settings:
-    """Read every source; `given` sections go before all. Raises `ConfigurationWrong` for the first thing wrong."""
+class _Sources(Settings, BaseSettings):
+    """The environment goes before config.toml, that before the defaults."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTING,
+        env_ignore_empty=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (env_settings, TomlConfigSettingsSource(settings_cls, _file()))
+
+
+def load() -> Settings:
+    """Read every source; raises `ConfigurationWrong` for the first thing wrong."""
     _refuse_unknown_sections()
     try:
-        return Settings(**given)
+        return _Sources()
     except ValidationError as error:
         raise _described(error) from None
     except SettingsError:

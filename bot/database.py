@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from contextvars import Context
 from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -76,13 +77,19 @@ class Database:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
         if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_all(), name="database-writer")
+            # In a context of its own: it works for many callers, and must not speak with the job id of the first.
+            self._writer = asyncio.create_task(self._write_all(), name="database-writer", context=Context())
         return await future
 
     async def _write_all(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
-            outcomes = await self._commit([work for work, _ in batch])
+            try:
+                outcomes = await self._commit([work for work, _ in batch])
+            except BaseException:  # the loop is being torn down: nobody may wait for ever
+                for _, future in batch:
+                    future.cancel()
+                raise
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 if future.done():  # its caller was cancelled
                     continue
@@ -98,9 +105,16 @@ class Database:
             outcomes = [await _outcome(work) for work in works]
             await self._transaction.run("COMMIT")
         except sqlite3.Error as error:
-            await _outcome(partial(self._transaction.run, "ROLLBACK"))  # a full disk has rolled back by itself
+            await self._roll_back()
             return [error] * len(works)
+        except BaseException:
+            await self._roll_back()
+            raise
         return outcomes
+
+    async def _roll_back(self) -> None:
+        with suppress(sqlite3.Error):  # a full disk has rolled back by itself
+            await self._transaction.run("ROLLBACK")
 
     async def _undoable(self, steps: Callable[[Transaction], Awaitable[T]]) -> T:
         await self._transaction.run("SAVEPOINT steps")

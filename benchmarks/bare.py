@@ -1,0 +1,67 @@
+"""The yardstick of `benchmarks.burst`: a bare discord.py handler that makes the same calls and keeps no books.
+
+No database, no queue, no limits, no second try: every picture lies in memory between the two transfers.
+`WIRE_REST` and `WIRE_GATEWAY` name the Discord to use, `BARE_API` the address of the image service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from io import BytesIO
+from typing import Any
+
+import aiohttp
+import discord
+import discord.gateway
+import discord.http
+import uvloop
+from discord import app_commands
+from discord.ext import commands
+from yarl import URL
+
+
+class Bare(commands.Bot):
+    """What one evening with the manual of discord.py gives."""
+
+    def __init__(self, api: str) -> None:
+        super().__init__(command_prefix=commands.when_mentioned, help_command=None, intents=discord.Intents.none())
+        self._url = f"{api}/v2/thumbnail/image"
+        self._session = aiohttp.ClientSession()
+
+    async def setup_hook(self) -> None:
+        self.tree.add_command(self._command())
+        await self.tree.sync()
+
+    async def close(self) -> None:
+        await self._session.close()
+        await super().close()
+
+    def _command(self) -> app_commands.Command[Any, ..., None]:
+        @app_commands.command(name="thumbnail", description="Make a thumbnail")
+        async def thumbnail(interaction: discord.Interaction[Bare], image: discord.Attachment, prompt: str) -> None:
+            await interaction.response.send_message("Generating")
+            picture = await self._made(image.url, prompt)
+            file = discord.File(BytesIO(picture), "thumbnail.png", description=prompt)
+            await interaction.edit_original_response(content="Done", attachments=[file])
+
+        return thumbnail
+
+    async def _made(self, image: str, prompt: str) -> bytes:
+        body = {"model": "pkz_4_5", "format": "16:9", "image_url": image, "prompt": prompt}
+        async with self._session.post(self._url, json=body, headers={"X-Api-Key": "pkz_sandbox"}) as response:
+            output = (await response.json())["output"]
+        async with self._session.get(output) as response:
+            return await response.read()
+
+
+async def _run() -> None:
+    discord.http.Route.BASE = os.environ["WIRE_REST"]
+    discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = URL(os.environ["WIRE_GATEWAY"])
+    async with Bare(os.environ["BARE_API"]) as bot:
+        await bot.start("tok.en")
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run())

@@ -1,0 +1,97 @@
+"""The real bot in a simulated Discord, with the stand-in of Pikzels behind it: for the demo page and the tests."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import simcord
+
+from bot import app, config
+from sandbox import pikzels
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    import discord
+
+API_KEY = "pkz_sandbox"
+SETTLE_SECONDS = 30.0  # simcord waits this long for the bot to come to rest after an action
+
+
+@dataclass(slots=True)
+class World:
+    """A server with one channel and a few members; `app` is the bot as it runs now."""
+
+    env: simcord.Env
+    api: pikzels.StandIn
+    settings: config.Settings
+    guild: simcord.GuildHandle
+    channel: simcord.ChannelHandle
+    app: app.App
+    _running: AsyncExitStack
+
+    def member(self, name: str) -> simcord.MemberActor:
+        return self.guild.add_member(self.env.create_user(name))
+
+    def message(self) -> discord.Message:
+        """The newest message of the channel."""
+        message = self.channel.last_message
+        assert message is not None, "the channel is empty"
+        return message
+
+    async def restart(self) -> None:
+        """Close the bot as SIGTERM would, and start it anew on the same storage and the same Discord."""
+        await self._running.aclose()
+        self.app = await self._running.enter_async_context(app.opened(self.settings, clock=self.env.now))
+        await self.env.restart_bot(self.app.client)
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path,
+    *,
+    delay: float = 0.0,
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
+    check_errors: bool = True,
+) -> AsyncIterator[World]:
+    """Start everything in `folder`; `delay` is the seconds one picture takes, `sections` are settings beyond it.
+
+    Nothing is read from the environment or a config.toml. With `check_errors`, what the bot only logged is raised.
+    """
+    async with AsyncExitStack() as stack:
+        known: list[World] = []  # the bot opens before its Discord exists; it asks neither before it is there
+
+        def clock() -> datetime:
+            return known[0].env.now() if known else app.utc_now()
+
+        async def fetch(url: str) -> bytes:
+            return bytes(await known[0].app.client.http.get_from_cdn(url))
+
+        api = await stack.enter_async_context(pikzels.serve(api_key=API_KEY, delay=delay, fetch=fetch))
+        settings = _settings(folder, api, sections or {})
+        running = await stack.enter_async_context(AsyncExitStack())
+        bot = await running.enter_async_context(app.opened(settings, clock=clock))
+        env = await stack.enter_async_context(
+            simcord.run(bot.client, settle_timeout=SETTLE_SECONDS, check_errors=check_errors)
+        )
+        guild = env.create_guild(name="Thumbnail makers")
+        world = World(env, api, settings, guild, guild.create_text_channel("thumbnails"), bot, running)
+        known.append(world)
+        yield world
+        await running.aclose()  # while its Discord is still there
+
+
+def _settings(folder: Path, api: pikzels.StandIn, sections: Mapping[str, Mapping[str, Any]]) -> config.Settings:
+    given: dict[str, dict[str, Any]] = {
+        "discord": {"token": "sandbox"},
+        "pikzels": {"api_key": API_KEY, "base_url": api.base_url},
+        "storage": {"folder": folder},
+        "shutdown": {"grace": 5.0},
+    }
+    for name, section in sections.items():
+        given[name] = {**given.get(name, {}), **section}
+    return config.Settings.model_validate(given)
