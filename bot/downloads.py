@@ -102,14 +102,17 @@ class PublicResolver(AbstractResolver):
 
 
 class Downloads:
-    """A session without key, cookies or proxy. `timeout` is the total seconds of one download."""
+    """A session without key, cookies or proxy. `timeout` is the total seconds of one download.
+
+    No connection is kept: each download goes to an address that was checked for it.
+    """
 
     def __init__(self, *, loopback: bool, timeout: float = 120.0, resolver: AbstractResolver | None = None) -> None:
         self._loopback = loopback
         inner = resolver or ThreadedResolver()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=32, keepalive_timeout=30, resolver=inner if loopback else PublicResolver(inner)
+                limit=32, force_close=True, resolver=inner if loopback else PublicResolver(inner)
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept": "image/png, image/jpeg, image/webp", "Accept-Encoding": "identity"},

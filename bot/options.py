@@ -19,7 +19,7 @@ SUPPORT_MODELS = (Model.PKZ_4, Model.PKZ_4_5)  # allOf rule: the others refuse s
 WEIGHT_MODELS = (Model.PKZ_2,)  # "Only applies to pkz_2 model"
 
 _Choice = TypeVar("_Choice", Model, Format, Weight)
-_URL = re.compile(r"https://\S+")
+_URL = re.compile(r"https://[^\s\ufeff]+")  # U+FEFF is a blank to JavaScript, whose \S the contract means
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
@@ -38,8 +38,9 @@ def checked(
 ) -> ThumbnailRequest:
     """Return the request; raises `OptionInvalid` naming the first option that would be refused.
 
-    `personas` and `styles` are the operator's presets, name to id. Stricter than the provider's schema in five points:
-    the type and size of a picture, a prompt's length in UTF-16 units, ids that are UUIDs, and no weight without pkz_2.
+    `personas` and `styles` are the operator's presets, name to id. Stricter than the provider's schema in six points:
+    the type and size of a picture, no control characters in its address, a prompt's length in UTF-16 units, ids that
+    are UUIDs, and no weight without pkz_2.
     """
     chosen = _member(Model, model, option="model")
     if reference is not None and chosen not in SUPPORT_MODELS:
