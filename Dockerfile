@@ -1,0 +1,21 @@
+# Two stages: the first installs the locked packages, the second carries them and the program, nothing else.
+FROM python:3.13-slim AS packages
+COPY requirements/run.lock /tmp/run.lock
+RUN python -m venv /opt/venv \
+ && /opt/venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: --requirement /tmp/run.lock
+
+FROM python:3.13-slim
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin bot \
+ && install --directory --owner bot --group bot --mode 0700 /data
+COPY --from=packages /opt/venv /opt/venv
+COPY bot /app/bot
+COPY cogs /app/cogs
+WORKDIR /app
+USER bot
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    BOT_STORAGE__FOLDER=/data BOT_LOG__JSON_LINES=true
+VOLUME /data
+# The bot handles SIGTERM itself, also as PID 1; give it time to finish what is paid for (docker stop --time 160).
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["python", "-m", "bot"]
+CMD ["run"]

@@ -1,0 +1,36 @@
+# Each target is one line of ordinary commands; README.md has the same in plain pip lines.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install demo test lint locks bench clean
+
+install: .venv/demo
+
+demo: .venv/demo
+	$(BIN)/python -m bot demo
+
+test: .venv/dev lint
+	$(BIN)/python -m pytest -n 2
+
+lint: .venv/dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: .venv/dev
+	$(BIN)/python -m benchmarks.burst --jobs 200
+
+# Each stamp is as old as the environment that holds exactly the versions of its lock.
+.venv/%: requirements/%.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: --requirement $<
+	touch $@
+
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --quiet
+locks:
+	$(LOCK) --output-file requirements/run.lock
+	$(LOCK) --extra demo --output-file requirements/demo.lock
+	$(LOCK) --extra dev --output-file requirements/dev.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

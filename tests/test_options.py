@@ -1,0 +1,249 @@
+"""Options become a request the provider's schema takes, or a refusal that names the option."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from contract import REQUEST
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from bot.errors import OptionInvalid
+from bot.model import Format, Model, ThumbnailRequest, Upload, Weight
+from bot.options import IMAGE_BYTES, checked
+from bot.pikzels import body
+
+URL = "https://cdn.discordapp.com/attachments/1/2/cat.png?ex=1&is=2&hm=3"
+ID = "0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d"
+PRESETS = {"Team": ID, "Broken": "no-uuid"}
+EMOJI = "😀"  # one character, two UTF-16 units
+
+
+def upload(**changes: Any) -> Upload:
+    return Upload(**({"url": URL, "filename": "cat.png", "size": 2048, "content_type": "image/png"} | changes))
+
+
+def chosen(**changes: Any) -> ThumbnailRequest:
+    return checked(**({"image": upload(), "model": "pkz_4", "format": "16:9", "prompt": "a white cat"} | changes))
+
+
+def test_every_option_reaches_the_request() -> None:
+    wanted = ThumbnailRequest(URL, Model.PKZ_4_5, Format.TALL, "a cat", "https://a/b", persona=ID, style=ID)
+    options = {"model": "pkz_4_5", "format": "9:16", "prompt": "a cat", "reference": upload(url="https://a/b")}
+    assert chosen(**options, persona=ID, style=ID) == wanted
+    assert chosen(model="pkz_2", weight="high").image_weight is Weight.HIGH
+
+
+def test_options_left_out_are_left_out_of_the_body() -> None:
+    assert body(chosen(prompt=None)) == {"model": "pkz_4", "format": "16:9", "image_url": URL}
+
+
+@pytest.mark.parametrize(
+    ("changes", "option", "problem"),
+    [
+        ({"model": "pkz_5"}, "model", "unknown_choice"),
+        ({"model": "PKZ_4"}, "model", "unknown_choice"),
+        ({"format": "4:3"}, "format", "unknown_choice"),
+        ({"model": "pkz_2", "weight": "huge"}, "weight", "unknown_choice"),
+        ({"model": "pkz_3", "weight": "low"}, "weight", "wrong_model"),
+        ({"model": "pkz_4_5", "weight": "medium"}, "weight", "wrong_model"),
+        ({"model": "pkz_2", "reference": upload()}, "reference", "wrong_model"),
+        ({"model": "pkz_3", "reference": upload()}, "reference", "wrong_model"),
+        ({"reference": upload(content_type="image/gif")}, "reference", "wrong_type"),
+        ({"reference": upload(size=0)}, "reference", "empty"),
+        ({"image": upload(content_type="image/gif")}, "image", "wrong_type"),
+        ({"image": upload(content_type="image/svg+xml")}, "image", "wrong_type"),
+        ({"image": upload(content_type="text/html")}, "image", "wrong_type"),
+        ({"image": upload(content_type=None, filename="cat.gif")}, "image", "wrong_type"),
+        ({"image": upload(content_type=None, filename="png")}, "image", "wrong_type"),
+        ({"image": upload(size=IMAGE_BYTES + 1)}, "image", "too_large"),
+        ({"image": upload(size=0)}, "image", "empty"),
+        ({"image": upload(size=-1)}, "image", "empty"),
+        ({"image": upload(url="http://example.com/cat.png")}, "image", "no_address"),
+        ({"image": upload(url="https://")}, "image", "no_address"),
+        ({"image": upload(url="https://a b")}, "image", "no_address"),
+        ({"image": upload(url=URL + "\n")}, "image", "no_address"),
+        ({"image": upload(url=URL + "\ufeff")}, "image", "no_address"),
+        ({"prompt": "x" * 3001}, "prompt", "too_long"),
+        ({"prompt": EMOJI * 1500 + "x"}, "prompt", "too_long"),
+        ({"persona": "nobody"}, "persona", "unknown_preset"),
+        ({"persona": ID[:-1]}, "persona", "unknown_preset"),
+        ({"persona": "Broken", "personas": PRESETS}, "persona", "unknown_preset"),
+        ({"style": "{" + ID + "}"}, "style", "unknown_preset"),
+    ],
+)
+def test_what_the_provider_would_refuse_is_refused_by_name(changes: dict[str, Any], option: str, problem: str) -> None:
+    with pytest.raises(OptionInvalid) as refused:
+        chosen(**changes)
+    assert (refused.value.option, refused.value.problem) == (option, problem)
+
+
+@pytest.mark.parametrize("link", ["see https://a.b", "HTTP", "xhTtPx", "an http\nanswer"])
+def test_a_prompt_with_a_link_is_refused_by_name(link: str) -> None:
+    with pytest.raises(OptionInvalid) as refused:
+        chosen(prompt=link)
+    assert (refused.value.option, refused.value.problem) == ("prompt", "has_link")
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [
+        ({"prompt": "x" * 3001}, {"length": 3001, "limit": 3000}),
+        ({"prompt": EMOJI * 1501}, {"length": 3002, "limit": 3000}),
+        ({"image": upload(size=IMAGE_BYTES + 1)}, {"size": IMAGE_BYTES + 1, "limit": IMAGE_BYTES}),
+        ({"format": "4:3"}, {"choices": tuple(Format)}),
+        ({"model": "pkz_3", "weight": "low"}, {"models": (Model.PKZ_2,)}),
+        ({"model": "pkz_3", "reference": upload()}, {"models": (Model.PKZ_4, Model.PKZ_4_5)}),
+        ({"persona": "nobody"}, {"known": False}),
+        ({"style": "nobody", "styles": PRESETS}, {"known": True}),
+    ],
+)
+def test_a_refusal_carries_what_its_words_need(changes: dict[str, Any], facts: dict[str, object]) -> None:
+    with pytest.raises(OptionInvalid) as refused:
+        chosen(**changes)
+    assert refused.value.facts == facts
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (None, None),
+        ("", None),
+        (" \n\t\u2028 ", None),
+        ("  a\r\ncat\u2029white\x0b\x85now ", "a cat white now"),
+        ("x" * 3000, "x" * 3000),
+        (EMOJI * 1500, EMOJI * 1500),
+        ("x" * 2999 + "\n" * 50, "x" * 2999),
+        ("ht\ntp", "ht tp"),
+    ],
+)
+def test_a_prompt_is_flattened_to_one_line(given: str | None, taken: str | None) -> None:
+    assert chosen(prompt=given).prompt == taken
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"content_type": "image/jpeg"},
+        {"content_type": "image/jpg"},
+        {"content_type": "IMAGE/WEBP; charset=binary"},
+        {"content_type": None, "filename": "CAT.JPEG"},
+        {"content_type": "", "filename": "cat.webp"},
+        {"size": IMAGE_BYTES},
+        {"size": 1},
+    ],
+)
+def test_a_picture_within_type_and_size_is_taken(changes: dict[str, Any]) -> None:
+    assert chosen(image=upload(**changes)).image_url == URL
+
+
+@pytest.mark.parametrize("given", [ID, ID.upper(), f" {ID} ", "Team", "tEAM", " team "])
+def test_a_preset_is_known_by_name_or_id(given: str) -> None:
+    request = chosen(persona=given, personas=PRESETS, style=given, styles=PRESETS)
+    assert (request.persona, request.style) == (ID, ID)
+
+
+@pytest.mark.parametrize("given", [None, "", "  "])
+def test_no_preset_is_no_preset(given: str | None) -> None:
+    assert chosen(persona=given, personas=PRESETS).persona is None
+
+
+# --- the whole space, both ways -----------------------------------------------------------------------------------
+
+PIECES = ["a cat", " ", "\n", "\r\n", "\x0b", "\x1c", "\x85", "\u2028", "http", "HtTp", "htt", "p", EMOJI, "`", "\0", "Ⓗ"]
+PROMPTS = (
+    st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
+    | st.builds(lambda unit, times: unit * times, st.sampled_from(["x", EMOJI, "é", "x\n"]), st.integers(1498, 1502))
+    | st.builds(lambda unit, times: unit * times, st.sampled_from(["x", EMOJI, "\u2028"]), st.integers(2998, 3002))
+    | st.text(max_size=8)
+)
+ADDRESSES = st.sampled_from([URL, URL, URL, "https://", "http://a", "https://a b", "HTTPS://a", "data:,"]) | st.builds(
+    "https://{}".format, st.sampled_from(["a", "é", "a\n", "\n", "\x1c", "a\x85b", "\ufeff", "a\u2028", EMOJI, "%0a"])
+)
+UPLOADS = st.builds(
+    Upload,
+    ADDRESSES,
+    st.just("cat.png"),
+    st.sampled_from([2048, 1, IMAGE_BYTES, IMAGE_BYTES + 1, 0]),
+    st.sampled_from(["image/png", "image/webp", None, "image/gif"]),
+)
+NAMES = st.sampled_from([ID, ID.upper(), f"{ID}\n", "", " ", "Team", "Broken", "x", ID.replace("0", "０"), "İ" * 36])
+CHOICES = st.fixed_dictionaries(
+    {
+        "image": UPLOADS,
+        "model": st.sampled_from(["pkz_2", "pkz_3", "pkz_4", "pkz_4_5", "pkz_4_5", "pkz_5"]),
+        "format": st.sampled_from(["16:9", "9:16", "1:1", "4:3"]),
+    },
+    optional={
+        "prompt": PROMPTS,
+        "reference": UPLOADS,
+        "weight": st.sampled_from(["low", "medium", "high", "huge"]),
+        "persona": NAMES,
+        "style": NAMES,
+    },
+)
+# What a body may hold that no option stands for.
+OTHERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "image_base64": st.sampled_from(["data:image/png;base64,AAAA", "AAAA"]),
+        "support_image_base64": st.sampled_from(["data:image/png;base64,AAAA", ""]),
+        "seed": st.integers(),
+        "prompt": st.none(),
+    },
+)
+
+
+def raw(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """The body somebody would send who sends every choice as it is."""
+    fields = {"reference": "support_image_url", "weight": "image_weight", "image": "image_url"}
+    values = {name: value.url if isinstance(value, Upload) else value for name, value in choice.items()}
+    return {fields.get(name, name): value for name, value in values.items()}
+
+
+def stricter_on_purpose(error: OptionInvalid, sent: Mapping[str, Any]) -> bool:
+    """The whole list of what `checked` refuses though the schema takes it."""
+    match error.option, error.problem:
+        case ("image" | "reference"), "wrong_type":
+            return True
+        case ("image" | "reference"), ("too_large" | "empty"):
+            return True
+        case "prompt", "too_long":
+            return len(sent["prompt"].encode("utf-16-le")) > 2 * 3000
+        case ("persona" | "style"), "unknown_preset":
+            return not re.fullmatch(r"(?ai)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", sent[error.option].strip())
+        case "weight", "wrong_model":
+            return sent["model"] != "pkz_2"
+        case ("image" | "reference"), "no_address":
+            address = sent["image_url"] if error.option == "image" else sent["support_image_url"]
+            return bool(re.search(r"[\x1c-\x1f\x85]", address))
+    return False
+
+
+@settings(max_examples=10_000, deadline=None)
+@given(CHOICES)
+@example({"image": upload(), "model": "pkz_2", "format": "1:1", "weight": "low", "prompt": "a\ncat"})
+def test_whatever_the_options_accept_the_schema_accepts(choice: dict[str, Any]) -> None:
+    try:
+        request = checked(**choice, personas=PRESETS, styles=PRESETS)
+    except OptionInvalid:
+        return
+    REQUEST.validate(body(request))
+
+
+@settings(max_examples=10_000, deadline=None)
+@given(CHOICES, OTHERS)
+@example({"image": upload(), "model": "pkz_3", "format": "1:1", "weight": "low"}, {})
+def test_what_the_schema_accepts_is_refused_only_for_a_listed_reason(
+    choice: dict[str, Any], others: dict[str, Any]
+) -> None:
+    sent = raw(choice) | others
+    inexpressible = {"image_base64", "support_image_base64"} & sent.keys()
+    if inexpressible or not REQUEST.is_valid(sent):
+        return
+    assert others == {}
+    try:
+        checked(**choice)
+    except OptionInvalid as error:
+        assert stricter_on_purpose(error, sent), (error, sent)
