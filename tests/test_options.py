@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import pytest
@@ -153,45 +154,42 @@ def test_no_preset_is_no_preset(given: str | None) -> None:
 
 PIECES = ["a cat", " ", "\n", "\r\n", "\x0b", "\x1c", "\x85", "\u2028", "http", "HtTp", "htt", "p", EMOJI, "`", "\0", "Ⓗ"]
 PROMPTS = (
-    st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
+    st.none()
+    | st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
     | st.builds(lambda unit, times: unit * times, st.sampled_from(["x", EMOJI, "é", "x\n"]), st.integers(1498, 1502))
     | st.builds(lambda unit, times: unit * times, st.sampled_from(["x", EMOJI, "\u2028"]), st.integers(2998, 3002))
     | st.text(max_size=8)
 )
-ADDRESSES = st.sampled_from([URL, URL, URL, "https://", "http://a", "https://a b", "HTTPS://a", "data:,"]) | st.builds(
-    "https://{}".format, st.sampled_from(["a", "é", "a\n", "\n", "\x1c", "a\x85b", "\ufeff", "a\u2028", EMOJI, "%0a"])
-)
-UPLOADS = st.builds(
-    Upload,
-    ADDRESSES,
-    st.just("cat.png"),
-    st.sampled_from([2048, 1, IMAGE_BYTES, IMAGE_BYTES + 1, 0]),
-    st.sampled_from(["image/png", "image/webp", None, "image/gif"]),
-)
-NAMES = st.sampled_from([ID, ID.upper(), f"{ID}\n", "", " ", "Team", "Broken", "x", ID.replace("0", "０"), "İ" * 36])
+ADDRESSES = [URL, URL, "https://", "http://a", "https://a b", "HTTPS://a", "data:,", f"https://{EMOJI}", "https://%0a"]
+ADDRESSES += [f"https://a{end}" for end in ("b", "\n", "\nb", "\x1c", "\x85b", "\ufeff", "\u2028", "\u00ad")]
+SIZES = (2048, 2048, 1, IMAGE_BYTES, IMAGE_BYTES + 1, 0)
+TYPES = ("image/png", "image/webp", None, "image/gif")
+ODD_UPLOADS = [Upload(url, "cat.png", *facts) for url in ADDRESSES for facts in product(SIZES, TYPES)]
+UPLOADS = st.sampled_from([upload(), *ODD_UPLOADS, *[upload()] * 2 * len(ODD_UPLOADS)])
+NAMES = st.sampled_from([*[None, ID] * 6, ID.upper(), f"{ID}\n", "", " ", "Team", "x", ID.replace("0", "０"), "İ" * 36])
+MODELS = ["pkz_2", "pkz_2", "pkz_3", "pkz_4", "pkz_4", "pkz_4_5", "pkz_4_5", "pkz_5"]
 CHOICES = st.fixed_dictionaries(
     {
         "image": UPLOADS,
-        "model": st.sampled_from(["pkz_2", "pkz_3", "pkz_4", "pkz_4_5", "pkz_4_5", "pkz_5"]),
-        "format": st.sampled_from(["16:9", "9:16", "1:1", "4:3"]),
-    },
-    optional={
+        "model": st.sampled_from(MODELS),
+        "format": st.sampled_from([*["16:9", "9:16", "1:1"] * 4, "4:3"]),
         "prompt": PROMPTS,
-        "reference": UPLOADS,
-        "weight": st.sampled_from(["low", "medium", "high", "huge"]),
+        "reference": st.none() | UPLOADS,
+        "weight": st.sampled_from([*[None] * 6, "low", "medium", "high", "huge"]),
         "persona": NAMES,
         "style": NAMES,
-    },
+    }
 )
 # What a body may hold that no option stands for.
-OTHERS = st.fixed_dictionaries(
-    {},
-    optional={
-        "image_base64": st.sampled_from(["data:image/png;base64,AAAA", "AAAA"]),
-        "support_image_base64": st.sampled_from(["data:image/png;base64,AAAA", ""]),
-        "seed": st.integers(),
-        "prompt": st.none(),
-    },
+OTHERS = st.sampled_from(
+    [
+        *[{}] * 6,
+        {"image_base64": "data:image/png;base64,AAAA"},
+        {"support_image_base64": "data:image/png;base64,AAAA"},
+        {"support_image_base64": "AAAA"},
+        {"seed": 7},
+        {"prompt": None},
+    ]
 )
 
 
@@ -199,7 +197,7 @@ def raw(choice: Mapping[str, Any]) -> dict[str, Any]:
     """The body somebody would send who sends every choice as it is."""
     fields = {"reference": "support_image_url", "weight": "image_weight", "image": "image_url"}
     values = {name: value.url if isinstance(value, Upload) else value for name, value in choice.items()}
-    return {fields.get(name, name): value for name, value in values.items()}
+    return {fields.get(name, name): value for name, value in values.items() if value is not None}
 
 
 def stricter_on_purpose(error: OptionInvalid, sent: Mapping[str, Any]) -> bool:

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bot import database
+from bot.errors import DatabaseTrouble
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from bot.database import Database, Transaction
+
+
+@asynccontextmanager
+async def fresh(folder: Path) -> AsyncIterator[Database]:
+    async with database.opened(folder / "bot.sqlite3") as opened:
+        yield opened
+
+
+async def value_of(opened: Database, name: str) -> str | None:
+    rows = await opened.run("SELECT value FROM facts WHERE name = ?", (name,))
+    return rows[0]["value"] if rows else None
+
+
+async def put(transaction: Transaction | Database, name: str, value: str = "x") -> None:
+    await transaction.run("INSERT INTO facts (name, value) VALUES (?, ?)", (name, value))
+
+
+async def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
+    async with fresh(tmp_path) as opened:
+        await put(opened, "a", "1")
+    async with fresh(tmp_path) as opened:
+        assert await value_of(opened, "a") == "1"
+
+
+async def test_the_safety_settings_hold(tmp_path: Path) -> None:
+    async with fresh(tmp_path) as opened:
+        wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "locking_mode": "exclusive"}
+        found = {name: (await opened.run(f"PRAGMA {name}"))[0][0] for name in wanted}
+    assert found == wanted
+    assert not (tmp_path / "bot.sqlite3-shm").exists()
+
+
+async def test_steps_that_fail_leave_nothing_behind(tmp_path: Path) -> None:
+    async def steps(transaction: Transaction) -> None:
+        await put(transaction, "half")
+        raise RuntimeError("in the middle")
+
+    async with fresh(tmp_path) as opened:
+        with pytest.raises(RuntimeError, match="in the middle"):
+            await opened.write(steps)
+        assert await value_of(opened, "half") is None
+
+
+async def test_one_failure_in_a_group_does_not_touch_its_neighbours(tmp_path: Path) -> None:
+    async def good(transaction: Transaction, name: str) -> str:
+        await put(transaction, name)
+        return name
+
+    async def bad(transaction: Transaction) -> str:
+        await put(transaction, "bad")
+        await put(transaction, "bad")  # the name is taken now
+        return "never"
+
+    async with fresh(tmp_path) as opened:
+        works = [opened.write(lambda t, n=name: good(t, n)) for name in "abc"]  # type: ignore[misc]  # bound default
+        outcomes = await asyncio.gather(*works, opened.write(bad), put(opened, "d"), return_exceptions=True)
+        assert outcomes[:3] == ["a", "b", "c"]
+        assert isinstance(outcomes[3], sqlite3.IntegrityError)
+        names = [row["name"] for row in await opened.run("SELECT name FROM facts ORDER BY name")]
+    assert names == ["a", "b", "c", "d"]
+
+
+async def test_a_caller_that_is_cancelled_does_not_stop_its_transaction_nor_the_next(tmp_path: Path) -> None:
+    inside, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(transaction: Transaction) -> None:
+        await put(transaction, "first")
+        inside.set()
+        await go_on.wait()
+        await put(transaction, "second")
+
+    async with fresh(tmp_path) as opened:
+        caller = asyncio.create_task(opened.write(slow))
+        await inside.wait()
+        caller.cancel()
+        await asyncio.wait([caller])
+        after = asyncio.create_task(put(opened, "after"))
+        go_on.set()
+        await after
+        names = [row["name"] for row in await opened.run("SELECT name FROM facts")]
+    assert caller.cancelled()
+    assert sorted(names) == ["after", "first", "second"]
+
+
+async def test_a_second_instance_is_told_that_the_database_is_in_use(tmp_path: Path) -> None:
+    script = (
+        "import asyncio, pathlib, sys\n"
+        "from bot import database, errors\n"
+        "async def main():\n"
+        "    async with database.opened(pathlib.Path(sys.argv[1])): pass\n"
+        "try: asyncio.run(main())\n"
+        "except errors.DatabaseTrouble as trouble: print(trouble.problem)\n"
+    )
+    async with fresh(tmp_path):
+        command = [sys.executable, "-c", script, str(tmp_path / "bot.sqlite3")]
+        said = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30, check=True)
+    assert said.stdout.strip() == "is in use by another instance"
+
+
+async def test_a_database_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "bot.sqlite3"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 9999")
+    connection.close()
+    with pytest.raises(DatabaseTrouble, match="newer version"):
+        async with database.opened(path):
+            pass
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+    connection.close()
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bot.sqlite3").write_bytes(b"this is not a database, it only pretends " * 100)
+    with pytest.raises(DatabaseTrouble, match="cannot be used"):
+        async with fresh(tmp_path):
+            pass
+
+
+async def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
+    async with fresh(tmp_path) as opened:
+        for number in range(200):
+            await put(opened, f"name-{number}", "x" * 200)
+    path = tmp_path / "bot.sqlite3"
+    content = bytearray(path.read_bytes())
+    page = 4096
+    for start in range(8 * page, len(content) - page, page):
+        content[start : start + 64] = bytes(64)
+    path.write_bytes(content)
+    with pytest.raises(DatabaseTrouble, match="damaged|malformed|cannot be used"):
+        async with fresh(tmp_path):
+            pass
+
+
+async def test_entries_can_be_neither_changed_nor_removed(tmp_path: Path) -> None:
+    job = (
+        "INSERT INTO jobs (id, interaction_id, state, user_id, channel_id, upload_limit, image_url, model, format, cost,"
+        " asked_at, created_at) VALUES ('j', 1, 'reserved', 1, 1, 1, 'u', 'm', 'f', 1, 1, 1)"
+    )
+    entry = (
+        "INSERT INTO entries (job_id, kind, user_id, held, spent, counted_at, at) VALUES ('j', 'hold', 1, 1, 0, 1, 1)"
+    )
+    async with fresh(tmp_path) as opened:
+        await opened.run(job)
+        await opened.run(entry)
+        for attempt in ("UPDATE entries SET held = 0", "DELETE FROM entries"):
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                await opened.run(attempt)
+        with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+            await opened.run(entry)
