@@ -178,11 +178,12 @@ class Thumbnails:
                 limits=self._rules.limits(asker.user_id, asker.asked_at),
                 now=self._clock(),
             )
+            queued = place.position > 0  # what the member reads; their turn may come while they do
             job = await self._acknowledge(job, place, answer)
         except BaseException:
             place.leave()
             raise
-        self._spawn(self._see_through(job, place), job)
+        self._spawn(self._see_through(job, place, queued=queued), job)
         return job
 
     async def allowances(self, user_id: int) -> list[Allowance]:
@@ -199,12 +200,12 @@ class Thumbnails:
             self._spawn(self._release(job, NotStarted()), job)
             raise
 
-    async def _see_through(self, job: Job, place: Place | None = None) -> None:
+    async def _see_through(self, job: Job, place: Place | None = None, *, queued: bool = False) -> None:
         """Bring a job to its end: from the answered command with a `place` in line, else from the paid picture on."""
         self._counters.started()
         try:
             if place is not None:
-                job = await self._generate(job, place)
+                job = await self._generate(job, place, queued=queued)
             if job.state is State.GENERATED or not _having(job.picture).path.exists():
                 job = await self._collect(job)
             await self._deliver(job)
@@ -216,10 +217,9 @@ class Thumbnails:
             log.exception("job %s met an unforeseen fault", job.id)
             await self._release(job, Unforeseen())
 
-    async def _generate(self, job: Job, place: Place) -> Job:
-        waited = place.position > 0
+    async def _generate(self, job: Job, place: Place, *, queued: bool) -> Job:
         try:
-            async with place.turn(), self._showing_progress(job, needed=waited):
+            async with place.turn(), self._showing_progress(job, needed=queued):
                 job = await self._books.sending(job, now=self._clock())
                 output = await self._call(job, place)
         finally:
@@ -331,15 +331,18 @@ class Thumbnails:
     async def close(self, *, grace: float) -> None:
         """Finish what is under way within `grace` seconds, then leave the rest as the next start expects it."""
         self.stop_accepting()
-        if self._tasks:
-            log.info("finishing %d jobs, for at most %.0f s", len(self._tasks), grace)
-            await asyncio.wait(self._tasks, timeout=grace)
+        await self.idle(grace)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._settle()
+        await self.idle(_LAST_WORDS)
+
+    async def idle(self, seconds: float) -> None:
+        """Wait until no job is under way, for at most `seconds`."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_LAST_WORDS)
+            log.info("finishing %d jobs, for at most %.0f s", len(self._tasks), seconds)
+            await asyncio.wait(self._tasks, timeout=seconds)
 
     async def _settle(self) -> list[Job]:
         """Release every job that nobody may continue; returns those that go on: their picture is paid for."""

@@ -24,6 +24,7 @@ _FOREIGN = Verdict(retries=0, pause=None, loudness=Loudness.WARN)  # belongs to 
 _KEY = Verdict(retries=0, pause=Circuit.KEY, loudness=Loudness.PAGE)
 _BALANCE = Verdict(retries=0, pause=Circuit.BALANCE, loudness=Loudness.PAGE)
 _SERVER = Verdict(retries=0, pause=None, loudness=Loudness.COUNT, counts=True)
+_FOREIGN_SERVER = Verdict(retries=0, pause=None, loudness=Loudness.WARN, counts=True)
 _MAINTENANCE = Verdict(retries=0, pause=Circuit.MAINTENANCE, loudness=Loudness.WARN, pause_for=timedelta(minutes=1))
 _THROTTLED = Verdict(retries=2, pause=None, loudness=Loudness.COUNT, throttle=True)
 
@@ -57,8 +58,8 @@ CODES: Mapping[str, Verdict] = MappingProxyType(
         "INTERNAL_ERROR": _SERVER,
         "SERVICE_UNDER_MAINTENANCE": _MAINTENANCE,
         "GENERATION_TIMEOUT": _SERVER,  # may finish later: never sent again
-        "SCORING_TIMEOUT": _SERVER,
-        "TITLE_TIMEOUT": _SERVER,
+        "SCORING_TIMEOUT": _FOREIGN_SERVER,
+        "TITLE_TIMEOUT": _FOREIGN_SERVER,
         "TOO_MANY_REQUESTS": _THROTTLED,
     }
 )

@@ -154,17 +154,15 @@ def result(job: Job) -> str:
     """The line above the picture; the prompt in a code block, where nothing in it can mention or link."""
     request = job.request
     line = f"<@{job.asker.user_id}> · {MODELS[request.model]} · {request.format} · {credits_(job.cost)} · #{job.id}"
-    if not request.prompt:
-        return line + _note(job)
-    shown = shortened(harmless(request.prompt), _SHOWN_PROMPT)
-    return f"{line}{_note(job)}\n```\n{shown}\n```"
+    shown = shortened(harmless(request.prompt or "").strip(), _SHOWN_PROMPT)
+    return f"{line}{_note(job)}\n```\n{shown}\n```" if shown else line + _note(job)
 
 
 def alt(job: Job) -> str:
     """What the picture is, for people who cannot see it."""
     request = job.request
     text = f"Thumbnail {request.format}, made by {MODELS[request.model]}"
-    prompt = harmless(request.prompt or "")
+    prompt = harmless(request.prompt or "").strip()
     return shortened(f"{text} from the prompt: {prompt}" if prompt else f"{text} from the attached picture", ALT_LENGTH)
 
 

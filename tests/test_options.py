@@ -152,7 +152,24 @@ def test_no_preset_is_no_preset(given: str | None) -> None:
 
 # --- the whole space, both ways -----------------------------------------------------------------------------------
 
-PIECES = ["a cat", " ", "\n", "\r\n", "\x0b", "\x1c", "\x85", "\u2028", "http", "HtTp", "htt", "p", EMOJI, "`", "\0", "Ⓗ"]
+PIECES = [
+    "a cat",
+    " ",
+    "\n",
+    "\r\n",
+    "\x0b",
+    "\x1c",
+    "\x85",
+    "\u2028",
+    "http",
+    "HtTp",
+    "htt",
+    "p",
+    EMOJI,
+    "`",
+    "\0",
+    "Ⓗ",
+]
 PROMPTS = (
     st.none()
     | st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
@@ -167,18 +184,26 @@ TYPES = ("image/png", "image/webp", None, "image/gif")
 ODD_UPLOADS = [Upload(url, "cat.png", *facts) for url in ADDRESSES for facts in product(SIZES, TYPES)]
 UPLOADS = st.sampled_from([upload(), *ODD_UPLOADS, *[upload()] * 2 * len(ODD_UPLOADS)])
 NAMES = st.sampled_from([*[None, ID] * 6, ID.upper(), f"{ID}\n", "", " ", "Team", "x", ID.replace("0", "０"), "İ" * 36])
-MODELS = ["pkz_2", "pkz_2", "pkz_3", "pkz_4", "pkz_4", "pkz_4_5", "pkz_4_5", "pkz_5"]
-CHOICES = st.fixed_dictionaries(
-    {
-        "image": UPLOADS,
-        "model": st.sampled_from(MODELS),
-        "format": st.sampled_from([*["16:9", "9:16", "1:1"] * 4, "4:3"]),
-        "prompt": PROMPTS,
-        "reference": st.none() | UPLOADS,
-        "weight": st.sampled_from([*[None] * 6, "low", "medium", "high", "huge"]),
-        "persona": NAMES,
-        "style": NAMES,
-    }
+# Model, weight, and whether there is a reference: every combination, and those that go together over and over.
+EVERY = list(product(["pkz_2", "pkz_3", "pkz_4", "pkz_4_5", "pkz_5"], [None, "low", "medium", "high", "huge"], [0, 1]))
+FITTING = [("pkz_2", "low", 0), ("pkz_2", "high", 0), ("pkz_2", None, 0), ("pkz_3", None, 0), ("pkz_4_5", None, 0)]
+FITTING += [("pkz_4", None, 0), ("pkz_4", None, 1), ("pkz_4_5", None, 1)]
+
+
+def combined(models: tuple[str, str | None, int], reference: Upload, **others: Any) -> dict[str, Any]:
+    model, weight, referring = models
+    return {"model": model, "weight": weight, "reference": reference if referring else None, **others}
+
+
+CHOICES = st.builds(
+    combined,
+    st.sampled_from([*EVERY, *FITTING * 20]),
+    reference=UPLOADS,
+    image=UPLOADS,
+    format=st.sampled_from([*["16:9", "9:16", "1:1"] * 5, "4:3"]),
+    prompt=PROMPTS,
+    persona=NAMES,
+    style=NAMES,
 )
 # What a body may hold that no option stands for.
 OTHERS = st.sampled_from(
@@ -203,17 +228,17 @@ def raw(choice: Mapping[str, Any]) -> dict[str, Any]:
 def stricter_on_purpose(error: OptionInvalid, sent: Mapping[str, Any]) -> bool:
     """The whole list of what `checked` refuses though the schema takes it."""
     match error.option, error.problem:
-        case ("image" | "reference"), "wrong_type":
+        case (("image" | "reference"), "wrong_type"):
             return True
-        case ("image" | "reference"), ("too_large" | "empty"):
+        case (("image" | "reference"), ("too_large" | "empty")):
             return True
         case "prompt", "too_long":
             return len(sent["prompt"].encode("utf-16-le")) > 2 * 3000
-        case ("persona" | "style"), "unknown_preset":
+        case (("persona" | "style"), "unknown_preset"):
             return not re.fullmatch(r"(?ai)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", sent[error.option].strip())
         case "weight", "wrong_model":
             return sent["model"] != "pkz_2"
-        case ("image" | "reference"), "no_address":
+        case (("image" | "reference"), "no_address"):
             address = sent["image_url"] if error.option == "image" else sent["support_image_url"]
             return bool(re.search(r"[\x1c-\x1f\x85]", address))
     return False

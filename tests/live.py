@@ -1,0 +1,130 @@
+"""The real bot on real sockets: a Discord and a Pikzels on loopback, SQLite and spool in a temporary folder."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from discord.gateway import DiscordWebSocket
+from discord.http import Route
+from PIL import Image
+from yarl import URL
+
+from bot import app, config
+from sandbox import pikzels, wire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    import pytest
+
+    from bot.model import Job
+
+KEY = "pkz_live_key_of_the_tests"
+PHOTO = wire.Upload("photo.png", 200_000, "image/png")
+
+
+def png(size: int = 1000) -> bytes:
+    """A picture with a true header, made up to `size` bytes behind its end."""
+    out = BytesIO()
+    Image.new("RGB", (1280, 720), "navy").save(out, "PNG")
+    return out.getvalue().ljust(size, b"\0")
+
+
+@dataclass(slots=True)
+class Live:
+    """One bot with its surroundings."""
+
+    discord: wire.Wire
+    api: pikzels.StandIn
+    app: app.App
+    folder: Path
+
+    async def thumbnail(self, *, user_id: int = 1, **options: Any) -> wire.Interaction:
+        """Type /thumbnail; returns at once."""
+        return await self.discord.slash("thumbnail", options={"image": PHOTO, **options}, user_id=user_id)
+
+    async def made(self, *, user_id: int = 1, **options: Any) -> wire.Message:
+        """Type /thumbnail and wait for the picture."""
+        interaction = await self.thumbnail(user_id=user_id, **options)
+        await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 20)
+        assert interaction.message is not None
+        return interaction.message
+
+    async def said(self, *, user_id: int = 1, **options: Any) -> wire.Message:
+        """Type /thumbnail and wait for the words that end it."""
+        interaction = await self.thumbnail(user_id=user_id, **options)
+        await interaction.wait(lambda i: i.message is not None and "charged" in i.message.content, 20)
+        assert interaction.message is not None
+        return interaction.message
+
+    async def left(self, user_id: int = 1) -> int:
+        [allowance] = await self.app.thumbnails.allowances(user_id)
+        return allowance.left
+
+    async def job(self, message: wire.Message) -> Job:
+        """The job that `message` belongs to, once everything has come to rest."""
+        await self.app.thumbnails.idle(10)
+        job = await self.app.ledger.job(message.content.rpartition("#")[2].split()[0])
+        assert job is not None
+        return job
+
+
+@asynccontextmanager
+async def running(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    output: bytes | None = None,
+    around: tuple[wire.Wire, pikzels.StandIn] | None = None,
+    **sections: Mapping[str, Any],
+) -> AsyncIterator[Live]:
+    """Start the bot in this process; `around` is a Discord and a Pikzels that stand already."""
+    async with AsyncExitStack() as stack:
+        if around is None:
+            discord = await stack.enter_async_context(wire.serve(keep_files=True))
+            served = pikzels.serve(api_key=KEY, output=png() if output is None else output)
+            api = await stack.enter_async_context(served)
+        else:
+            discord, api = around
+        monkeypatch.setattr(Route, "BASE", discord.rest_url)
+        monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", URL(discord.gateway_url))
+        settings = settings_for(folder, api.base_url, sections)
+        bot = await stack.enter_async_context(app.opened(settings))
+        connection = asyncio.create_task(bot.client.start("token"))
+        stack.push_async_callback(_cancel, connection)
+        await discord.ready(10)
+        yield Live(discord, api, bot, folder)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def settings_for(folder: Path, base_url: str, sections: Mapping[str, Mapping[str, Any]]) -> config.Settings:
+    given: dict[str, dict[str, Any]] = {
+        "discord": {"token": "token"},
+        "pikzels": {"api_key": KEY, "base_url": base_url, "timeout": 10},
+        "storage": {"folder": folder},
+        "shutdown": {"grace": 5},
+    }
+    for name, section in sections.items():
+        given[name] = {**given.get(name, {}), **section}
+    return config.Settings.model_validate(given)
+
+
+def books(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The jobs and the entries in a closed database."""
+    with closing(sqlite3.connect(folder / "pikzels-bot.sqlite3")) as connection:
+        connection.row_factory = sqlite3.Row
+        jobs, entries = (
+            [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid")]
+            for table in ("jobs", "entries")
+        )
+        return jobs, entries
