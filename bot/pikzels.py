@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
+    from bot.errors import Failed
     from bot.model import ThumbnailRequest
 
 PATH = "/v2/thumbnail/image"
@@ -85,9 +86,10 @@ class Pikzels:
                 return self._read(response.status, response.headers, await _capped(response))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             # Both are raised only while the connection is being made: nothing has left.
-            raise ProviderUnreachable(type(error).__name__) from None
+            failure: Failed = ProviderUnreachable(type(error).__name__)
         except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
-            raise OutcomeUnknown(type(error).__name__) from None
+            failure = OutcomeUnknown(type(error).__name__)
+        raise failure  # out here: `from None` would only hide aiohttp's error, with the key in it, as the context
 
     def _read(self, status: int, headers: Mapping[str, str], raw: bytes | None) -> Output:
         header_id = _matching(_REQUEST_ID, headers.get("X-Request-Id"))

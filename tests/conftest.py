@@ -1,40 +1,31 @@
 """What more than one file of tests starts from."""
 
+import hashlib
 import io
-import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from makers import NOON, asker, request
 from PIL import Image
 
-from bot.model import Asker, Format, Job, Model, State, ThumbnailRequest
+from bot.model import Job, State
 from sandbox.pikzels import StandIn, serve
 
 KEY = "pkz_canary_4f1c9d27e8b35a60"
-NOON = datetime(2025, 6, 15, 12, tzinfo=UTC)
-REQUEST = ThumbnailRequest("https://example.com/reference.jpg", Model.PKZ_4, Format.WIDE, "Make the cat fur white")
-ASKER = Asker(
-    user_id=81_384_788_765_712_384,
-    guild_id=41_771_983_423_143_937,
-    channel_id=127_121_515_262_115_840,
-    interaction_id=845_027_738_276_462_632,
-    token="made-up-interaction-token",
-    asked_at=NOON,
-    upload_limit=10 * 1024 * 1024,
-)
 
 
-def a_job(*, reason: str | None = None, **request: Any) -> Job:
+def a_job(*, reason: str | None = None, **changes: Any) -> Job:
+    """A job of member 1 for one credit; `changes` are those of its request."""
     state = State.RESERVED if reason is None else State.RELEASED
-    return Job("k3f9", state, replace(REQUEST, **request), ASKER, cost=1, created_at=NOON, reason=reason)
+    return Job("k3f9", state, replace(request(), **changes), asker(), cost=1, created_at=NOON, reason=reason)
 
 
 def a_picture(kind: str = "PNG", *, width: int = 64, height: int = 36, noisy: bool = False) -> bytes:
     size = (width, height)
-    image = Image.frombytes("RGB", size, os.urandom(3 * width * height)) if noisy else Image.new("RGB", size, "teal")
+    noise = hashlib.shake_256(b"noise").digest(3 * width * height if noisy else 0)
+    image = Image.frombytes("RGB", size, noise) if noisy else Image.new("RGB", size, "teal")
     file = io.BytesIO()
     image.save(file, kind)
     return file.getvalue()

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from conftest import NOON, a_job
+from conftest import a_job
 from contract import CODES
 from hypothesis import given
 from hypothesis import strategies as st
+from makers import NOON
 
 from bot import errors, verdicts, words
 from bot.model import Allowance, Circuit, Limit, Loudness, Scope, Verdict, Window
@@ -174,4 +175,4 @@ def test_every_circuit_has_words_for_members_and_for_the_operator(circuit: Circu
         words.CIRCUITS[circuit]
     )
     assert "until the operator acts" in words.opened(circuit, None)
-    assert "2025-06-15 12:00:00 UTC" in words.opened(circuit, NOON)
+    assert f"{NOON:%Y-%m-%d} 12:00:00 UTC" in words.opened(circuit, NOON)
