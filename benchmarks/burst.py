@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import hashlib
 import io
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -25,18 +24,18 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import asynccontextmanager, contextmanager
+from asyncio.subprocess import PIPE
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from sandbox import pikzels, wire
+from sandbox import wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
-    from multiprocessing.connection import Connection
 
 PICTURE_BYTES = 1_500_000
 ANSWER_SECONDS = 3.0  # Discord's
@@ -102,36 +101,36 @@ def picture() -> bytes:
     return drawn.getvalue()[:64] + os.urandom(PICTURE_BYTES - 64)
 
 
-@contextmanager
-def image_service(output: bytes, *, delay: float) -> Iterator[tuple[str, Connection]]:
-    """The stand-in in its own process; its address, and a line on which it tells how often it was called."""
-    ours, theirs = multiprocessing.Pipe()
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_serve_images, args=(theirs, output, delay), daemon=True)
-    process.start()
+class ImageService:
+    """The stand-in, in a process of its own, seen from here."""
+
+    def __init__(self, address: str, asked: asyncio.StreamWriter, told: asyncio.StreamReader) -> None:
+        self.address = address
+        self._asked = asked
+        self._told = told
+
+    async def calls(self) -> int:
+        """How often it was called, which costs each time."""
+        self._asked.write(b"\n")
+        return int(await self._told.readline())
+
+
+@asynccontextmanager
+async def image_service(output: bytes, folder: Path, *, delay: float) -> AsyncIterator[ImageService]:
+    path = folder / "output.png"
+    path.write_bytes(output)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.standin", path, str(delay), cwd=_ROOT, stdin=PIPE, stdout=PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
-        if not ours.poll(_READY_SECONDS):
-            raise TimeoutError("the stand-in did not start")
-        yield ours.recv(), ours
+        async with asyncio.timeout(_READY_SECONDS):
+            address = await process.stdout.readline()
+        yield ImageService(address.decode().strip(), process.stdin, process.stdout)
     finally:
-        process.terminate()
-        process.join()
-
-
-def _serve_images(line: Connection, output: bytes, delay: float) -> None:
-    async def serve() -> None:
-        async with pikzels.serve(output=output, delay=delay) as api:
-            line.send(api.base_url)
-            while await asyncio.to_thread(line.recv):
-                line.send(len(api.calls))
-
-    asyncio.run(serve())
-
-
-def calls_of(line: Connection) -> int:
-    line.send("how many")
-    count: int = line.recv()
-    return count
+        process.kill()
+        await process.wait()
 
 
 # --- whoever is measured ---------------------------------------------------------------------------------------------
@@ -217,22 +216,31 @@ async def _delivered(interaction: wire.Interaction, output: bytes, seconds: floa
 
 async def burst_on_bot(plan: Plan, output: bytes) -> tuple[Burst, list[str]]:
     """The bot's burst, and what is wrong with it."""
-    with tempfile.TemporaryDirectory() as name, image_service(output, delay=plan.delay) as (api, line):
-        folder = Path(name)
-        async with wire.serve(ack_deadline=plan.limit) as discord:  # a late answer is to be measured, not refused
-            settings = bot_settings(plan, api, folder) | discord.environment()
-            async with started("sandbox.wire", "run", settings=settings, log=folder / "log") as pid:
-                found = await burst(discord, pid, plan, output)
-        paid = calls_of(line)
-        return found, [*broken(found, plan), *miscounted(folder / "pikzels-bot.sqlite3", paid, jobs=plan.jobs + 1)]
+    async with _surroundings(plan, output) as (folder, discord, api):
+        settings = bot_settings(plan, api.address, folder) | discord.environment()
+        async with started("sandbox.wire", "run", settings=settings, log=folder / "log") as pid:
+            found = await burst(discord, pid, plan, output)
+        wrong = [*broken(found, plan), *miscounted(folder / "pikzels-bot.sqlite3", await api.calls(), plan.jobs + 1)]
+        return found, wrong
 
 
 async def burst_on_bare(plan: Plan, output: bytes) -> Burst:
-    with tempfile.TemporaryDirectory() as name, image_service(output, delay=plan.delay) as (api, _):
-        async with wire.serve(ack_deadline=plan.limit) as discord:
-            settings = {"BARE_API": api} | discord.environment()
-            async with started("benchmarks.bare", settings=settings, log=Path(name) / "log") as pid:
-                return await burst(discord, pid, plan, output)
+    async with _surroundings(plan, output) as (folder, discord, api):
+        settings = {"BARE_API": api.address} | discord.environment()
+        async with started("benchmarks.bare", settings=settings, log=folder / "log") as pid:
+            return await burst(discord, pid, plan, output)
+
+
+@asynccontextmanager
+async def _surroundings(plan: Plan, output: bytes) -> AsyncIterator[tuple[Path, wire.Wire, ImageService]]:
+    """A folder, a Discord and an image service. A late answer is to be measured, so this Discord does not refuse it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with (
+            image_service(output, folder, delay=plan.delay) as api,
+            wire.serve(ack_deadline=plan.limit) as discord,
+        ):
+            yield folder, discord, api
 
 
 # --- the verdict -----------------------------------------------------------------------------------------------------
@@ -250,7 +258,7 @@ def broken(found: Burst, plan: Plan) -> Iterator[str]:
         yield f"memory went up to {found.after.peak:.0f} MiB, over {plan.memory_bound:.0f}"
 
 
-def miscounted(database: Path, paid: int, *, jobs: int) -> Iterator[str]:
+def miscounted(database: Path, paid: int, jobs: int) -> Iterator[str]:
     """What the books say that they should not, once the bot has ended."""
     counts = {
         "jobs delivered": "SELECT COUNT(*) FROM jobs WHERE state = 'delivered'",
