@@ -1,0 +1,1 @@
+"""What the bot promises, one file per room of the house."""
