@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bot import words
 from bot.errors import (
@@ -30,11 +30,11 @@ from bot.model import Job, Loudness, Output, Picture, State
 from bot.verdicts import judge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
     from datetime import datetime
 
-    from bot.model import Allowance, Asker, Limit, ThumbnailRequest, Verdict
+    from bot.model import Allowance, Asker, ThumbnailRequest, Verdict
+    from bot.ports import Admission, Books, Counters, Delivery, Operator, Place, Provider, Source, Store
     from bot.quota import Rules
 
     Answer = Callable[[str], Awaitable[int]]
@@ -47,84 +47,6 @@ OUTPUT_LIFE = timedelta(hours=24) - timedelta(minutes=5)  # the provider keeps a
 PATIENCE = timedelta(hours=24)  # how long an end is tried to be told
 _LAST_WORDS = 10.0  # seconds for telling those whose jobs a stop has ended
 _LONGEST_PAUSE = 300.0  # seconds between two tries
-
-
-class Place(Protocol):
-    """A place in the line for provider calls; learns from every call."""
-
-    @property
-    def position(self) -> int: ...
-    def turn(self) -> AbstractAsyncContextManager[None]: ...
-    def succeeded(self) -> None: ...
-    def failed(self, verdict: Verdict, *, retry_after: timedelta | None = None) -> None: ...
-    def leave(self) -> None: ...
-
-
-class Admission(Protocol):
-    """Decides who comes in."""
-
-    def enter(self, member: int) -> Place: ...
-    def close(self) -> None: ...
-
-
-class Books(Protocol):
-    """Jobs and entries, durable when a call returns."""
-
-    async def reserve(
-        self, request: ThumbnailRequest, asker: Asker, *, cost: int, limits: Sequence[Limit], now: datetime
-    ) -> Job: ...
-    async def acked(self, job: Job, *, message_id: int) -> Job: ...
-    async def sending(self, job: Job, *, now: datetime) -> Job: ...
-    async def generated(self, job: Job, output: Output, *, now: datetime) -> Job: ...
-    async def spooled(self, job: Job, picture: Picture) -> Job: ...
-    async def delivered(self, job: Job, *, message_id: int, now: datetime) -> Job: ...
-    async def released(self, job: Job, *, reason: str, request_id: str | None, now: datetime) -> Job: ...
-    async def told(self, job: Job, *, now: datetime) -> None: ...
-    async def job(self, job_id: str) -> Job | None: ...
-    async def open_jobs(self) -> list[Job]: ...
-    async def untold_jobs(self) -> list[Job]: ...
-    async def allowances(self, limits: Sequence[Limit]) -> list[Allowance]: ...
-
-
-class Provider(Protocol):
-    """Makes the paid call, once."""
-
-    async def create(self, request: ThumbnailRequest) -> Output: ...
-
-
-class Source(Protocol):
-    """Fetches a finished picture."""
-
-    def fetch(self, address: str) -> AsyncGenerator[bytes, None]: ...
-
-
-class Store(Protocol):
-    """Keeps pictures until they are delivered."""
-
-    async def keep(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture: ...
-    async def drop(self, job: Job) -> None: ...
-    async def sweep(self, *, now: datetime, needed: frozenset[str]) -> int: ...
-
-
-class Delivery(Protocol):
-    """Puts words and pictures where the member sees them."""
-
-    async def deliver(self, job: Job, picture: Picture) -> int: ...
-    async def tell(self, job: Job, text: str) -> None: ...
-    async def progress(self, job: Job, text: str) -> None: ...
-
-
-class Operator(Protocol):
-    """Whoever runs the bot."""
-
-    def tell(self, loudness: Loudness, key: str, text: str) -> None: ...
-
-
-class Counters(Protocol):
-    """What is counted for the operator's monitoring."""
-
-    def started(self) -> None: ...
-    def ended(self, outcome: str) -> None: ...
 
 
 class Thumbnails:
@@ -171,20 +93,32 @@ class Thumbnails:
         """
         place = self._admission.enter(asker.user_id)
         try:
-            job = await self._books.reserve(
-                request,
-                asker,
-                cost=self._rules.cost(request.model),
-                limits=self._rules.limits(asker.user_id, asker.asked_at),
-                now=self._clock(),
-            )
-            queued = place.position > 0  # what the member reads; their turn may come while they do
-            job = await self._acknowledge(job, place, answer)
+            with self._waited_for():
+                job = await self._books.reserve(
+                    request,
+                    asker,
+                    cost=self._rules.cost(request.model),
+                    limits=self._rules.limits(asker.user_id, asker.asked_at),
+                    now=self._clock(),
+                )
+                queued = place.position > 0  # what the member reads; their turn may come while they do
+                job = await self._acknowledge(job, place, answer)
+                self._spawn(self._see_through(job, place, queued=queued), job)
+                return job
         except BaseException:
             place.leave()
             raise
-        self._spawn(self._see_through(job, place, queued=queued), job)
-        return job
+
+    @contextmanager
+    def _waited_for(self) -> Iterator[None]:
+        """A stop waits for the current task too: it is between a hold and the job's own task."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine always runs in one
+        self._tasks.add(task)
+        try:
+            yield
+        finally:
+            self._tasks.discard(task)
 
     async def allowances(self, user_id: int) -> list[Allowance]:
         """What a member may still use, per limit."""
@@ -263,7 +197,10 @@ class Thumbnails:
 
         async def once() -> Picture:
             async with self._transfers, aclosing(self._source.fetch(output.url)) as pieces:
-                return await self._store.keep(job, pieces)
+                try:
+                    return await self._store.keep(job, pieces)
+                except OSError as error:  # the disk; the output stays where it is for a day
+                    raise OutputUnreachable(f"spool: {type(error).__name__} {error.errno}") from error
 
         picture = await self._persist(once, lambda failure, tries: self._another_fetch(failure, tries, until))
         return await self._books.spooled(job, picture)
@@ -331,18 +268,22 @@ class Thumbnails:
     async def close(self, *, grace: float) -> None:
         """Finish what is under way within `grace` seconds, then leave the rest as the next start expects it."""
         self.stop_accepting()
+        if self._tasks:
+            log.info("finishing %d jobs, for at most %.0f s", len(self._tasks), grace)
         await self.idle(grace)
-        for task in self._tasks:
+        unfinished = list(self._tasks)
+        for task in unfinished:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*unfinished, return_exceptions=True)
         await self._settle()
         await self.idle(_LAST_WORDS)
 
     async def idle(self, seconds: float) -> None:
         """Wait until no job is under way, for at most `seconds`."""
-        if self._tasks:
-            log.info("finishing %d jobs, for at most %.0f s", len(self._tasks), seconds)
-            await asyncio.wait(self._tasks, timeout=seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
 
     async def _settle(self) -> list[Job]:
         """Release every job that nobody may continue; returns those that go on: their picture is paid for."""
@@ -361,7 +302,12 @@ class Thumbnails:
         task = asyncio.create_task(work, name=f"job-{job.id}")
         job_id.reset(token)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s ended with a fault; the next start settles it", task.get_name(), exc_info=error)
 
     # --- patience ----------------------------------------------------------------------------------------------------
 
@@ -379,8 +325,10 @@ class Thumbnails:
 
     async def _pause(self, failure: Failed, tries: int) -> None:
         """Wait before the next try; raises `Interrupted` as soon as the program stops."""
+        seconds = _pause(failure, tries)
+        log.info("job %s: try %d: %s; again in %.1f s", job_id.get(), tries, words.operator(failure), seconds)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), _pause(failure, tries))
+            await asyncio.wait_for(self._stopping.wait(), seconds)
             raise Interrupted(failure)
 
     def _judge(self, failure: Failed) -> Verdict:
