@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bot.errors import AlreadyTaken, QuotaSpent, TransitionRefused
-from bot.model import (
-    OPEN_STATES,
-    Allowance,
-    Asker,
-    Format,
-    Job,
-    Limit,
-    Model,
-    Output,
-    Picture,
-    Scope,
-    State,
-    ThumbnailRequest,
-    Weight,
-)
+from bot.model import OPEN_STATES, Allowance, Scope, State
 from bot.quota import binding
+from bot.rows import job_of, ms, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from pathlib import Path
 
-    from bot.database import Database, Row, Transaction
+    from bot.database import Database, Transaction
+    from bot.model import Asker, Job, Limit, Output, Picture, ThumbnailRequest
 
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # no 0 o 1 i l: people read these ids aloud
 _ID_LENGTHS = (4, 4, 5, 6, 8, 12)
@@ -84,7 +72,7 @@ class Ledger:
         """Store a job and hold its cost, if every limit has room; raises `QuotaSpent`, `AlreadyTaken`."""
 
         async def steps(transaction: Transaction) -> Job:
-            job = await self._insert(transaction, _row(request, asker, cost=cost, now=now), limits)
+            job = await self._insert(transaction, row_of(request, asker, cost=cost, now=now), limits)
             if job is None:
                 allowances = [await _allowance(transaction, limit) for limit in limits]
                 short = binding(allowances, cost) or allowances[0]
@@ -109,14 +97,14 @@ class Ledger:
             if not stored:
                 return None
             await transaction.run(_HOLD, row)
-            return self._job(stored[0])
+            return job_of(stored[0], self._spool)
         raise sqlite3.IntegrityError("no free job id")
 
     async def acked(self, job: Job, *, message_id: int) -> Job:
         return await self._move(job, (State.RESERVED,), State.ACKED, message_id=message_id)
 
     async def sending(self, job: Job, *, now: datetime) -> Job:
-        return await self._move(job, (State.ACKED,), State.SENDING, sent_at=_ms(now))
+        return await self._move(job, (State.ACKED,), State.SENDING, sent_at=ms(now))
 
     async def generated(self, job: Job, output: Output, *, now: datetime) -> Job:
         return await self._move(
@@ -125,7 +113,7 @@ class Ledger:
             State.GENERATED,
             output_url=output.url,
             request_id=output.request_id,
-            generated_at=_ms(now),
+            generated_at=ms(now),
         )
 
     async def spooled(self, job: Job, picture: Picture) -> Job:
@@ -162,21 +150,21 @@ class Ledger:
 
     async def told(self, job: Job, *, now: datetime) -> None:
         """The person has read how the job ended; the interaction's token is of no more use."""
-        await self._database.run("UPDATE jobs SET told_at = ?, token = NULL WHERE id = ?", (_ms(now), job.id))
+        await self._database.run("UPDATE jobs SET told_at = ?, token = NULL WHERE id = ?", (ms(now), job.id))
 
     async def job(self, job_id: str) -> Job | None:
         rows = await self._database.run("SELECT * FROM jobs WHERE id = ?", (job_id,))
-        return self._job(rows[0]) if rows else None
+        return job_of(rows[0], self._spool) if rows else None
 
     async def open_jobs(self) -> list[Job]:
         """Every job that has not ended, oldest first."""
         rows = await self._database.run("SELECT * FROM jobs WHERE ended_at IS NULL ORDER BY created_at, rowid")
-        return [self._job(row) for row in rows]
+        return [job_of(row, self._spool) for row in rows]
 
     async def untold_jobs(self) -> list[Job]:
         """Every job that was released and whose asker has not been told yet, oldest first."""
         sql = "SELECT * FROM jobs WHERE state = 'released' AND told_at IS NULL ORDER BY ended_at"
-        return [self._job(row) for row in await self._database.run(sql)]
+        return [job_of(row, self._spool) for row in await self._database.run(sql)]
 
     async def allowances(self, limits: Sequence[Limit]) -> list[Allowance]:
         async def steps(transaction: Transaction) -> list[Allowance]:
@@ -197,7 +185,7 @@ class Ledger:
         rows = await self._database.run(sql, (state, *columns.values(), job.id, *expected))
         if not rows:
             raise TransitionRefused(job.id, "/".join(expected))
-        return self._job(rows[0])
+        return job_of(rows[0], self._spool)
 
     async def _end(
         self,
@@ -211,7 +199,7 @@ class Ledger:
         now: datetime,
         request_id: str | None = None,
     ) -> Job:
-        told = _ms(now) if state is State.DELIVERED else None  # the picture speaks for itself
+        told = ms(now) if state is State.DELIVERED else None  # the picture speaks for itself
         sql = (
             "UPDATE jobs SET state = ?, message_id = ?, reason = ?, ended_at = ?, told_at = ?,"
             " token = IIF(? IS NULL, token, NULL), request_id = COALESCE(request_id, ?)"
@@ -219,34 +207,14 @@ class Ledger:
         )
 
         async def steps(transaction: Transaction) -> Job:
-            values = (state, message_id, reason, _ms(now), told, told, request_id, job.id, *expected)
+            values = (state, message_id, reason, ms(now), told, told, request_id, job.id, *expected)
             rows = await transaction.run(sql, values)
             if not rows:
                 raise TransitionRefused(job.id, "/".join(expected))
             await transaction.run(entry, (job.id,))
-            return self._job(rows[0])
+            return job_of(rows[0], self._spool)
 
         return await self._database.write(steps)
-
-    def _job(self, row: Row) -> Job:
-        return Job(
-            id=row["id"],
-            state=State(row["state"]),
-            request=_request(row),
-            asker=_asker(row),
-            cost=row["cost"],
-            created_at=_time(row["created_at"]),
-            message_id=row["message_id"],
-            sent_at=_maybe_time(row["sent_at"]),
-            output=Output(row["output_url"], row["request_id"]) if row["output_url"] else None,
-            generated_at=_maybe_time(row["generated_at"]),
-            picture=_picture(row, self._spool),
-            ended_at=_maybe_time(row["ended_at"]),
-            reason=row["reason"],
-        )
-
-
-# --- rows and values -----------------------------------------------------------------------------------------------
 
 
 def _places(values: Sequence[object]) -> str:
@@ -260,8 +228,8 @@ def _used(limit: Limit, n: int) -> str:
 def _bounds(limit: Limit, n: int) -> dict[str, int]:
     return {
         f"subject{n}": limit.subject,
-        f"start{n}": _ms(limit.window.start),
-        f"end{n}": _ms(limit.window.end),
+        f"start{n}": ms(limit.window.start),
+        f"end{n}": ms(limit.window.end),
         f"amount{n}": limit.amount,
     }
 
@@ -269,75 +237,3 @@ def _bounds(limit: Limit, n: int) -> dict[str, int]:
 async def _allowance(transaction: Transaction, limit: Limit) -> Allowance:
     rows = await transaction.run(_used(limit, 0), _bounds(limit, 0))
     return Allowance(limit, rows[0][0])
-
-
-def _row(request: ThumbnailRequest, asker: Asker, *, cost: int, now: datetime) -> dict[str, Any]:
-    return {
-        "interaction_id": asker.interaction_id,
-        "user_id": asker.user_id,
-        "guild_id": asker.guild_id,
-        "channel_id": asker.channel_id,
-        "token": asker.token,
-        "upload_limit": asker.upload_limit,
-        "image_url": request.image_url,
-        "model": request.model,
-        "format": request.format,
-        "prompt": request.prompt,
-        "support_image_url": request.support_image_url,
-        "image_weight": request.image_weight,
-        "persona": request.persona,
-        "style": request.style,
-        "cost": cost,
-        "asked_at": _ms(asker.asked_at),
-        "created_at": _ms(now),
-    }
-
-
-def _request(row: Row) -> ThumbnailRequest:
-    return ThumbnailRequest(
-        image_url=row["image_url"],
-        model=Model(row["model"]),
-        format=Format(row["format"]),
-        prompt=row["prompt"],
-        support_image_url=row["support_image_url"],
-        image_weight=None if row["image_weight"] is None else Weight(row["image_weight"]),
-        persona=row["persona"],
-        style=row["style"],
-    )
-
-
-def _asker(row: Row) -> Asker:
-    return Asker(
-        user_id=row["user_id"],
-        guild_id=row["guild_id"],
-        channel_id=row["channel_id"],
-        interaction_id=row["interaction_id"],
-        token=row["token"] or "",
-        asked_at=_time(row["asked_at"]),
-        upload_limit=row["upload_limit"],
-    )
-
-
-def _picture(row: Row, spool: Path) -> Picture | None:
-    if row["picture_file"] is None:
-        return None
-    return Picture(
-        path=spool / row["picture_file"],
-        type=row["picture_type"],
-        width=row["picture_width"],
-        height=row["picture_height"],
-        size=row["picture_size"],
-        sha256=row["picture_sha256"],
-    )
-
-
-def _ms(at: datetime) -> int:
-    return round(at.timestamp() * 1000)
-
-
-def _time(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
-
-
-def _maybe_time(ms: int | None) -> datetime | None:
-    return None if ms is None else _time(ms)
