@@ -44,6 +44,10 @@ class Transaction:
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
 
+    @property
+    def is_open(self) -> bool:
+        return self._connection.in_transaction
+
     async def run(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Run one statement to its end and return its rows; raises `sqlite3.Error`."""
         return list(await self._connection.execute_fetchall(sql, parameters))
@@ -102,7 +106,11 @@ class Database:
         """Run every piece of work in one transaction; returns the result or the exception of each."""
         try:
             await self._transaction.run("BEGIN IMMEDIATE")
-            outcomes = [await _outcome(work) for work in works]
+            outcomes = []
+            for work in works:
+                outcomes.append(await _outcome(work))
+                if not self._transaction.is_open:  # a full disk rolls back everything, by itself and at once
+                    raise _undone(outcomes[-1])
             await self._transaction.run("COMMIT")
         except sqlite3.Error as error:
             await self._roll_back()
@@ -113,18 +121,25 @@ class Database:
         return outcomes
 
     async def _roll_back(self) -> None:
-        with suppress(sqlite3.Error):  # a full disk has rolled back by itself
-            await self._transaction.run("ROLLBACK")
+        if self._transaction.is_open:
+            with suppress(sqlite3.Error):
+                await self._transaction.run("ROLLBACK")
 
     async def _undoable(self, steps: Callable[[Transaction], Awaitable[T]]) -> T:
         await self._transaction.run("SAVEPOINT steps")
         try:
-            return await steps(self._transaction)
+            result = await steps(self._transaction)
         except Exception:
-            await self._transaction.run("ROLLBACK TO steps")
+            if self._transaction.is_open:
+                await self._transaction.run("ROLLBACK TO steps")
+                await self._transaction.run("RELEASE steps")
             raise
-        finally:
-            await self._transaction.run("RELEASE steps")
+        await self._transaction.run("RELEASE steps")
+        return result
+
+
+def _undone(outcome: Any) -> sqlite3.Error:
+    return outcome if isinstance(outcome, sqlite3.Error) else sqlite3.OperationalError("SQLite rolled back")
 
 
 async def _outcome(work: Callable[[], Awaitable[Any]]) -> Any:

@@ -79,6 +79,23 @@ async def test_one_failure_in_a_group_does_not_touch_its_neighbours(tmp_path: Pa
     assert names == ["a", "b", "c", "d"]
 
 
+async def test_a_full_disk_undoes_the_whole_group_and_the_next_one_works(tmp_path: Path) -> None:
+    async def large(transaction: Transaction, name: str) -> None:
+        await put(transaction, name, "x" * 100_000)
+
+    async with fresh(tmp_path) as opened:
+        [[pages]] = await opened.run("PRAGMA page_count")
+        await opened.run(f"PRAGMA max_page_count = {pages + 3}")
+        works = [put(opened, "before"), opened.write(lambda t: large(t, "large")), put(opened, "after")]
+        outcomes = await asyncio.gather(*works, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [sqlite3.OperationalError] * 3
+        assert "full" in str(outcomes[0])
+        assert await opened.run("SELECT * FROM facts") == []
+        await opened.run("PRAGMA max_page_count = 1073741823")
+        await opened.write(lambda t: large(t, "large"))
+        assert [row["name"] for row in await opened.run("SELECT name FROM facts")] == ["large"]
+
+
 async def test_a_caller_that_is_cancelled_does_not_stop_its_transaction_nor_the_next(tmp_path: Path) -> None:
     inside, go_on = asyncio.Event(), asyncio.Event()
 
@@ -146,19 +163,17 @@ async def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
     for start in range(8 * page, len(content) - page, page):
         content[start : start + 64] = bytes(64)
     path.write_bytes(content)
-    with pytest.raises(DatabaseTrouble, match="damaged|malformed|cannot be used"):
+    with pytest.raises(DatabaseTrouble, match=r"damaged|malformed|cannot be used"):
         async with fresh(tmp_path):
             pass
 
 
 async def test_entries_can_be_neither_changed_nor_removed(tmp_path: Path) -> None:
     job = (
-        "INSERT INTO jobs (id, interaction_id, state, user_id, channel_id, upload_limit, image_url, model, format, cost,"
-        " asked_at, created_at) VALUES ('j', 1, 'reserved', 1, 1, 1, 'u', 'm', 'f', 1, 1, 1)"
+        "INSERT INTO jobs (id, interaction_id, state, user_id, channel_id, upload_limit, image_url, model, format,"
+        " cost, asked_at, created_at) VALUES ('j', 1, 'reserved', 1, 1, 1, 'u', 'm', 'f', 1, 1, 1)"
     )
-    entry = (
-        "INSERT INTO entries (job_id, kind, user_id, held, spent, counted_at, at) VALUES ('j', 'hold', 1, 1, 0, 1, 1)"
-    )
+    entry = "INSERT INTO entries (job_id, kind, user_id, held, spent, counted_at, at) VALUES ('j','hold',1,1,0,1,1)"
     async with fresh(tmp_path) as opened:
         await opened.run(job)
         await opened.run(entry)
