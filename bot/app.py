@@ -65,11 +65,12 @@ async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now)
             spool = Spool(folder / "spool")
         except OSError as error:
             raise ConfigurationWrong("storage.folder", f"cannot be used ({type(error).__name__})") from error
-        ledger = Ledger(
-            await stack.enter_async_context(database.opened(folder / "pikzels-bot.sqlite3")), spool=spool.folder
-        )
+        store = await stack.enter_async_context(database.opened(folder / "pikzels-bot.sqlite3"))
+        ledger = Ledger(store, spool=spool.folder)
         counters = metrics.Metrics()
         alerts = await stack.enter_async_context(_alerts(settings, clock))
+        if store.restored:
+            alerts.tell(Loudness.PAGE, "restored", words.RESTORED)
         gate = _gate(settings, clock, alerts)
         provider = await stack.enter_async_context(_provider(settings, clock))
         downloads = await stack.enter_async_context(Downloads(loopback=_on_this_machine(settings)))
@@ -92,6 +93,7 @@ async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now)
             rules=rules,
             clock=clock,
             retry_server_errors=settings.pikzels.retry_server_errors,
+            restored=store.restored,
         )
         client.services = Services(
             thumbnails=thumbnails,

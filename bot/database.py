@@ -59,7 +59,8 @@ class Database:
     A caller that is cancelled leaves nothing half done: the work belongs to the writer task, not to the caller.
     """
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: aiosqlite.Connection, *, restored: bool = False) -> None:
+        self.restored = restored  # entries are missing that were there at the last stop: an older copy took its place
         self._transaction = Transaction(connection)
         self._waiting: list[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = []
         self._writer: asyncio.Task[None] | None = None
@@ -152,6 +153,7 @@ async def _outcome(work: Callable[[], Awaitable[Any]]) -> Any:
 @asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[Database]:
     """Open, lock, verify and migrate the database at `path`; raises `DatabaseTrouble`, and leaves nothing open then."""
+    marker = _marker(path)
     connection = aiosqlite.connect(path, isolation_level=None, timeout=1.0)
     try:
         await connection
@@ -159,13 +161,39 @@ async def opened(path: Path) -> AsyncIterator[Database]:
         raise DatabaseTrouble(f"cannot be opened: {error}") from error
     try:
         await _prepare(connection)
-        database = Database(connection)
+        last = await _last_entry(connection)
+        database = Database(connection, restored=last < _remembered(marker))
+        marker.write_text(f"{last}\n")
         try:
             yield database
         finally:
             await database.drained()
+            marker.write_text(f"{await _last_entry(connection)}\n")
     finally:
         await connection.close()
+
+
+def _marker(path: Path) -> Path:
+    """The file that says there was a database; raises `DatabaseTrouble` when that one is gone."""
+    marker = path.with_name(path.name + ".marker")
+    if marker.exists() and not path.exists():
+        raise DatabaseTrouble(
+            f"is missing though it was here before; restore it, or remove {marker.name} to begin with an empty one"
+        )
+    return marker
+
+
+async def _last_entry(connection: aiosqlite.Connection) -> int:
+    [[last]] = await connection.execute_fetchall("SELECT COALESCE(MAX(id), 0) FROM entries")
+    return int(last)
+
+
+def _remembered(marker: Path) -> int:
+    """The last entry there was when the marker was written; 0 when it says nothing."""
+    try:
+        return int(marker.read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 async def _prepare(connection: aiosqlite.Connection) -> None:

@@ -67,6 +67,7 @@ class Thumbnails:
         clock: Callable[[], datetime],
         transfers: int = 16,
         retry_server_errors: bool = False,
+        restored: bool = False,
     ) -> None:
         self._admission = admission
         self._books = books
@@ -80,6 +81,7 @@ class Thumbnails:
         self._clock = clock
         self._transfers = asyncio.Semaphore(transfers)  # pictures on the wire at once, in either direction
         self._retry_server_errors = retry_server_errors
+        self._restored = restored  # the books are an older copy: what they call under way may be long delivered
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
 
@@ -252,7 +254,7 @@ class Thumbnails:
     async def recover(self) -> None:
         """After a start: end what cannot go on, go on with what can, tell what was not told."""
         untold = await self._books.untold_jobs()
-        going_on = await self._settle()
+        going_on = await self._settle(keep=not self._restored)
         for job in untold:
             self._spawn(self._tell(job, words.failure(job)), job)
         for job in going_on:
@@ -275,7 +277,7 @@ class Thumbnails:
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
-        await self._settle()
+        await self._settle(keep=True)
         await self.idle(_LAST_WORDS)
 
     async def idle(self, seconds: float) -> None:
@@ -285,11 +287,11 @@ class Thumbnails:
                 while self._tasks:
                     await asyncio.wait(self._tasks)
 
-    async def _settle(self) -> list[Job]:
+    async def _settle(self, *, keep: bool) -> list[Job]:
         """Release every job that nobody may continue; returns those that go on: their picture is paid for."""
         going_on = []
         for job in await self._books.open_jobs():
-            if job.state in (State.GENERATED, State.SPOOLED):
+            if keep and job.state in (State.GENERATED, State.SPOOLED):
                 going_on.append(job)
             elif job.state is State.SENDING:
                 self._spawn(self._release(job, OutcomeUnknown("the program stopped before the answer")), job)

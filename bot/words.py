@@ -284,6 +284,12 @@ def operator(error: errors.Failed) -> str:
     return f"{error.kind} ({described})" if described else error.reason
 
 
+RESTORED = (
+    "an older copy of the database took the place of the last one: charges made since are lost, and what was under way"
+    " in it is released"
+)
+
+
 def opened(circuit_: Circuit, until: datetime | None) -> str:
     back = "until the operator acts" if until is None else f"next trial {until:%Y-%m-%d %H:%M:%S} UTC"
     what = {

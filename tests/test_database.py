@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from bot.database import Database, Transaction
 
 
+JOB = (
+    "INSERT INTO jobs (id, interaction_id, state, user_id, channel_id, upload_limit, image_url, model, format,"
+    " cost, asked_at, created_at) VALUES ('j', 1, 'reserved', 1, 1, 1, 'u', 'm', 'f', 1, 1, 1)"
+)
+ENTRY = "INSERT INTO entries (job_id, kind, user_id, held, spent, counted_at, at) VALUES ('j', 'hold', 1, 1, 0, 1, 1)"
+
+
 @asynccontextmanager
 async def fresh(folder: Path) -> AsyncIterator[Database]:
     async with database.opened(folder / "bot.sqlite3") as opened:
@@ -146,6 +153,34 @@ async def test_a_database_of_a_newer_program_is_refused_and_left_alone(tmp_path:
     connection.close()
 
 
+async def test_a_missing_database_is_never_silently_an_empty_one(tmp_path: Path) -> None:
+    async with fresh(tmp_path):
+        pass
+    (tmp_path / "bot.sqlite3").unlink()
+    with pytest.raises(DatabaseTrouble, match="missing though it was here before"):
+        async with fresh(tmp_path):
+            pass
+    assert not (tmp_path / "bot.sqlite3").exists()
+    (tmp_path / "bot.sqlite3.marker").unlink()
+    async with fresh(tmp_path) as opened:
+        assert not opened.restored
+
+
+async def test_an_older_copy_put_in_its_place_is_noticed_once(tmp_path: Path) -> None:
+    path, copy = tmp_path / "bot.sqlite3", tmp_path / "copy.sqlite3"
+    async with fresh(tmp_path) as opened:
+        await opened.run(JOB)
+    copy.write_bytes(path.read_bytes())
+    async with fresh(tmp_path) as opened:
+        assert not opened.restored
+        await opened.run(ENTRY)
+    copy.replace(path)
+    async with fresh(tmp_path) as opened:
+        assert opened.restored
+    async with fresh(tmp_path) as opened:
+        assert not opened.restored
+
+
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bot.sqlite3").write_bytes(b"this is not a database, it only pretends " * 100)
     with pytest.raises(DatabaseTrouble, match="cannot be used"):
@@ -169,16 +204,11 @@ async def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
 
 
 async def test_entries_can_be_neither_changed_nor_removed(tmp_path: Path) -> None:
-    job = (
-        "INSERT INTO jobs (id, interaction_id, state, user_id, channel_id, upload_limit, image_url, model, format,"
-        " cost, asked_at, created_at) VALUES ('j', 1, 'reserved', 1, 1, 1, 'u', 'm', 'f', 1, 1, 1)"
-    )
-    entry = "INSERT INTO entries (job_id, kind, user_id, held, spent, counted_at, at) VALUES ('j','hold',1,1,0,1,1)"
     async with fresh(tmp_path) as opened:
-        await opened.run(job)
-        await opened.run(entry)
+        await opened.run(JOB)
+        await opened.run(ENTRY)
         for attempt in ("UPDATE entries SET held = 0", "DELETE FROM entries"):
             with pytest.raises(sqlite3.IntegrityError, match="append-only"):
                 await opened.run(attempt)
         with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
-            await opened.run(entry)
+            await opened.run(ENTRY)
