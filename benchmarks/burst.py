@@ -127,10 +127,13 @@ async def image_service(output: bytes, folder: Path, *, delay: float) -> AsyncIt
     try:
         async with asyncio.timeout(_READY_SECONDS):
             address = await process.stdout.readline()
+        if not address:
+            raise RuntimeError("the stand-in did not start")
         yield ImageService(address.decode().strip(), process.stdin, process.stdout)
     finally:
-        process.kill()
-        await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 # --- whoever is measured ---------------------------------------------------------------------------------------------
@@ -184,7 +187,8 @@ def usage(pid: int) -> Usage:
 async def burst(discord: wire.Wire, pid: int, plan: Plan, output: bytes) -> Burst:
     """Warm up, fire, wait for the last picture, or until the time is over."""
     await discord.ready(_READY_SECONDS)
-    await _delivered(await _command(discord, 0), output, _READY_SECONDS)
+    if not await _delivered(await _command(discord, 0), output, _READY_SECONDS):
+        raise RuntimeError("not even one picture came")
     await asyncio.sleep(_SETTLING_SECONDS)
     before, start = usage(pid), time.monotonic()
     sent = await asyncio.gather(*(_command(discord, member) for member in range(1, plan.jobs + 1)))

@@ -12,12 +12,12 @@ from pathlib import Path
 from sandbox import pikzels
 
 
-async def _run(picture: Path, delay: float) -> None:
-    async with pikzels.serve(output=picture.read_bytes(), delay=delay) as api:
+async def _run(picture: bytes, delay: float) -> None:
+    async with pikzels.serve(output=picture, delay=delay) as api:
         print(api.base_url, flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
             print(len(api.calls), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(_run(Path(sys.argv[1]), float(sys.argv[2])))
+    asyncio.run(_run(Path(sys.argv[1]).read_bytes(), float(sys.argv[2])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ import discord
 
 from bot import database, metrics, quota, words
 from bot.alerts import Alerts
-from bot.client import Client, Services
+from bot.client import Client, Identifies, Services
 from bot.delivery import Messenger
 from bot.downloads import Downloads
-from bot.errors import ConfigurationWrong
+from bot.errors import ConfigurationWrong, IdentifiesSpent
 from bot.gate import Gate
 from bot.ledger import Ledger
 from bot.logs import Redactor
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_STABLE_SECONDS = 600.0  # a connection that lasted so long was a good one
+_LONGEST_PAUSE = 300.0  # seconds between two connections
+_FATAL_CLOSES = (4004, 4010, 4011, 4012, 4013, 4014)  # Discord: do not reconnect
+
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -42,14 +47,23 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class App:
-    """Everything open, the client not yet connected."""
+    """Everything open. `client` is the connection to Discord of the moment; a broken one is replaced."""
 
     client: Client
     thumbnails: Thumbnails
     gate: Gate
     ledger: Ledger
+
+    async def disconnect(self) -> None:
+        await self.client.close()
+
+    async def renew(self) -> Client:
+        """Close the client and put a fresh one in its place: discord.py's cannot be started twice."""
+        await self.disconnect()
+        self.client = Client(self.client.services)
+        return self.client
 
 
 @asynccontextmanager
@@ -74,8 +88,7 @@ async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now)
         gate = _gate(settings, clock, alerts)
         provider = await stack.enter_async_context(_provider(settings, clock))
         downloads = await stack.enter_async_context(Downloads(loopback=_on_this_machine(settings)))
-        client = Client()
-        stack.push_async_callback(client.close)
+        current: list[App] = []
 
         async def shrink(picture: Picture, limit: int) -> Picture | None:
             return await spool.shrink(picture, limit=limit)
@@ -87,7 +100,7 @@ async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now)
             provider=provider,
             source=downloads,
             store=spool,
-            delivery=Messenger(client, clock=clock, shrink=shrink),
+            delivery=Messenger(client=lambda: current[0].client, clock=clock, shrink=shrink),
             operator=alerts,
             counters=counters,
             rules=rules,
@@ -95,9 +108,10 @@ async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now)
             retry_server_errors=settings.pikzels.retry_server_errors,
             restored=store.restored,
         )
-        client.services = Services(
+        services = Services(
             thumbnails=thumbnails,
             facts=ledger,
+            identifies=Identifies(ledger, clock=clock),
             clock=clock,
             refused=counters.refused,
             default_model=settings.defaults.model,
@@ -109,9 +123,12 @@ async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now)
         counters.watch("pikzels_queue_waiting", "Requests waiting for a provider call", lambda: gate.waiting)
         counters.watch("pikzels_calls_running", "Provider calls under way", lambda: gate.running)
         counters.watch("pikzels_circuits_open", "Circuits that refuse requests", lambda: len(gate.open_circuits))
-        await _serve_health(stack, settings, counters, client, gate)
+        app = App(Client(services), thumbnails, gate, ledger)
+        current.append(app)
+        stack.push_async_callback(app.disconnect)
+        await _serve_health(stack, settings, counters, app)
         stack.push_async_callback(thumbnails.close, grace=settings.shutdown.grace)
-        yield App(client, thumbnails, gate, ledger)
+        yield app
 
 
 async def run(settings: Settings) -> None:
@@ -121,27 +138,52 @@ async def run(settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stopping.set)
-        connection = asyncio.create_task(app.client.start(settings.discord.token.get_secret_value()), name="discord")
-        stopped = asyncio.create_task(stopping.wait(), name="stop")
+        connection = asyncio.create_task(_stay_connected(app, settings.discord.token.get_secret_value()))
+        stopped = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait((connection, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if connection.done():
-                _explain(connection)
-                return
-            log.info("stopping: nothing new is taken")
-            await app.thumbnails.close(grace=settings.shutdown.grace)
+            if not connection.done():
+                log.info("stopping: nothing new is taken")
+                await app.thumbnails.close(grace=settings.shutdown.grace)
         finally:
             stopped.cancel()
             connection.cancel()  # first the connection, then the client: Discord hears a proper goodbye
             await asyncio.wait((connection, stopped))
+        if not connection.cancelled():
+            connection.result()
 
 
-def _explain(connection: asyncio.Task[None]) -> None:
-    error = connection.exception()
-    if isinstance(error, discord.LoginFailure):
-        raise ConfigurationWrong("discord.token", "is refused by Discord") from None
-    if error is not None:
-        raise error
+async def _stay_connected(app: App, token: str) -> None:
+    """Keep a connection to Discord: a client that ends by itself is replaced by a fresh one, ever more slowly.
+
+    discord.py's client ends when its first connection fails, when a payload lacks a field, and on fatal close codes.
+    """
+    failures = 0
+    while True:
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep((await app.client.services.identifies.wait()).total_seconds())
+        try:
+            await app.client.start(token)
+        except discord.LoginFailure:
+            raise ConfigurationWrong("discord.token", "is refused by Discord") from None
+        except (discord.PrivilegedIntentsRequired, discord.ConnectionClosed) as error:
+            _refuse_fatal(error)
+            log.warning("the connection to Discord was closed: %s", error)
+        except IdentifiesSpent as spent:
+            log.error("too many new connections to Discord; the next in %s", spent.wait)  # noqa: TRY400 - told, not traced
+        except Exception:
+            log.exception("the client of Discord ended; a fresh one follows")
+        if asyncio.get_running_loop().time() - began > _STABLE_SECONDS:
+            failures = 0
+        failures += 1
+        await asyncio.sleep(min(_LONGEST_PAUSE, 2.0**failures) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        await app.renew()
+
+
+def _refuse_fatal(error: discord.PrivilegedIntentsRequired | discord.ConnectionClosed) -> None:
+    """Raises `ConfigurationWrong` for what a fresh connection cannot mend."""
+    if isinstance(error, discord.PrivilegedIntentsRequired) or error.code in _FATAL_CLOSES:
+        raise ConfigurationWrong("discord.token", f"belongs to an application Discord refuses ({error})") from None
 
 
 def _alerts(settings: Settings, clock: Callable[[], datetime]) -> Alerts:
@@ -183,14 +225,15 @@ def _on_this_machine(settings: Settings) -> bool:
     return urlsplit(settings.pikzels.base_url).hostname in _LOOPBACK
 
 
-async def _serve_health(
-    stack: AsyncExitStack, settings: Settings, counters: metrics.Metrics, client: Client, gate: Gate
-) -> None:
+async def _serve_health(stack: AsyncExitStack, settings: Settings, counters: metrics.Metrics, app: App) -> None:
     if settings.health.port is None:
         return
 
     def healthy() -> dict[str, bool]:
-        return {"discord": client.is_ready() and not client.is_closed(), "provider": not gate.open_circuits}
+        return {
+            "discord": app.client.is_ready() and not app.client.is_closed(),
+            "provider": not app.gate.open_circuits,
+        }
 
     try:
         port = await stack.enter_async_context(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
@@ -13,9 +14,10 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.errors import IdentifiesSpent
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
 
     from bot.model import Format, Model
     from bot.thumbnails import Thumbnails
@@ -29,6 +31,11 @@ _CONNECTIONS = 64
 _KEEPALIVE_SECONDS = 60.0
 
 _SYNCED = "commands-synced"
+_IDENTIFIED = "identified"
+
+_HOUR = timedelta(hours=1)
+_FREE_IDENTIFIES = 20
+_IDENTIFY_PAUSE = timedelta(minutes=5)
 
 
 class Facts(Protocol):
@@ -38,12 +45,46 @@ class Facts(Protocol):
     async def remember(self, name: str, value: str) -> None: ...
 
 
+class Identifies:
+    """Counts IDENTIFYs across restarts: Discord resets the token of a bot that sends 1,000 in a day.
+
+    20 within an hour are free, enough for any bad hour; beyond that one every five minutes, 480 a day at most.
+    """
+
+    def __init__(self, facts: Facts, *, clock: Callable[[], datetime]) -> None:
+        self._facts = facts
+        self._clock = clock
+
+    async def wait(self) -> timedelta:
+        """How long until the next one is allowed."""
+        return _wait(await self._recent(), self._clock())
+
+    async def spend(self) -> None:
+        """Write one down before it is sent; raises `IdentifiesSpent` when it is not allowed now."""
+        recent, now = await self._recent(), self._clock()
+        if (wait := _wait(recent, now)) > timedelta(0):
+            raise IdentifiesSpent(wait)
+        await self._facts.remember(_IDENTIFIED, json.dumps([at.timestamp() for at in [*recent, now]]))
+
+    async def _recent(self) -> list[datetime]:
+        known = json.loads(await self._facts.fact(_IDENTIFIED) or "[]")
+        times = (datetime.fromtimestamp(seconds, UTC) for seconds in known)
+        return [at for at in times if at > self._clock() - _HOUR]
+
+
+def _wait(recent: list[datetime], now: datetime) -> timedelta:
+    if len(recent) < _FREE_IDENTIFIES:
+        return timedelta(0)
+    return max(timedelta(0), recent[-1] + _IDENTIFY_PAUSE - now)
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """All that a cog may use."""
 
     thumbnails: Thumbnails
     facts: Facts
+    identifies: Identifies
     clock: Callable[[], datetime]
     refused: Callable[[str], None]  # counts a refusal by its kind
     default_model: Model
@@ -56,9 +97,8 @@ class Services:
 class Client(commands.Bot):
     """No intents: interactions need none, and without guilds a server costs 1.8 kB of memory instead of 55."""
 
-    services: Services  # set by the composition root before the first connection
-
-    def __init__(self) -> None:
+    def __init__(self, services: Services) -> None:
+        self.services = services
         discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False  # this bot never speaks
         super().__init__(
             command_prefix=commands.when_mentioned,
@@ -79,6 +119,11 @@ class Client(commands.Bot):
             await self.load_extension(name)
         await self._sync_commands()
         await self.services.thumbnails.recover()
+
+    async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
+        """Every IDENTIFY passes here; raises `IdentifiesSpent` rather than spend what Discord allows in a day."""
+        await super().before_identify_hook(shard_id, initial=initial)
+        await self.services.identifies.spend()
 
     async def _sync_commands(self) -> None:
         """Overwrite the commands at Discord only when they differ from what was last sent for this application."""

@@ -32,15 +32,16 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 def _is_base_url(value: str) -> str:
     parts = urlsplit(value)
     safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-    if not safe or not parts.hostname or parts.query or parts.fragment or parts.username:
+    if not safe or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError("must be an https address (http only on this machine)")
     return value.rstrip("/")
 
 
 def _is_key(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().isascii() or not value.get_secret_value().strip():
+    key = value.get_secret_value().strip()
+    if not (key and key.isascii() and key.isprintable()):
         raise ValueError("must be a key of printable characters")
-    return SecretStr(value.get_secret_value().strip())
+    return SecretStr(key)
 
 
 def _is_secret(annotation: Any) -> bool:
@@ -68,11 +69,15 @@ class _Section(BaseModel):
         if not isinstance(values, dict):
             return values
         merged = dict(values)
-        for name in [name for name, info in cls.model_fields.items() if _is_secret(info.annotation)]:
+        for name in _secrets_of(cls):
             file = merged.pop(f"{name}_file", None)
             if file is not None and name not in merged:
                 merged[name] = _secret_in(str(file), f"{name}_file")
         return merged
+
+
+def _secrets_of(section: type[BaseModel]) -> list[str]:
+    return [name for name, info in section.model_fields.items() if _is_secret(info.annotation)]
 
 
 class Discord(_Section):
@@ -176,6 +181,20 @@ class Settings(_Section):
                 yield secret.get_secret_value()
 
 
+class _File(TomlConfigSettingsSource):
+    """config.toml, without a secret for which the environment names a file."""
+
+    def __call__(self) -> dict[str, Any]:
+        values = super().__call__()
+        for section, info in Settings.model_fields.items():
+            given, nearer = values.get(section), self.current_state.get(section)
+            if isinstance(given, dict) and isinstance(nearer, dict) and isinstance(info.annotation, type):
+                for name in _secrets_of(info.annotation):
+                    if f"{name}_file" in nearer:
+                        given.pop(name, None)
+        return values
+
+
 class _Sources(Settings, BaseSettings):
     """The environment goes before config.toml, that before the defaults."""
 
@@ -194,7 +213,7 @@ class _Sources(Settings, BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (env_settings, TomlConfigSettingsSource(settings_cls, _file()))
+        return (env_settings, _File(settings_cls, _file()))
 
 
 def load() -> Settings:
@@ -208,6 +227,10 @@ def load() -> Settings:
         raise ConfigurationWrong("environment", "a table there must be JSON") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationWrong(str(_file()), f"is not valid TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationWrong(str(_file()), "is not valid TOML: not UTF-8") from None
+    except OSError as error:
+        raise ConfigurationWrong(str(_file()), f"cannot be read ({type(error).__name__})") from None
 
 
 def _file() -> Path:

@@ -55,16 +55,18 @@ class _RungFailed(Exception):
 
 
 class Messenger:
-    """The ladder. `shrink` makes a picture fit a number of bytes, or says None."""
+    """The ladder. `client` is the connection of the moment; `shrink` makes a picture fit a number of bytes, or says
+    None.
+    """
 
     def __init__(
         self,
-        client: discord.Client,
         *,
+        client: Callable[[], discord.Client],
         clock: Callable[[], datetime],
         shrink: Callable[[Picture, int], Awaitable[Picture | None]],
     ) -> None:
-        self._client = client
+        self._now_connected = client
         self._clock = clock
         self._shrink = shrink
         self._progress = asyncio.Semaphore(_PROGRESS_AT_ONCE)
@@ -115,6 +117,10 @@ class Messenger:
         if any(failure.step is _Step.LATER for failure in failures):
             raise DeliveryDelayed(observed)
         raise Undeliverable(observed)
+
+    @property
+    def _client(self) -> discord.Client:
+        return self._now_connected()
 
     # --- rungs: each builds its own discord.File, because a used one uploads nothing ---------------------------------
 

@@ -265,3 +265,11 @@ class TransitionRefused(BotError):
         super().__init__(job_id, expected)
         self.job_id = job_id
         self.expected = expected
+
+
+class IdentifiesSpent(BotError):
+    """Another IDENTIFY now would come near Discord's limit of a day; `wait` says when the next is allowed."""
+
+    def __init__(self, wait: timedelta) -> None:
+        super().__init__(wait)
+        self.wait = wait

@@ -8,20 +8,23 @@ import os
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bot import pictures
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    from collections.abc import AsyncIterable, Callable
     from datetime import datetime
     from pathlib import Path
 
     from bot.model import Job, Picture
 
+T = TypeVar("T")
+
 KEPT = timedelta(days=7)
 CAP_BYTES = 512 * 1024 * 1024
 _BLOCK = 256 * 1024  # bytes gathered for one trip to a thread
+_SUFFIXES = (".part", ".png", ".jpg", ".webp", ".small.jpg")  # of all files a job can have here
 
 
 class Spool:
@@ -39,20 +42,18 @@ class Spool:
         partial = self.folder / f"{job.id}.part"
         digest = hashlib.sha256()
         block = bytearray()
-        file = await asyncio.to_thread(partial.open, "wb", 0)
         try:
-            async for piece in pieces:
-                block += piece
-                if len(block) >= _BLOCK:
-                    await asyncio.to_thread(_append, file.fileno(), block, digest)
-                    block = bytearray()
-            return await asyncio.to_thread(self._finish, job, partial, file.fileno(), block, digest)
+            with partial.open("wb", 0) as file:
+                async for piece in pieces:
+                    block += piece
+                    if len(block) >= _BLOCK:
+                        await _to_its_end(_append, file.fileno(), block, digest)
+                        block = bytearray()
+                return await _to_its_end(self._finish, job, partial, file.fileno(), block, digest)
         except BaseException:
             with suppress(OSError):
-                partial.unlink(missing_ok=True)
+                self._drop(job.id)
             raise
-        finally:
-            file.close()
 
     def _finish(self, job: Job, partial: Path, descriptor: int, block: bytearray, digest: hashlib._Hash) -> Picture:
         _append(descriptor, block, digest)
@@ -75,8 +76,8 @@ class Spool:
         await asyncio.to_thread(self._drop, job.id)
 
     def _drop(self, job_id: str) -> None:
-        for path in self.folder.glob(f"{job_id}.*"):
-            path.unlink(missing_ok=True)
+        for suffix in _SUFFIXES:  # by name: a look through the folder costs more with every picture that waits in it
+            (self.folder / (job_id + suffix)).unlink(missing_ok=True)
 
     async def sweep(self, *, now: datetime, needed: frozenset[str]) -> int:
         """Remove what is half written, too old, or over the cap, oldest first, sparing jobs in `needed`; returns how
@@ -93,13 +94,23 @@ class Spool:
         total = removed = 0
         for status, path in files:
             total += status.st_size
-            if path.name.partition(".")[0] in needed and path.suffix != ".part":
+            if path.name.partition(".")[0] in needed:  # its half-written file too: a download may be writing it
                 continue
             old = now.timestamp() - status.st_mtime > KEPT.total_seconds()
             if old or total > CAP_BYTES or path.suffix == ".part":
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed
+
+
+async def _to_its_end(call: Callable[..., T], *given: Any) -> T:
+    """Run `call` in a thread; a cancellation waits for it, or its descriptor could be closed under its hands."""
+    work = asyncio.get_running_loop().run_in_executor(None, call, *given)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
 
 
 def _append(descriptor: int, block: bytearray, digest: hashlib._Hash) -> None:

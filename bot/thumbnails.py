@@ -84,6 +84,7 @@ class Thumbnails:
         self._restored = restored  # the books are an older copy: what they call under way may be long delivered
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._recovered = False
 
     # --- the straight line -----------------------------------------------------------------------------------------
 
@@ -252,7 +253,10 @@ class Thumbnails:
     # --- starting and stopping ---------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """After a start: end what cannot go on, go on with what can, tell what was not told."""
+        """After a start: end what cannot go on, go on with what can, tell what was not told. Once in a process."""
+        if self._recovered:
+            return
+        self._recovered = True
         untold = await self._books.untold_jobs()
         going_on = await self._settle(keep=not self._restored)
         for job in untold:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from makers import NOON, asker, request
 from PIL import Image
 
 from bot.model import Job, State
 from sandbox.pikzels import StandIn, serve
+from tests.makers import NOON, asker, request
 
 KEY = "pkz_canary_4f1c9d27e8b35a60"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox import demo, world
-from sandbox.pikzels import Reply
+from sandbox.replies import Reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,7 +24,10 @@ STYLE = "1b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d"
 @asynccontextmanager
 async def simulation(folder: Path) -> AsyncIterator[world.World]:
     """A context manager, not a fixture: simcord must be left in the context it was entered in."""
-    sections = {"personas": {"Ann": PERSONA, "Andrew": PERSONA}, "quota": {"member_daily": 3}}
+    sections: dict[str, dict[str, Any]] = {
+        "personas": {"Ann": PERSONA, "Andrew": PERSONA},
+        "quota": {"member_daily": 3},
+    }
     async with world.opened(folder, sections=sections) as opened:
         yield opened
 

@@ -6,13 +6,13 @@ import zlib
 from pathlib import Path
 
 import pytest
-from conftest import a_picture
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from bot.errors import PictureUnusable
 from bot.pictures import MAX_SIDE, inspect, shrink
+from tests.conftest import a_picture
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -47,7 +47,9 @@ def refused(file: Path, content: bytes) -> str:
 
 @pytest.mark.parametrize(("kind", "suffix"), [("PNG", ".png"), ("JPEG", ".jpg"), ("WEBP", ".webp")])
 @pytest.mark.parametrize(("width", "height"), [(64, 36), (36, 64), (1, 1)])
-def test_the_three_types_are_known_with_their_sizes(file: Path, kind: str, suffix: str, width: int, height: int) -> None:
+def test_the_three_types_are_known_with_their_sizes(
+    file: Path, kind: str, suffix: str, width: int, height: int
+) -> None:
     content = a_picture(kind, width=width, height=height)
     file.write_bytes(content)
     picture = inspect(file, sha256="ab")

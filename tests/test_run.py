@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox import pikzels, wire
-from sandbox.pikzels import Reply
+from sandbox.replies import Reply
 from tests.live import KEY, PHOTO, books, png
 
 if TYPE_CHECKING:
@@ -229,10 +229,20 @@ async def test_a_second_instance_on_the_same_folder_leaves_before_it_meets_disco
 
 
 async def test_a_token_that_discord_refuses_ends_with_one_sentence(tmp_path: Path) -> None:
-    async with wire.serve(token="another") as discord, pikzels.serve(api_key=KEY) as api:  # noqa: S106 - made up
+    async with wire.serve(token="another") as discord, pikzels.serve(api_key=KEY) as api:
         child = await House(discord, api, tmp_path).launch()
         said = await left(child, 78)
     assert said.endswith("Setting discord.token is refused by Discord.\n")
+
+
+async def test_a_client_that_fails_to_connect_is_replaced_by_a_fresh_one(house: House) -> None:
+    house.discord.fail("GET", "/users/@me", status=503, times=2)
+    child = await house.start()
+    interaction = await house.thumbnail()
+    await interaction.wait(has_picture, 10)
+    log = await stopped(child)
+    assert log.count("a fresh one follows") == 2
+    assert house.discord.identifies == 1
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.model import Circuit, State
-from sandbox.pikzels import Reply
+from sandbox.replies import Reply
 from tests.live import PHOTO, Live, png, running
 
 if TYPE_CHECKING:

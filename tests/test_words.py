@@ -5,18 +5,31 @@ import unicodedata
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import a_job
 from hypothesis import example, given
 from hypothesis import strategies as st
-from makers import NOON
 
 from bot import errors, words
 from bot.model import Allowance, Circuit, Format, Limit, Model, Scope, Window
+from tests.conftest import a_job
+from tests.makers import NOON
 
 LONG = "\U0001f600" * 3000  # as long as no prompt can be, in any way of counting
 HOSTILE = st.lists(
     st.sampled_from(
-        ["@everyone", "<@1>", "<#2>", "<@&3>", "```", "`", "https://a.b", "\u202e", "\u200b", "\x00", "\ud800", "\u2028"]
+        [
+            "@everyone",
+            "<@1>",
+            "<#2>",
+            "<@&3>",
+            "```",
+            "`",
+            "https://a.b",
+            "\u202e",
+            "\u200b",
+            "\x00",
+            "\ud800",
+            "\u2028",
+        ]
     )
     | st.characters()
 ).map("".join)
@@ -96,7 +109,10 @@ TOO_LARGE = {"size": 12_582_912, "limit": 10_485_760}
 SAID: list[tuple[errors.Refused, str]] = [
     (errors.OptionInvalid("prompt", "has_link"), "`prompt` may not contain a link"),
     (errors.OptionInvalid("prompt", "too_long", length=3001, limit=3000), "3001 characters long; at most 3000"),
-    (errors.OptionInvalid("image", "too_large", **TOO_LARGE), "`image` is 12.0 MB; the image service takes at most 10.0"),
+    (
+        errors.OptionInvalid("image", "too_large", **TOO_LARGE),
+        "`image` is 12.0 MB; the image service takes at most 10.0",
+    ),
     (errors.OptionInvalid("image", "wrong_type"), "must be a PNG, JPEG or WebP picture"),
     (errors.OptionInvalid("image", "empty"), "is empty"),
     (errors.OptionInvalid("image", "no_address"), "without a usable address"),
@@ -171,8 +187,10 @@ def test_the_operator_gets_what_is_needed_to_settle_it_with_the_provider() -> No
 
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (10, "10th"), (11, "11th"), (12, "12th"), (13, "13th")]
-    + [(21, "21st"), (22, "22nd"), (101, "101st"), (111, "111th"), (112, "112th"), (1013, "1013th"), (0, "0th")],
+    [
+        *[(0, "0th"), (1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (10, "10th"), (11, "11th"), (12, "12th")],
+        *[(13, "13th"), (21, "21st"), (22, "22nd"), (101, "101st"), (111, "111th"), (112, "112th"), (1013, "1013th")],
+    ],
 )
 def test_places_are_counted_the_english_way(number: int, said: str) -> None:
     assert words.ordinal(number) == said
