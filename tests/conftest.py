@@ -7,11 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from bot.model import Job, State
 from sandbox.pikzels import StandIn, serve
 from tests.makers import NOON, asker, request
+
+# How long an example takes says more about the machine of the day than about the code.
+settings.register_profile("no-deadline", deadline=None, print_blob=True)
+settings.load_profile("no-deadline")
 
 KEY = "pkz_canary_4f1c9d27e8b35a60"
 
