@@ -21,6 +21,7 @@ bench: .venv/dev
 
 # Each stamp is as old as the environment that holds exactly the versions of its lock.
 .venv/%: requirements/%.lock
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=…")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: --requirement $<
 	touch $@
