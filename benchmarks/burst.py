@@ -178,7 +178,7 @@ async def started(module: str, *arguments: str, settings: dict[str, str], log: P
     try:
         yield process.pid
     except BaseException:
-        print(*log.read_text("utf-8").splitlines()[-20:], sep="\n", file=sys.stderr)
+        _show_end(log)
         raise
     else:
         process.send_signal(signal.SIGTERM)
@@ -188,6 +188,10 @@ async def started(module: str, *arguments: str, settings: dict[str, str], log: P
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def _show_end(log: Path) -> None:
+    print(*log.read_text("utf-8").splitlines()[-20:], sep="\n", file=sys.stderr)
 
 
 def usage(pid: int) -> Usage:

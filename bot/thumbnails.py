@@ -357,7 +357,8 @@ class Thumbnails:
             case Undeliverable():
                 return Loudness.WARN
             case _:
-                return self._judge(failure).loudness
+                verdict = self._judge(failure)
+                return verdict.loudness if verdict.pause is None else Loudness.COUNT  # its circuit has told already
 
 
 def _retry_after(failure: Failed) -> timedelta | None:
