@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bot.model import Job, Picture
 
     Message = Mapping[str, Any]
+    Rung = Callable[[Job, str, Picture | None], Awaitable[Message]]
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ _PROGRESS_SECONDS = 5.0
 _PROGRESS_AT_ONCE = 4  # more would keep results waiting for a line of no weight
 
 _UNKNOWN_MESSAGE = 10008
+_WORDS_REFUSED = (50035, 200000, 200001, 240000)  # invalid form, AutoMod, AutoMod on a name, harmful links
 _NO_MENTIONS = discord.AllowedMentions.none()
 
 
@@ -48,10 +50,11 @@ class _Step(Enum):
 class _RungFailed(Exception):
     """One rung did not work. Never leaves this file."""
 
-    def __init__(self, step: _Step, observed: str) -> None:
+    def __init__(self, step: _Step, observed: str, *, for_its_words: bool = False) -> None:
         super().__init__(observed)
         self.step = step
         self.observed = observed
+        self.for_its_words = for_its_words  # the text was refused, not the picture or the place
 
 
 class Messenger:
@@ -72,19 +75,40 @@ class Messenger:
         self._progress = asyncio.Semaphore(_PROGRESS_AT_ONCE)
 
     async def deliver(self, job: Job, picture: Picture) -> int:
-        """Show `picture` on the job's message, or on a new one; returns the id of the message that carries it.
+        """Show `picture` on the job's message, or on a new one, or to the asker alone; returns the id of the message
+        that carries it.
 
         Raises `DeliveryDelayed` when the same may work later, `MessageDeleted`, `Undeliverable`.
         """
-        text = words.result(job)
-        message = await self._climb(
-            lambda: self._by_token(job, text, picture),
-            lambda: self._by_bot(job, text, picture),
-            lambda: self._anew(job, text, picture),
-        )
+        try:
+            message = await self._climb(
+                lambda: self._described(self._by_token, job, picture),
+                lambda: self._described(self._by_bot, job, picture),
+                lambda: self._described(self._anew, job, picture),
+            )
+        except Undeliverable as failure:
+            message = await self._to_asker(job, picture, failure)
         if not message.get("attachments"):
             raise DeliveryDelayed("Discord's answer carries no attachment")
         return int(message["id"])
+
+    async def _described(self, rung: Rung, job: Job, picture: Picture) -> Message:
+        """A rung with the prompt below the picture; without it where Discord or a filter takes offence at the words."""
+        try:
+            return await rung(job, words.result(job), picture)
+        except _RungFailed as failure:
+            if not failure.for_its_words:
+                raise
+            return await rung(job, words.result(job, with_prompt=False), picture)
+
+    async def _to_asker(self, job: Job, picture: Picture, failure: Undeliverable) -> Message:
+        """The last rung: a direct message. What it cannot do either is the first failure, not its own."""
+        try:
+            return await self._by_dm(job, words.result_elsewhere(job), picture)
+        except _RungFailed as closed:
+            if closed.step is _Step.LATER:
+                raise DeliveryDelayed(f"{failure.observed}; {closed.observed}") from None
+            raise type(failure)(f"{failure.observed}; {closed.observed}") from None
 
     async def tell(self, job: Job, text: str) -> None:
         """Show `text` in place of whatever the job's message says; raises as `deliver` does."""
@@ -155,17 +179,28 @@ class Messenger:
             call = self._client.http.edit_message(job.asker.channel_id, job.message_id, params=parameters)
             return await _tried("edit", call)
 
-    async def _anew(self, job: Job, text: str, picture: Picture) -> Message:
-        [file] = await self._files(job, picture, limit=min(job.asker.upload_limit, DEFAULT_UPLOAD))
+    async def _anew(self, job: Job, text: str, picture: Picture | None) -> Message:
+        return await self._post("message", job.asker.channel_id, job, text, picture)
+
+    async def _by_dm(self, job: Job, text: str, picture: Picture) -> Message:
+        channel = await _tried("dm", self._client.http.start_private_message(job.asker.user_id))
+        return await self._post("dm", int(channel["id"]), job, text, picture)
+
+    async def _post(self, rung: str, channel_id: int, job: Job, text: str, picture: Picture | None) -> Message:
+        files = await self._files(job, picture, limit=min(job.asker.upload_limit, DEFAULT_UPLOAD))
         with handle_message_parameters(
             # The nonce makes Discord return the first message if this one is sent twice.
             content=text,
-            file=file,
+            files=files,
             allowed_mentions=_NO_MENTIONS,
             previous_allowed_mentions=None,
             nonce=job.id,
         ) as parameters:
-            return await _tried("message", self._client.http.send_message(job.asker.channel_id, params=parameters))
+            return await _tried(rung, self._client.http.send_message(channel_id, params=parameters))
+
+    def attachment(self, job: Job, picture: Picture) -> discord.File:
+        """The picture as a file to send, good for one attempt."""
+        return discord.File(picture.path, words.filename(job, picture.suffix), description=words.alt(job))
 
     async def _files(self, job: Job, picture: Picture | None, *, limit: int) -> Sequence[discord.File]:
         if picture is None:
@@ -175,8 +210,7 @@ class Messenger:
             fitting = await self._shrink(picture, limit)
         if fitting is None:
             raise _RungFailed(_Step.NEXT, f"cannot be made smaller than {limit} bytes")
-        name = words.filename(job, fitting.suffix)
-        return [await asyncio.to_thread(discord.File, fitting.path, name, description=words.alt(job))]
+        return [await asyncio.to_thread(self.attachment, job, fitting)]
 
 
 async def _tried(rung: str, call: Awaitable[Any]) -> Message:
@@ -189,7 +223,8 @@ async def _tried(rung: str, call: Awaitable[Any]) -> Message:
             message: Message = await call
             return message
     except discord.HTTPException as error:
-        raise _RungFailed(_meaning(error), f"{rung}: {error.status}/{error.code}") from None
+        observed = f"{rung}: {error.status}/{error.code}"
+        raise _RungFailed(_meaning(error), observed, for_its_words=error.code in _WORDS_REFUSED) from None
     except (aiohttp.ClientError, discord.DiscordException, OSError) as error:
         raise _RungFailed(_Step.LATER, f"{rung}: {type(error).__name__}") from None
 

@@ -150,12 +150,20 @@ def _note(job: Job) -> str:
     return ""
 
 
-def result(job: Job) -> str:
+def result(job: Job, *, with_prompt: bool = True) -> str:
     """The line above the picture; the prompt in a code block, where nothing in it can mention or link."""
     request = job.request
     line = f"<@{job.asker.user_id}> · {MODELS[request.model]} · {request.format} · {credits_(job.cost)} · #{job.id}"
-    shown = shortened(harmless(request.prompt or "").strip(), _SHOWN_PROMPT)
+    shown = shortened(harmless(request.prompt or ""), _SHOWN_PROMPT).strip() if with_prompt else ""
     return f"{line}{_note(job)}\n```\n{shown}\n```" if shown else line + _note(job)
+
+
+def result_elsewhere(job: Job) -> str:
+    """The same in a direct message, which says why it is there."""
+    return f"{result(job)}\n-# It could not be posted in <#{job.asker.channel_id}>, so here it is."
+
+
+NOTHING_KEPT = "Nothing is waiting for you: every finished picture was delivered."
 
 
 def alt(job: Job) -> str:

@@ -225,17 +225,34 @@ async def test_when_nothing_can_be_edited_the_picture_comes_as_a_new_message_onc
     assert (carrier.nonce, job.message_id, job.state) == (job.id, carrier.id, State.DELIVERED)
 
 
-async def test_a_deleted_message_is_respected(live: Live) -> None:
+async def a_deleted_message(live: Live) -> wire.Interaction:
+    """A request whose message is deleted while the provider works; the picture is made all the same."""
     live.api.script(Reply.hold())
     interaction = await live.thumbnail()
     await live.api.called(1)
     assert interaction.message is not None
     live.discord.delete_message(interaction.message.id)
     live.api.release()
+    return interaction
+
+
+async def test_a_deleted_message_is_respected_and_its_picture_goes_to_the_asker_alone(live: Live) -> None:
+    interaction = await a_deleted_message(live)
+    await live.discord.wait(lambda d: any(m.attachments for m in d.messages.values()), 10)
+    [carrier] = [message for message in live.discord.messages.values() if message.attachments]
+    assert carrier.guild_id is None
+    assert carrier.content.endswith(f"-# It could not be posted in <#{interaction.origin.channel_id}>, so here it is.")
     await live.app.thumbnails.idle(10)
-    assert await live.left() == 5
-    assert not any(message.attachments for message in live.discord.messages.values())
-    assert len(list((live.folder / "spool").iterdir())) == 1  # paid for: kept for a week
+    job = await live.app.ledger.job(carrier.nonce or "")
+    assert job is not None
+    assert (job.state, job.message_id, await live.left()) == (State.DELIVERED, carrier.id, 4)
+
+
+async def test_a_prompt_that_a_filter_refuses_is_left_out_and_the_picture_comes(live: Live) -> None:
+    live.discord.fail("PATCH", "*", status=400, code=200000)
+    message = await live.made(prompt="a rude word")
+    assert "rude" not in message.content
+    assert message.content.endswith(f"#{(await live.job(message)).id}")
 
 
 async def test_discord_in_trouble_delays_a_picture_and_does_not_lose_it(live: Live) -> None:
