@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint locks bench clean
+.PHONY: install demo test torture lint locks bench clean
 
 install: .venv/demo
 
@@ -12,6 +12,9 @@ demo: .venv/demo
 
 test: .venv/dev lint
 	$(BIN)/python -m pytest -n 2
+
+torture: .venv/dev
+	TORTURE=1 $(BIN)/python -m pytest -n 2 --timeout 7200 -rP -m programme
 
 lint: .venv/dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

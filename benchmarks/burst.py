@@ -7,16 +7,16 @@ The bot runs in a process of its own and only that process is measured: CPU from
 high-water mark the kernel keeps. One job goes before the burst and is not counted. Next to the bot runs the yardstick,
 `benchmarks.bare`, in turns with it: compare within one run, for the figures of two runs differ with the machine's mood.
 
-Measured with `--rounds 3` on two cores that also ran the other side (AMD EPYC, Linux 6.18, Python 3.11, a 1.5 MB PNG,
+Measured with `--rounds 2` on two cores that also ran the other side (AMD EPYC, Linux 6.18, Python 3.11, a 1.5 MB PNG,
 0.5 s for each provider call, 200 of them at a time), medians:
 
                       CPU a job   peak memory   slowest answer   CPU to bare
-    --jobs 200   bot    11.8 ms       114 MiB           0.27 s          2.31
-                 bare    5.1 ms       513 MiB           0.26 s
-    --jobs 1000  bot    12.0 ms       127 MiB           1.49 s          2.47
-                 bare    4.7 ms      1192 MiB           1.34 s
+    --jobs 200   bot    10.6 ms       110 MiB           0.15 s          2.37
+                 bare    4.5 ms       385 MiB           0.16 s
+    --jobs 1000  bot    12.1 ms       128 MiB           0.76 s          2.61
+                 bare    4.6 ms       964 MiB           0.64 s
 
-(slowest: of all rounds). The bot's further 7 ms buy a hash (0.8), a file written, flushed, read and removed, six
+(slowest: of all rounds). The bot's further 6 ms buy a hash (0.8), a file written, flushed, read and removed, six
 commits in SQLite, and the threads that keep disk and database from holding up the answers.
 
 Exits 1 when a job is lost, paid or charged other than once, when an answer takes over 3 seconds, or when the memory

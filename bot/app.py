@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import signal
@@ -134,6 +135,8 @@ async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now)
 async def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; raises `ConfigurationWrong` when Discord refuses the token."""
     async with opened(settings) as app:
+        gc.collect()
+        gc.freeze()  # what stands now stands until the end: not to be looked through again and again
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):

@@ -15,7 +15,7 @@ import aiosqlite
 from bot.errors import DatabaseTrouble
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
@@ -39,38 +39,44 @@ _PRAGMAS = (
 
 
 class Transaction:
-    """What the steps of one transaction may do: run statements, one after the other."""
+    """What the steps of one transaction may do: run statements. Lives on the database's thread."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     @property
     def is_open(self) -> bool:
         return self._connection.in_transaction
 
-    async def run(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+    def run(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Run one statement to its end and return its rows; raises `sqlite3.Error`."""
-        return list(await self._connection.execute_fetchall(sql, parameters))
+        return self._connection.execute(sql, parameters).fetchall()
 
 
 class Database:
-    """Serialises every access. What waits together is committed together: one flush to disk for many callers.
+    """Serialises every access. What waits together is committed together, in one trip to the database's thread: one
+    flush to disk for many callers.
 
-    A caller that is cancelled leaves nothing half done: the work belongs to the writer task, not to the caller.
+    A caller that is cancelled leaves nothing half done: a transaction runs on that thread from BEGIN to COMMIT, where
+    no cancellation reaches it.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, *, restored: bool = False) -> None:
+    def __init__(self, connection: aiosqlite.Connection, raw: sqlite3.Connection, *, restored: bool = False) -> None:
         self.restored = restored  # entries are missing that were there at the last stop: an older copy took its place
-        self._transaction = Transaction(connection)
-        self._waiting: list[tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any]]] = []
+        self._connection = connection
+        self._transaction = Transaction(raw)
+        self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
         self._writer: asyncio.Task[None] | None = None
 
     async def run(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """One statement, atomic by itself; returns after it is on disk."""
         return await self._enqueue(partial(self._transaction.run, sql, parameters))
 
-    async def write(self, steps: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Several statements, all or nothing; returns after they are on disk. What `steps` raises undoes them."""
+    async def write(self, steps: Callable[[Transaction], T]) -> T:
+        """Several statements, all or nothing; returns after they are on disk. What `steps` raises undoes them.
+
+        `steps` runs on the database's thread, with others' transactions waiting: statements and plain values only.
+        """
         return await self._enqueue(partial(self._undoable, steps))
 
     async def drained(self) -> None:
@@ -78,7 +84,7 @@ class Database:
         while self._writer is not None and not self._writer.done():
             await asyncio.wait([self._writer])
 
-    async def _enqueue(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def _enqueue(self, work: Callable[[], T]) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
         if self._writer is None or self._writer.done():
@@ -89,8 +95,10 @@ class Database:
     async def _write_all(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            works = [work for work, _ in batch]
             try:
-                outcomes = await self._commit([work for work, _ in batch])
+                # aiosqlite has no public way to run more than one statement in one trip to its thread.
+                outcomes = await self._connection._execute(self._commit, works)  # type: ignore[no-untyped-call]  # noqa: SLF001
             except BaseException:  # the loop is being torn down: nobody may wait for ever
                 for _, future in batch:
                     future.cancel()
@@ -103,39 +111,35 @@ class Database:
                 else:
                     future.set_result(outcome)
 
-    async def _commit(self, works: Sequence[Callable[[], Awaitable[Any]]]) -> Sequence[Any]:
+    def _commit(self, works: Sequence[Callable[[], Any]]) -> Sequence[Any]:
         """Run every piece of work in one transaction; returns the result or the exception of each."""
+        transaction = self._transaction
         try:
-            await self._transaction.run("BEGIN IMMEDIATE")
+            transaction.run("BEGIN IMMEDIATE")
             outcomes = []
             for work in works:
-                outcomes.append(await _outcome(work))
-                if not self._transaction.is_open:  # a full disk rolls back everything, by itself and at once
+                outcomes.append(_outcome(work))
+                if not transaction.is_open:  # a full disk rolls back everything, by itself and at once
                     raise _undone(outcomes[-1])
-            await self._transaction.run("COMMIT")
+            transaction.run("COMMIT")
         except sqlite3.Error as error:
-            await self._roll_back()
+            if transaction.is_open:
+                with suppress(sqlite3.Error):
+                    transaction.run("ROLLBACK")
             return [error] * len(works)
-        except BaseException:
-            await self._roll_back()
-            raise
         return outcomes
 
-    async def _roll_back(self) -> None:
-        if self._transaction.is_open:
-            with suppress(sqlite3.Error):
-                await self._transaction.run("ROLLBACK")
-
-    async def _undoable(self, steps: Callable[[Transaction], Awaitable[T]]) -> T:
-        await self._transaction.run("SAVEPOINT steps")
+    def _undoable(self, steps: Callable[[Transaction], T]) -> T:
+        transaction = self._transaction
+        transaction.run("SAVEPOINT steps")
         try:
-            result = await steps(self._transaction)
+            result = steps(transaction)
         except Exception:
-            if self._transaction.is_open:
-                await self._transaction.run("ROLLBACK TO steps")
-                await self._transaction.run("RELEASE steps")
+            if transaction.is_open:
+                transaction.run("ROLLBACK TO steps")
+                transaction.run("RELEASE steps")
             raise
-        await self._transaction.run("RELEASE steps")
+        transaction.run("RELEASE steps")
         return result
 
 
@@ -143,9 +147,9 @@ def _undone(outcome: Any) -> sqlite3.Error:
     return outcome if isinstance(outcome, sqlite3.Error) else sqlite3.OperationalError("SQLite rolled back")
 
 
-async def _outcome(work: Callable[[], Awaitable[Any]]) -> Any:
+def _outcome(work: Callable[[], Any]) -> Any:
     try:
-        return await work()
+        return work()
     except Exception as error:  # noqa: BLE001 - handed to the caller it belongs to
         return error
 
@@ -154,7 +158,13 @@ async def _outcome(work: Callable[[], Awaitable[Any]]) -> Any:
 async def opened(path: Path) -> AsyncIterator[Database]:
     """Open, lock, verify and migrate the database at `path`; raises `DatabaseTrouble`, and leaves nothing open then."""
     marker = _marker(path)
-    connection = aiosqlite.connect(path, isolation_level=None, timeout=1.0)
+    raw: list[sqlite3.Connection] = []
+
+    def connect() -> sqlite3.Connection:
+        raw.append(sqlite3.connect(path, isolation_level=None, timeout=1.0))
+        return raw[0]
+
+    connection = aiosqlite.Connection(connect, iter_chunk_size=64)
     try:
         await connection
     except sqlite3.Error as error:
@@ -162,7 +172,7 @@ async def opened(path: Path) -> AsyncIterator[Database]:
     try:
         await _prepare(connection)
         last = await _last_entry(connection)
-        database = Database(connection, restored=last < _remembered(marker))
+        database = Database(connection, raw[0], restored=last < _remembered(marker))
         marker.write_text(f"{last}\n")
         try:
             yield database

@@ -71,23 +71,23 @@ class Ledger:
     ) -> Job:
         """Store a job and hold its cost, if every limit has room; raises `QuotaSpent`, `AlreadyTaken`."""
 
-        async def steps(transaction: Transaction) -> Job:
-            job = await self._insert(transaction, row_of(request, asker, cost=cost, now=now), limits)
+        def steps(transaction: Transaction) -> Job:
+            job = self._insert(transaction, row_of(request, asker, cost=cost, now=now), limits)
             if job is None:
-                allowances = [await _allowance(transaction, limit) for limit in limits]
+                allowances = [_allowance(transaction, limit) for limit in limits]
                 short = binding(allowances, cost) or allowances[0]
                 raise QuotaSpent(short, cost)
             return job
 
         return await self._database.write(steps)
 
-    async def _insert(self, transaction: Transaction, row: dict[str, Any], limits: Sequence[Limit]) -> Job | None:
+    def _insert(self, transaction: Transaction, row: dict[str, Any], limits: Sequence[Limit]) -> Job | None:
         room = " AND ".join(f"({_used(limit, n)}) + :cost <= :amount{n}" for n, limit in enumerate(limits)) or "TRUE"
         bounds = {key: value for n, limit in enumerate(limits) for key, value in _bounds(limit, n).items()}
         for length in _ID_LENGTHS:
             row["id"] = "".join(secrets.choice(_ALPHABET) for _ in range(length))
             try:
-                stored = await transaction.run(_RESERVE.format(room=room), row | bounds)
+                stored = transaction.run(_RESERVE.format(room=room), row | bounds)
             except sqlite3.IntegrityError as error:
                 if "jobs.interaction_id" in str(error):
                     raise AlreadyTaken from None
@@ -96,7 +96,7 @@ class Ledger:
                 raise
             if not stored:
                 return None
-            await transaction.run(_HOLD, row)
+            transaction.run(_HOLD, row)
             return job_of(stored[0], self._spool)
         raise sqlite3.IntegrityError("no free job id")
 
@@ -167,8 +167,8 @@ class Ledger:
         return [job_of(row, self._spool) for row in await self._database.run(sql)]
 
     async def allowances(self, limits: Sequence[Limit]) -> list[Allowance]:
-        async def steps(transaction: Transaction) -> list[Allowance]:
-            return [await _allowance(transaction, limit) for limit in limits]
+        def steps(transaction: Transaction) -> list[Allowance]:
+            return [_allowance(transaction, limit) for limit in limits]
 
         return await self._database.write(steps)
 
@@ -206,12 +206,12 @@ class Ledger:
             f" WHERE id = ? AND state IN ({_places(expected)}) RETURNING *"
         )
 
-        async def steps(transaction: Transaction) -> Job:
+        def steps(transaction: Transaction) -> Job:
             values = (state, message_id, reason, ms(now), told, told, request_id, job.id, *expected)
-            rows = await transaction.run(sql, values)
+            rows = transaction.run(sql, values)
             if not rows:
                 raise TransitionRefused(job.id, "/".join(expected))
-            await transaction.run(entry, (job.id,))
+            transaction.run(entry, (job.id,))
             return job_of(rows[0], self._spool)
 
         return await self._database.write(steps)
@@ -234,6 +234,6 @@ def _bounds(limit: Limit, n: int) -> dict[str, int]:
     }
 
 
-async def _allowance(transaction: Transaction, limit: Limit) -> Allowance:
-    rows = await transaction.run(_used(limit, 0), _bounds(limit, 0))
+def _allowance(transaction: Transaction, limit: Limit) -> Allowance:
+    rows = transaction.run(_used(limit, 0), _bounds(limit, 0))
     return Allowance(limit, rows[0][0])

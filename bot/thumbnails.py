@@ -104,9 +104,9 @@ class Thumbnails:
                     limits=self._rules.limits(asker.user_id, asker.asked_at),
                     now=self._clock(),
                 )
-                queued = place.position > 0  # what the member reads; their turn may come while they do
-                job = await self._acknowledge(job, place, answer)
-                self._spawn(self._see_through(job, place, queued=queued), job)
+                position = place.position  # what the member reads; their turn may come while they do
+                job = await self._acknowledge(job, position, answer)
+                self._spawn(self._see_through(job, place, queued=position > 0), job)
                 return job
         except BaseException:
             place.leave()
@@ -127,8 +127,7 @@ class Thumbnails:
         """What a member may still use, per limit."""
         return await self._books.allowances(self._rules.limits(user_id, self._clock()))
 
-    async def _acknowledge(self, job: Job, place: Place, answer: Answer) -> Job:
-        position = place.position
+    async def _acknowledge(self, job: Job, position: int, answer: Answer) -> Job:
         text = words.queued(job, position) if position else words.generating(job, self._clock())
         try:
             message_id = await answer(text)

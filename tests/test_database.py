@@ -4,7 +4,9 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,8 +39,11 @@ async def value_of(opened: Database, name: str) -> str | None:
     return rows[0]["value"] if rows else None
 
 
-async def put(transaction: Transaction | Database, name: str, value: str = "x") -> None:
-    await transaction.run("INSERT INTO facts (name, value) VALUES (?, ?)", (name, value))
+PUT = "INSERT INTO facts (name, value) VALUES (?, ?)"
+
+
+async def put(opened: Database, name: str, value: str = "x") -> None:
+    await opened.run(PUT, (name, value))
 
 
 async def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
@@ -57,8 +62,8 @@ async def test_the_safety_settings_hold(tmp_path: Path) -> None:
 
 
 async def test_steps_that_fail_leave_nothing_behind(tmp_path: Path) -> None:
-    async def steps(transaction: Transaction) -> None:
-        await put(transaction, "half")
+    def steps(transaction: Transaction) -> None:
+        transaction.run(PUT, ("half", "x"))
         raise RuntimeError("in the middle")
 
     async with fresh(tmp_path) as opened:
@@ -68,17 +73,17 @@ async def test_steps_that_fail_leave_nothing_behind(tmp_path: Path) -> None:
 
 
 async def test_one_failure_in_a_group_does_not_touch_its_neighbours(tmp_path: Path) -> None:
-    async def good(transaction: Transaction, name: str) -> str:
-        await put(transaction, name)
+    def good(name: str, transaction: Transaction) -> str:
+        transaction.run(PUT, (name, "x"))
         return name
 
-    async def bad(transaction: Transaction) -> str:
-        await put(transaction, "bad")
-        await put(transaction, "bad")  # the name is taken now
+    def bad(transaction: Transaction) -> str:
+        transaction.run(PUT, ("bad", "x"))
+        transaction.run(PUT, ("bad", "x"))  # the name is taken now
         return "never"
 
     async with fresh(tmp_path) as opened:
-        works = [opened.write(lambda t, n=name: good(t, n)) for name in "abc"]  # type: ignore[misc]  # bound default
+        works = [opened.write(partial(good, name)) for name in "abc"]
         outcomes = await asyncio.gather(*works, opened.write(bad), put(opened, "d"), return_exceptions=True)
         assert outcomes[:3] == ["a", "b", "c"]
         assert isinstance(outcomes[3], sqlite3.IntegrityError)
@@ -87,34 +92,34 @@ async def test_one_failure_in_a_group_does_not_touch_its_neighbours(tmp_path: Pa
 
 
 async def test_a_full_disk_undoes_the_whole_group_and_the_next_one_works(tmp_path: Path) -> None:
-    async def large(transaction: Transaction, name: str) -> None:
-        await put(transaction, name, "x" * 100_000)
+    def large(transaction: Transaction) -> None:
+        transaction.run(PUT, ("large", "x" * 100_000))
 
     async with fresh(tmp_path) as opened:
         [[pages]] = await opened.run("PRAGMA page_count")
         await opened.run(f"PRAGMA max_page_count = {pages + 3}")
-        works = [put(opened, "before"), opened.write(lambda t: large(t, "large")), put(opened, "after")]
+        works = [put(opened, "before"), opened.write(large), put(opened, "after")]
         outcomes = await asyncio.gather(*works, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [sqlite3.OperationalError] * 3
         assert "full" in str(outcomes[0])
         assert await opened.run("SELECT * FROM facts") == []
         await opened.run("PRAGMA max_page_count = 1073741823")
-        await opened.write(lambda t: large(t, "large"))
+        await opened.write(large)
         assert [row["name"] for row in await opened.run("SELECT name FROM facts")] == ["large"]
 
 
 async def test_a_caller_that_is_cancelled_does_not_stop_its_transaction_nor_the_next(tmp_path: Path) -> None:
-    inside, go_on = asyncio.Event(), asyncio.Event()
+    inside, go_on = threading.Event(), threading.Event()
 
-    async def slow(transaction: Transaction) -> None:
-        await put(transaction, "first")
+    def slow(transaction: Transaction) -> None:
+        transaction.run(PUT, ("first", "x"))
         inside.set()
-        await go_on.wait()
-        await put(transaction, "second")
+        assert go_on.wait(10)
+        transaction.run(PUT, ("second", "x"))
 
     async with fresh(tmp_path) as opened:
         caller = asyncio.create_task(opened.write(slow))
-        await inside.wait()
+        assert await asyncio.to_thread(inside.wait, 10)
         caller.cancel()
         await asyncio.wait([caller])
         after = asyncio.create_task(put(opened, "after"))
