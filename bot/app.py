@@ -7,6 +7,7 @@ import gc
 import logging
 import random
 import signal
+import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TIDY_SECONDS = 3600.0
 _STABLE_SECONDS = 600.0  # a connection that lasted so long was a good one
 _LONGEST_PAUSE = 300.0  # seconds between two connections
 _FATAL_CLOSES = (4004, 4010, 4011, 4012, 4013, 4014)  # Discord: do not reconnect
@@ -94,6 +96,7 @@ async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now)
         async def shrink(picture: Picture, limit: int) -> Picture | None:
             return await spool.shrink(picture, limit=limit)
 
+        messenger = Messenger(client=lambda: current[0].client, clock=clock, shrink=shrink)
         rules = quota.Rules(settings.quota.member_daily, _costs(settings))
         thumbnails = Thumbnails(
             admission=gate,
@@ -101,7 +104,7 @@ async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now)
             provider=provider,
             source=downloads,
             store=spool,
-            delivery=Messenger(client=lambda: current[0].client, clock=clock, shrink=shrink),
+            delivery=messenger,
             operator=alerts,
             counters=counters,
             rules=rules,
@@ -114,6 +117,7 @@ async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now)
             facts=ledger,
             identifies=Identifies(ledger, clock=clock),
             clock=clock,
+            attachment=messenger.attachment,
             refused=counters.refused,
             default_model=settings.defaults.model,
             default_format=settings.defaults.format,
@@ -143,17 +147,28 @@ async def run(settings: Settings) -> None:
             loop.add_signal_handler(name, stopping.set)
         connection = asyncio.create_task(_stay_connected(app, settings.discord.token.get_secret_value()))
         stopped = asyncio.create_task(stopping.wait())
+        tidying = asyncio.create_task(_keep_tidy(app))
         try:
             await asyncio.wait((connection, stopped), return_when=asyncio.FIRST_COMPLETED)
             if not connection.done():
                 log.info("stopping: nothing new is taken")
                 await app.thumbnails.close(grace=settings.shutdown.grace)
         finally:
+            tidying.cancel()
             stopped.cancel()
             connection.cancel()  # first the connection, then the client: Discord hears a proper goodbye
-            await asyncio.wait((connection, stopped))
+            await asyncio.wait((connection, stopped, tidying))
         if not connection.cancelled():
             connection.result()
+
+
+async def _keep_tidy(app: App) -> None:
+    while True:
+        await asyncio.sleep(_TIDY_SECONDS)
+        try:
+            await app.thumbnails.tidy()
+        except (OSError, sqlite3.Error):
+            log.exception("tidying up failed; the next time in an hour")
 
 
 async def _stay_connected(app: App, token: str) -> None:

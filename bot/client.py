@@ -19,7 +19,7 @@ from bot.errors import IdentifiesSpent
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bot.model import Format, Model
+    from bot.model import Format, Job, Model, Picture
     from bot.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ class Services:
     facts: Facts
     identifies: Identifies
     clock: Callable[[], datetime]
+    attachment: Callable[[Job, Picture], discord.File]
     refused: Callable[[str], None]  # counts a refusal by its kind
     default_model: Model
     default_format: Format

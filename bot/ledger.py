@@ -129,6 +129,10 @@ class Ledger:
             picture_sha256=picture.sha256,
         )
 
+    async def parked(self, job: Job, *, now: datetime) -> Job:
+        """Nobody could be given the picture; the hold stays until it is claimed or released."""
+        return await self._move(job, (State.SPOOLED,), State.SPOOLED, parked_at=ms(now))
+
     async def delivered(self, job: Job, *, message_id: int, now: datetime) -> Job:
         """The hold becomes a charge: Discord has confirmed the message `message_id` with the picture."""
         return await self._end(
@@ -160,6 +164,11 @@ class Ledger:
         """Every job that has not ended, oldest first."""
         rows = await self._database.run("SELECT * FROM jobs WHERE ended_at IS NULL ORDER BY created_at, rowid")
         return [job_of(row, self._spool) for row in rows]
+
+    async def parked_jobs(self, user_id: int) -> list[Job]:
+        """A member's finished pictures that wait for a claim, oldest first."""
+        sql = "SELECT * FROM jobs WHERE user_id = ? AND parked_at IS NOT NULL AND ended_at IS NULL ORDER BY parked_at"
+        return [job_of(row, self._spool) for row in await self._database.run(sql, (user_id,))]
 
     async def untold_jobs(self) -> list[Job]:
         """Every job that was released and whose asker has not been told yet, oldest first."""

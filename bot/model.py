@@ -127,6 +127,7 @@ class Job:
     output: Output | None = None
     generated_at: datetime | None = None
     picture: Picture | None = None
+    parked_at: datetime | None = None  # nobody could be given the picture: it waits for a claim
     ended_at: datetime | None = None
     reason: str | None = None  # why it was released
 

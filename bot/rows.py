@@ -26,6 +26,7 @@ def job_of(row: Row, spool: Path) -> Job:
         output=Output(row["output_url"], row["request_id"]) if row["output_url"] else None,
         generated_at=_maybe_time(row["generated_at"]),
         picture=_picture(row, spool),
+        parked_at=_maybe_time(row["parked_at"]),
         ended_at=_maybe_time(row["ended_at"]),
         reason=row["reason"],
     )

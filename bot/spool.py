@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KEPT = timedelta(days=7)
+_HALF_WRITTEN = timedelta(hours=1)  # no download takes that long: whoever wrote it is gone
 CAP_BYTES = 512 * 1024 * 1024
 _BLOCK = 256 * 1024  # bytes gathered for one trip to a thread
 _SUFFIXES = (".part", ".png", ".jpg", ".webp", ".small.jpg")  # of all files a job can have here
@@ -96,8 +97,8 @@ class Spool:
             total += status.st_size
             if path.name.partition(".")[0] in needed:  # its half-written file too: a download may be writing it
                 continue
-            old = now.timestamp() - status.st_mtime > KEPT.total_seconds()
-            if old or total > CAP_BYTES or path.suffix == ".part":
+            age = timedelta(seconds=now.timestamp() - status.st_mtime)
+            if age > (_HALF_WRITTEN if path.suffix == ".part" else KEPT) or total > CAP_BYTES:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed

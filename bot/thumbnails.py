@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from bot.quota import Rules
 
     Answer = Callable[[str], Awaitable[int]]
+    HandOver = Callable[[Job, Picture], Awaitable[int]]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 OUTPUT_LIFE = timedelta(hours=24) - timedelta(minutes=5)  # the provider keeps an output 24 hours
+CLAIM_LIFE = timedelta(days=7)  # how long a picture waits for its asker
 PATIENCE = timedelta(hours=24)  # how long an end is tried to be told
 _LAST_WORDS = 10.0  # seconds for telling those whose jobs a stop has ended
 _LONGEST_PAUSE = 300.0  # seconds between two tries
@@ -147,6 +149,8 @@ class Thumbnails:
             await self._deliver(job)
         except Interrupted:
             log.info("job %s goes on after the next start", job.id)
+        except Undeliverable as failure:
+            await self._park(job, failure)
         except Failed as failure:
             await self._release(job, failure)
         except Exception:
@@ -234,8 +238,32 @@ class Thumbnails:
         self._counters.ended(failure.kind)
         self._operator.tell(self._loudness(failure), failure.kind, f"job {job.id}: {words.operator(failure)}")
         await self._tell(ended, words.failure(ended))
-        if not isinstance(failure, Undeliverable):  # that picture is whole, and paid for
-            await self._store.drop(ended)
+        await self._store.drop(ended)
+
+    async def _park(self, job: Job, failure: Undeliverable) -> None:
+        """Keep a picture that nobody could be given: it is whole and paid for, and its asker may come for it."""
+        await self._books.parked(job, now=self._clock())
+        self._operator.tell(Loudness.WARN, failure.kind, f"job {job.id}: {words.operator(failure)}; kept for a claim")
+
+    async def claim(self, user_id: int, hand_over: HandOver) -> int:
+        """Give a member every picture that is kept for them; returns how many.
+
+        `hand_over` shows one and returns the id of the message that carries it; what it raises stops the claim, with
+        the pictures not yet handed over still kept.
+        """
+        claimed = 0
+        for job in await self._books.parked_jobs(user_id):
+            picture = _having(job.picture)
+            if not picture.path.exists():
+                await self._release(job, PictureUnusable("gone from the spool"))
+                continue
+            message_id = await hand_over(job, picture)
+            with suppress(TransitionRefused):  # claimed twice at the same moment: charged once
+                await self._books.delivered(job, message_id=message_id, now=self._clock())
+                self._counters.ended("claimed")
+            await self._store.drop(job)
+            claimed += 1
+        return claimed
 
     async def _tell(self, job: Job, text: str) -> None:
         until = _having(job.ended_at) + PATIENCE
@@ -262,8 +290,19 @@ class Thumbnails:
             self._spawn(self._tell(job, words.failure(job)), job)
         for job in going_on:
             self._spawn(self._see_through(job), job)
-        removed = await self._store.sweep(now=self._clock(), needed=frozenset(job.id for job in going_on))
-        log.info("recovered: %d jobs go on, %d ends to tell, %d files removed", len(going_on), len(untold), removed)
+        log.info("recovered: %d jobs go on, %d ends to tell", len(going_on), len(untold))
+        await self.tidy()
+
+    async def tidy(self) -> None:
+        """Release what nobody came for in a week, and remove files that no job needs. Call it now and then."""
+        now = self._clock()
+        jobs = await self._books.open_jobs()
+        for job in jobs:
+            if job.parked_at is not None and job.parked_at + CLAIM_LIFE < now:
+                self._spawn(self._release(job, Undeliverable("nobody came for it")), job)
+        removed = await self._store.sweep(now=now, needed=frozenset(job.id for job in jobs))
+        if removed:
+            log.info("%d files removed from the spool", removed)
 
     def stop_accepting(self) -> None:
         """Refuse what comes, send away what waits."""
@@ -294,6 +333,8 @@ class Thumbnails:
         """Release every job that nobody may continue; returns those that go on: their picture is paid for."""
         going_on = []
         for job in await self._books.open_jobs():
+            if keep and job.parked_at is not None:
+                continue
             if keep and job.state in (State.GENERATED, State.SPOOLED):
                 going_on.append(job)
             elif job.state is State.SENDING:

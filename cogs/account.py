@@ -1,4 +1,4 @@
-"""/quota: what a member may still use."""
+"""/quota and /recover: what a member may still use, and what is kept for them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bot.client import Client, Services
+    from bot.model import Job, Picture
 
 
 async def setup(bot: Client) -> None:
     bot.tree.add_command(quota_command(bot.services))
+    bot.tree.add_command(recover_command(bot.services))
 
 
 def quota_command(services: Services) -> app_commands.Command[Any, ..., None]:
@@ -27,3 +29,20 @@ def quota_command(services: Services) -> app_commands.Command[Any, ..., None]:
         await interaction.response.send_message(words.allowances(allowances), ephemeral=True)
 
     return quota
+
+
+def recover_command(services: Services) -> app_commands.Command[Any, ..., None]:
+    @app_commands.command(name="recover", description="Get pictures that were made for you and could not be delivered")
+    @app_commands.guild_only()
+    async def recover(interaction: discord.Interaction[Client]) -> None:
+        await interaction.response.defer(ephemeral=True)
+
+        async def hand_over(job: Job, picture: Picture) -> int:
+            file = services.attachment(job, picture)
+            message = await interaction.followup.send(words.result(job), file=file, ephemeral=True, wait=True)
+            return message.id
+
+        if not await services.thumbnails.claim(interaction.user.id, hand_over):
+            await interaction.followup.send(words.NOTHING_KEPT, ephemeral=True)
+
+    return recover

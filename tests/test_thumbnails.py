@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bot.model import Circuit, State
+from sandbox import pikzels, wire
 from sandbox.replies import Reply
-from tests.live import PHOTO, Live, png, running
+from tests.live import KEY, PHOTO, Live, books, png, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from sandbox import wire
 
 
 @pytest.fixture
@@ -243,9 +243,49 @@ async def test_a_deleted_message_is_respected_and_its_picture_goes_to_the_asker_
     assert carrier.guild_id is None
     assert carrier.content.endswith(f"-# It could not be posted in <#{interaction.origin.channel_id}>, so here it is.")
     await live.app.thumbnails.idle(10)
-    job = await live.app.ledger.job(carrier.nonce or "")
+    job = await live.app.ledger.job(str(carrier.nonce))
     assert job is not None
     assert (job.state, job.message_id, await live.left()) == (State.DELIVERED, carrier.id, 4)
+
+
+async def test_a_picture_nobody_could_be_given_is_kept_and_claimed_once_even_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with wire.serve(keep_files=True) as discord, pikzels.serve(api_key=KEY, output=png()) as api:
+        async with running(tmp_path, monkeypatch, around=(discord, api)) as live:
+            discord.fail("POST", "/users/@me/channels", status=403, code=50007, times=100)
+            await a_deleted_message(live)
+            await live.app.thumbnails.idle(10)
+            assert (await live.left(), len(list((tmp_path / "spool").iterdir()))) == (9, 1)
+            assert any("kept for a claim" in record.getMessage() for record in caplog.records)
+        async with running(tmp_path, monkeypatch, around=(discord, api)) as live:
+            claims = [await discord.slash("recover", user_id=1) for _ in range(2)]
+            for claim in claims:
+                await claim.wait(lambda i: i.message is not None and not i.message.loading, 10)
+            await live.app.thumbnails.idle(10)
+            assert await live.left() == 9
+            stranger = await discord.slash("recover", user_id=2)
+            await stranger.wait(lambda i: i.message is not None and "Nothing is waiting" in i.message.content, 10)
+        carriers = [message for message in discord.messages.values() if message.attachments]
+        assert carriers
+        assert all(message.ephemeral for message in carriers)
+    [job], entries = books(tmp_path)
+    assert job["state"] == "delivered"
+    assert [entry["kind"] for entry in entries] == ["hold", "charge"]
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+async def test_what_nobody_came_for_in_a_week_is_given_back(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    live.discord.fail("POST", "/users/@me/channels", status=403, code=50007, times=100)
+    await a_deleted_message(live)
+    await live.app.thumbnails.idle(10)
+    await live.app.thumbnails.tidy()
+    assert await live.left() == 4
+    monkeypatch.setattr("bot.thumbnails.CLAIM_LIFE", -timedelta(days=1))
+    await live.app.thumbnails.tidy()
+    await live.app.thumbnails.idle(10)
+    assert await live.left() == 5
+    assert list((live.folder / "spool").iterdir()) == []
 
 
 async def test_a_prompt_that_a_filter_refuses_is_left_out_and_the_picture_comes(live: Live) -> None:

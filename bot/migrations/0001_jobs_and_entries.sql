@@ -24,6 +24,7 @@ CREATE TABLE jobs (
     created_at        INTEGER NOT NULL,
     sent_at           INTEGER,
     generated_at      INTEGER,
+    parked_at         INTEGER,                          -- finished, and nobody could be given it; kept for a claim
     ended_at          INTEGER,
     told_at           INTEGER,                          -- when the asker's message showed the end
     output_url        TEXT,
@@ -40,6 +41,7 @@ CREATE TABLE jobs (
 ) STRICT;
 
 CREATE INDEX jobs_open ON jobs (created_at) WHERE ended_at IS NULL;
+CREATE INDEX jobs_parked ON jobs (user_id) WHERE parked_at IS NOT NULL AND ended_at IS NULL;
 CREATE INDEX jobs_untold ON jobs (ended_at) WHERE state = 'released' AND told_at IS NULL;
 
 -- The quota is rows, not a counter: an allowance is the sum of held + spent over a window.
