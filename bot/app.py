@@ -28,7 +28,7 @@ from bot.logs import Redactor
 from bot.model import Circuit, Loudness, Model
 from bot.pikzels import Pikzels
 from bot.spool import Spool
-from bot.thumbnails import Thumbnails
+from bot.thumbnails import Thumbnails, nowhere
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -70,7 +70,9 @@ class App:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> AsyncIterator[App]:
+async def opened(
+    settings: Settings, *, clock: Callable[[], datetime] = utc_now, reach: Callable[[str], None] = nowhere
+) -> AsyncIterator[App]:
     """Open storage, provider and client; on the way out finish what is under way and close in reverse.
 
     Raises `DatabaseTrouble` before anything is sent to anyone, `ConfigurationWrong` for a folder that cannot be used.
@@ -111,6 +113,7 @@ async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now)
             clock=clock,
             retry_server_errors=settings.pikzels.retry_server_errors,
             restored=store.restored,
+            reach=reach,
         )
         services = Services(
             thumbnails=thumbnails,
@@ -136,9 +139,9 @@ async def opened(settings: Settings, *, clock: Callable[[], datetime] = utc_now)
         yield app
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, *, reach: Callable[[str], None] = nowhere) -> None:
     """Run until SIGTERM or SIGINT; raises `ConfigurationWrong` when Discord refuses the token."""
-    async with opened(settings) as app:
+    async with opened(settings, reach=reach) as app:
         gc.collect()
         gc.freeze()  # what stands now stands until the end: not to be looked through again and again
         stopping = asyncio.Event()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
 import discord
@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 TOKEN_SECONDS = 14 * 60  # Discord takes an interaction's token for 15 minutes
 DEFAULT_UPLOAD = 10 * 1024 * 1024  # bytes Discord takes from a bot anywhere
 _SECONDS = 120.0  # for one try on one rung, discord.py's own retries included
 _PROGRESS_SECONDS = 5.0
 _PROGRESS_AT_ONCE = 4  # more would keep results waiting for a line of no weight
+
+_RECENT = 50  # messages looked through for one of ours
 
 _UNKNOWN_MESSAGE = 10008
 _WORDS_REFUSED = (50035, 200000, 200001, 240000)  # invalid form, AutoMod, AutoMod on a name, harmful links
@@ -170,14 +174,22 @@ class Messenger:
             return await _tried("token", call)
 
     async def _by_bot(self, job: Job, text: str, picture: Picture | None) -> Message:
-        if job.message_id is None:
-            raise _RungFailed(_Step.NEXT, "edit: no message known")
+        message_id = job.message_id or await self._find(job)
         files = await self._files(job, picture, limit=min(job.asker.upload_limit, DEFAULT_UPLOAD))
         with handle_message_parameters(
             content=text, attachments=files, allowed_mentions=_NO_MENTIONS, previous_allowed_mentions=None
         ) as parameters:
-            call = self._client.http.edit_message(job.asker.channel_id, job.message_id, params=parameters)
+            call = self._client.http.edit_message(job.asker.channel_id, message_id, params=parameters)
             return await _tried("edit", call)
+
+    async def _find(self, job: Job) -> int:
+        """The job's message, by the id it shows: a kill between the answer and its commit leaves it unwritten."""
+        recent = await _tried("find", self._client.http.logs_from(job.asker.channel_id, limit=_RECENT))
+        own = self._client.user.id if self._client.user is not None else 0
+        for message in recent:
+            if int(message["author"]["id"]) == own and f"#{job.id}" in message["content"]:
+                return int(message["id"])
+        raise _RungFailed(_Step.NEXT, "edit: no message known")
 
     async def _anew(self, job: Job, text: str, picture: Picture | None) -> Message:
         return await self._post("message", job.asker.channel_id, job, text, picture)
@@ -213,15 +225,14 @@ class Messenger:
         return [await asyncio.to_thread(self.attachment, job, fitting)]
 
 
-async def _tried(rung: str, call: Awaitable[Any]) -> Message:
+async def _tried(rung: str, call: Awaitable[T]) -> T:
     """Await one call to Discord; raises `_RungFailed` saying what its failure means.
 
     discord.py lets resets and timeouts of aiohttp through: on Linux it retries neither.
     """
     try:
         async with asyncio.timeout(_SECONDS):
-            message: Message = await call
-            return message
+            return await call
     except discord.HTTPException as error:
         observed = f"{rung}: {error.status}/{error.code}"
         raise _RungFailed(_meaning(error), observed, for_its_words=error.code in _WORDS_REFUSED) from None

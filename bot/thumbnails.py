@@ -51,6 +51,10 @@ _LAST_WORDS = 10.0  # seconds for telling those whose jobs a stop has ended
 _LONGEST_PAUSE = 300.0  # seconds between two tries
 
 
+def nowhere(_: str) -> None:
+    """What is reached in production: nothing happens."""
+
+
 class Thumbnails:
     """Takes requests in and sees every one of them to its one ending."""
 
@@ -70,6 +74,7 @@ class Thumbnails:
         transfers: int = 16,
         retry_server_errors: bool = False,
         restored: bool = False,
+        reach: Callable[[str], None] = nowhere,
     ) -> None:
         self._admission = admission
         self._books = books
@@ -83,6 +88,7 @@ class Thumbnails:
         self._clock = clock
         self._transfers = asyncio.Semaphore(transfers)  # pictures on the wire at once, in either direction
         self._retry_server_errors = retry_server_errors
+        self._reach = reach  # called at every point between two effects: tests end the process there
         self._restored = restored  # the books are an older copy: what they call under way may be long delivered
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
@@ -99,6 +105,7 @@ class Thumbnails:
         place = self._admission.enter(asker.user_id)
         try:
             with self._waited_for():
+                self._reach("accepting")
                 job = await self._books.reserve(
                     request,
                     asker,
@@ -106,6 +113,7 @@ class Thumbnails:
                     limits=self._rules.limits(asker.user_id, asker.asked_at),
                     now=self._clock(),
                 )
+                self._reach("reserved")
                 position = place.position  # what the member reads; their turn may come while they do
                 job = await self._acknowledge(job, position, answer)
                 self._spawn(self._see_through(job, place, queued=position > 0), job)
@@ -133,6 +141,7 @@ class Thumbnails:
         text = words.queued(job, position) if position else words.generating(job, self._clock())
         try:
             message_id = await answer(text)
+            self._reach("answered")
             return await self._books.acked(job, message_id=message_id)
         except BaseException:
             self._spawn(self._release(job, NotStarted()), job)
@@ -160,10 +169,13 @@ class Thumbnails:
     async def _generate(self, job: Job, place: Place, *, queued: bool) -> Job:
         try:
             async with place.turn(), self._showing_progress(job, needed=queued):
+                self._reach("acked")
                 job = await self._books.sending(job, now=self._clock())
+                self._reach("sending")
                 output = await self._call(job, place)
         finally:
             place.leave()
+        self._reach("created")
         return await self._books.generated(job, output, now=self._clock())
 
     @asynccontextmanager
@@ -208,7 +220,9 @@ class Thumbnails:
                 except OSError as error:  # the disk; the output stays where it is for a day
                     raise OutputUnreachable(f"spool: {type(error).__name__} {error.errno}") from error
 
+        self._reach("generated")
         picture = await self._persist(once, lambda failure, tries: self._another_fetch(failure, tries, until))
+        self._reach("kept")
         return await self._books.spooled(job, picture)
 
     async def _deliver(self, job: Job) -> None:
@@ -219,21 +233,27 @@ class Thumbnails:
             async with self._transfers:
                 return await self._delivery.deliver(job, picture)
 
+        self._reach("spooled")
         message_id = await self._persist(once, lambda failure, _: self._clock() < until and _delayed(failure))
+        self._reach("shown")
         await self._books.delivered(job, message_id=message_id, now=self._clock())
+        self._reach("delivered")
         self._counters.ended("delivered")
         await self._store.drop(job)
+        self._reach("dropped")
 
     # --- any other ending --------------------------------------------------------------------------------------------
 
     async def _release(self, job: Job, failure: Failed) -> None:
         """Give the hold back, tell the operator, then tell the member for as long as it takes."""
         request_id = getattr(failure, "request_id", None)
+        self._reach("releasing")
         try:
             ended = await self._books.released(job, reason=failure.reason, request_id=request_id, now=self._clock())
         except TransitionRefused:
             log.warning("job %s had ended already", job.id)
             return
+        self._reach("released")
         log.info("job %s released: %s", job.id, words.operator(failure))
         self._counters.ended(failure.kind)
         self._operator.tell(self._loudness(failure), failure.kind, f"job {job.id}: {words.operator(failure)}")
@@ -242,7 +262,9 @@ class Thumbnails:
 
     async def _park(self, job: Job, failure: Undeliverable) -> None:
         """Keep a picture that nobody could be given: it is whole and paid for, and its asker may come for it."""
+        self._reach("parking")
         await self._books.parked(job, now=self._clock())
+        self._reach("parked")
         self._operator.tell(Loudness.WARN, failure.kind, f"job {job.id}: {words.operator(failure)}; kept for a claim")
 
     async def claim(self, user_id: int, hand_over: HandOver) -> int:
@@ -275,7 +297,9 @@ class Thumbnails:
             return  # the next start tells
         except Failed as failure:
             log.info("job %s: its end could not be told: %s", job.id, words.operator(failure))
+        self._reach("telling")
         await self._books.told(job, now=self._clock())
+        self._reach("told")
 
     # --- starting and stopping ---------------------------------------------------------------------------------------
 
@@ -284,12 +308,14 @@ class Thumbnails:
         if self._recovered:
             return
         self._recovered = True
+        self._reach("recovering")
         untold = await self._books.untold_jobs()
         going_on = await self._settle(keep=not self._restored)
         for job in untold:
             self._spawn(self._tell(job, words.failure(job)), job)
         for job in going_on:
             self._spawn(self._see_through(job), job)
+        self._reach("recovered")
         log.info("recovered: %d jobs go on, %d ends to tell", len(going_on), len(untold))
         await self.tidy()
 

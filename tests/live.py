@@ -94,7 +94,7 @@ async def running(
             discord, api = around
         monkeypatch.setattr(Route, "BASE", discord.rest_url)
         monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", URL(discord.gateway_url))
-        settings = settings_for(folder, api.base_url, sections)
+        settings = config.Settings.model_validate(settings_for(folder, api.base_url, sections))
         bot = await stack.enter_async_context(app.opened(settings))
         connection = asyncio.create_task(bot.client.start("token"))
         stack.push_async_callback(_cancel, connection)
@@ -107,16 +107,16 @@ async def _cancel(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-def settings_for(folder: Path, base_url: str, sections: Mapping[str, Mapping[str, Any]]) -> config.Settings:
+def settings_for(folder: Path, base_url: str, sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     given: dict[str, dict[str, Any]] = {
         "discord": {"token": "token"},
         "pikzels": {"api_key": KEY, "base_url": base_url, "timeout": 10},
-        "storage": {"folder": folder},
+        "storage": {"folder": str(folder)},
         "shutdown": {"grace": 5},
     }
     for name, section in sections.items():
         given[name] = {**given.get(name, {}), **section}
-    return config.Settings.model_validate(given)
+    return given
 
 
 def books(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
