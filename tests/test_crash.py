@@ -38,6 +38,12 @@ class Scenario:
     jobs: int = 1
     upload_limit: int = 10 * 1024 * 1024
     posts: int = 1  # at most, for one job
+    usable: bool = True  # whether what the provider made can be shown at all
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the member's message can be edited at all."""
+        return self.discord not in (message_gone, every_way_closed)
 
 
 def token_dead(discord: wire.Wire) -> None:
@@ -59,7 +65,7 @@ SCENARIOS = {
     "two members in line": Scenario(jobs=2),
     "refused by the provider": Scenario(calls=(Reply.error("GENERATION_REJECTED"),)),
     "outcome unknown": Scenario(calls=(Reply.reset(),)),
-    "unusable picture": Scenario(outputs=(Reply.raw(200, b"no picture"), Reply.raw(200, b"no picture"))),
+    "unusable picture": Scenario(outputs=(Reply.raw(200, b"no picture"),) * 20, usable=False),
     "download breaks off": Scenario(outputs=(Reply.truncated(),)),
     "token dead": Scenario(discord=token_dead),
     "message gone": Scenario(discord=message_gone),
@@ -68,6 +74,11 @@ SCENARIOS = {
 }
 if LONG:
     SCENARIOS["slowed down"] = Scenario(calls=(Reply.error("TOO_MANY_REQUESTS", retry_after="1"),), posts=2)
+
+
+def _has_ended(asked: wire.Interaction) -> bool:
+    message = asked.message
+    return message is not None and bool(message.attachments or "You were not charged." in message.content)
 
 
 @dataclass(slots=True)
@@ -131,6 +142,8 @@ class Run:
         if not ended.done():
             if ask:
                 await self._ask(ended)
+            if point is None and self.scenario.reachable:
+                await self._rest(ended)
             if not ended.done():
                 os.kill(pid, signal.SIGTERM)
         code = await ended
@@ -157,6 +170,14 @@ class Run:
             await asyncio.wait((answered, ended), return_when=asyncio.FIRST_COMPLETED)
             answered.cancel()
 
+    async def _rest(self, ended: asyncio.Task[int]) -> None:
+        """Wait until every member has read how it ended, or nobody is left to tell."""
+        for asked in (asked for asked in self.asked if asked.message is not None):
+            told = asyncio.create_task(asked.wait(_has_ended, 5))
+            await asyncio.wait((told, ended), return_when=asyncio.FIRST_COMPLETED)
+            told.cancel()
+            await asyncio.gather(told, return_exceptions=True)
+
     def open_jobs(self) -> list[dict[str, Any]]:
         return [job for job in books(self.folder / "data")[0] if job["ended_at"] is None and job["parked_at"] is None]
 
@@ -175,14 +196,15 @@ class Run:
             assert charged == shown, f"job {job['id']}: charged {charged}, shown {shown}"
             assert (kinds == ["hold"]) == (job["parked_at"] is not None and job["ended_at"] is None)
             assert charged == (job["state"] == "delivered")
+            paid = job["generated_at"] is not None and self.scenario.usable
+            assert not paid or charged or job["parked_at"] is not None, f"job {job['id']}: a paid picture was lost"
             assert job["token"] is None or kinds == ["hold"] or job["told_at"] is None
         assert len(self.api.calls) <= self.scenario.posts * len(jobs)
         assert set(carriers) <= {job["id"] for job in jobs}
         for asked in self.asked:
             message = asked.message
-            reachable = self.scenario.discord not in (message_gone, every_way_closed)
-            if message is not None and reachable:
-                assert message.attachments or "You were not charged." in message.content, message.content
+            if message is not None and self.scenario.reachable:
+                assert _has_ended(asked), message.content
         assert [path for path in (self.folder / "data" / "spool").iterdir() if path.suffix == ".part"] == []
 
 
