@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import aiosqlite
 
-from bot.errors import DatabaseTrouble
+from bot.errors import BooksUnavailable, DatabaseTrouble
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -69,7 +69,7 @@ class Database:
         self._writer: asyncio.Task[None] | None = None
 
     async def run(self, sql: str, parameters: Parameters = ()) -> list[Row]:
-        """One statement, atomic by itself; returns after it is on disk."""
+        """One statement, atomic by itself; returns after it is on disk. Raises `BooksUnavailable`, `sqlite3.Error`."""
         return await self._enqueue(partial(self._transaction.run, sql, parameters))
 
     async def write(self, steps: Callable[[Transaction], T]) -> T:
@@ -119,14 +119,14 @@ class Database:
             outcomes = []
             for work in works:
                 outcomes.append(_outcome(work))
-                if not transaction.is_open:  # a full disk rolls back everything, by itself and at once
-                    raise _undone(outcomes[-1])
+                if not transaction.is_open or isinstance(outcomes[-1], sqlite3.OperationalError):
+                    raise _undone(outcomes[-1])  # a full disk rolls back everything, by itself and at once
             transaction.run("COMMIT")
         except sqlite3.Error as error:
             if transaction.is_open:
                 with suppress(sqlite3.Error):
                     transaction.run("ROLLBACK")
-            return [error] * len(works)
+            return [BooksUnavailable(str(error))] * len(works)
         return outcomes
 
     def _undoable(self, steps: Callable[[Transaction], T]) -> T:

@@ -69,6 +69,14 @@ class CircuitOpen(Refused):
         self.until = until
 
 
+class BooksUnavailable(Refused):
+    """Nothing can be written down at the moment: the disk is full, or gone. `problem` is SQLite's clause."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
 class Restarting(Refused):
     """The bot is shutting down and takes nothing new."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bot import words
 from bot.errors import (
+    BooksUnavailable,
     DeliveryDelayed,
     Failed,
     Interrupted,
@@ -48,6 +49,7 @@ OUTPUT_LIFE = timedelta(hours=24) - timedelta(minutes=5)  # the provider keeps a
 CLAIM_LIFE = timedelta(days=7)  # how long a picture waits for its asker
 PATIENCE = timedelta(hours=24)  # how long an end is tried to be told
 _LAST_WORDS = 10.0  # seconds for telling those whose jobs a stop has ended
+_LONGEST_COMMIT_PAUSE = 5.0  # seconds between two tries to write the books
 _LONGEST_PAUSE = 300.0  # seconds between two tries
 
 
@@ -118,6 +120,10 @@ class Thumbnails:
                 job = await self._acknowledge(job, position, answer)
                 self._spawn(self._see_through(job, place, queued=position > 0), job)
                 return job
+        except BooksUnavailable as unavailable:
+            place.leave()
+            self._page_books(unavailable)
+            raise
         except BaseException:
             place.leave()
             raise
@@ -176,7 +182,7 @@ class Thumbnails:
         finally:
             place.leave()
         self._reach("created")
-        return await self._books.generated(job, output, now=self._clock())
+        return await self._written(lambda: self._books.generated(job, output, now=self._clock()))
 
     @asynccontextmanager
     async def _showing_progress(self, job: Job, *, needed: bool) -> AsyncIterator[None]:
@@ -223,7 +229,7 @@ class Thumbnails:
         self._reach("generated")
         picture = await self._persist(once, lambda failure, tries: self._another_fetch(failure, tries, until))
         self._reach("kept")
-        return await self._books.spooled(job, picture)
+        return await self._written(lambda: self._books.spooled(job, picture))
 
     async def _deliver(self, job: Job) -> None:
         picture = _having(job.picture)
@@ -236,7 +242,7 @@ class Thumbnails:
         self._reach("spooled")
         message_id = await self._persist(once, lambda failure, _: self._clock() < until and _delayed(failure))
         self._reach("shown")
-        await self._books.delivered(job, message_id=message_id, now=self._clock())
+        await self._written(lambda: self._books.delivered(job, message_id=message_id, now=self._clock()))
         self._reach("delivered")
         self._counters.ended("delivered")
         await self._store.drop(job)
@@ -249,7 +255,9 @@ class Thumbnails:
         request_id = getattr(failure, "request_id", None)
         self._reach("releasing")
         try:
-            ended = await self._books.released(job, reason=failure.reason, request_id=request_id, now=self._clock())
+            ended = await self._written(
+                lambda: self._books.released(job, reason=failure.reason, request_id=request_id, now=self._clock())
+            )
         except TransitionRefused:
             log.warning("job %s had ended already", job.id)
             return
@@ -394,6 +402,20 @@ class Thumbnails:
                 if not again(failure, tries):
                     raise
                 await self._pause(failure, tries)
+
+    async def _written(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Commit what has happened already, for as long as it takes: a full disk must not lose what is paid for."""
+        tries = 0
+        while True:
+            try:
+                return await step()
+            except BooksUnavailable as unavailable:
+                self._page_books(unavailable)
+            tries += 1
+            await asyncio.sleep(min(0.2 * 2**tries, _LONGEST_COMMIT_PAUSE))
+
+    def _page_books(self, unavailable: BooksUnavailable) -> None:
+        self._operator.tell(Loudness.PAGE, "books", words.books_unavailable(unavailable))
 
     async def _pause(self, failure: Failed, tries: int) -> None:
         """Wait before the next try; raises `Interrupted` as soon as the program stops."""

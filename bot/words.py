@@ -194,6 +194,8 @@ def refusal(error: errors.Refused, *, now: datetime) -> str:
             said = f"{under_way} still under way. Wait for it and try again."
         case errors.CircuitOpen():
             said = circuit(error, now=now)
+        case errors.BooksUnavailable():
+            said = "The bot cannot take requests at the moment; its operator has been told. Try again later."
         case errors.Restarting():
             said = "The bot is restarting. Try again in a minute."
         case _:
@@ -290,6 +292,10 @@ def operator(error: errors.Failed) -> str:
     facts = {name: value for name, value in vars(error).items() if value not in (None, ()) and name != "why"}
     described = ", ".join(f"{name}={value}" for name, value in facts.items())
     return f"{error.kind} ({described})" if described else error.reason
+
+
+def books_unavailable(error: errors.BooksUnavailable) -> str:
+    return f"the database cannot be written ({error.problem}): nothing new is taken until it can"
 
 
 RESTORED = (

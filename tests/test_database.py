@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot import database
-from bot.errors import DatabaseTrouble
+from bot.errors import BooksUnavailable, DatabaseTrouble
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -100,7 +100,7 @@ async def test_a_full_disk_undoes_the_whole_group_and_the_next_one_works(tmp_pat
         await opened.run(f"PRAGMA max_page_count = {pages + 3}")
         works = [put(opened, "before"), opened.write(large), put(opened, "after")]
         outcomes = await asyncio.gather(*works, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [sqlite3.OperationalError] * 3
+        assert [type(outcome) for outcome in outcomes] == [BooksUnavailable] * 3
         assert "full" in str(outcomes[0])
         assert await opened.run("SELECT * FROM facts") == []
         await opened.run("PRAGMA max_page_count = 1073741823")

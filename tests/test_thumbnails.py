@@ -275,6 +275,27 @@ async def test_a_picture_nobody_could_be_given_is_kept_and_claimed_once_even_aft
     assert list((tmp_path / "spool").iterdir()) == []
 
 
+async def test_a_disk_that_takes_nothing_stops_admissions_and_loses_no_picture_that_is_under_way(
+    live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
+    live.api.script(Reply.hold())
+    interaction = await live.thumbnail()
+    await live.api.called(1)
+    connection = live.app.ledger._database._connection
+    await connection.execute_fetchall("PRAGMA query_only = ON")  # no write succeeds any more
+    refused = await live.said(user_id=2)
+    assert "cannot take requests at the moment" in refused.content
+    assert refused.ephemeral
+    live.api.release()
+    await live.discord.wait(lambda _: "cannot be written" in caplog.text, 10)
+    assert not shown(interaction).startswith("<@")
+    await connection.execute_fetchall("PRAGMA query_only = OFF")
+    await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 20)
+    assert (await live.job(interaction.message)).state is State.DELIVERED  # type: ignore[arg-type]  # waited for
+    told = [record for record in caplog.records if "cannot be written" in record.getMessage()]
+    assert {record.levelno for record in told} == {logging.ERROR}
+
+
 async def test_what_nobody_came_for_in_a_week_is_given_back(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     live.discord.fail("POST", "/users/@me/channels", status=403, code=50007, times=100)
     await a_deleted_message(live)

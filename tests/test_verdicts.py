@@ -161,6 +161,7 @@ REFUSALS = (
     errors.MemberBusy(1),
     errors.AlreadyTaken(),
     errors.CircuitOpen(Circuit.KEY, None),
+    errors.BooksUnavailable("database or disk is full"),
     errors.Restarting(),
 )
 
