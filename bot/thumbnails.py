@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,18 +19,18 @@ from bot.errors import (
     OutputGone,
     OutputUnreachable,
     PictureUnusable,
-    ProviderRefused,
     Restarting,
     TransitionRefused,
     Undeliverable,
     Unforeseen,
 )
-from bot.logs import job_id
 from bot.model import Job, Loudness, Output, Picture, State
+from bot.patience import Patience, asked_pause
+from bot.underway import Underway
 from bot.verdicts import judge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from datetime import datetime
 
     from bot.model import Allowance, Asker, ThumbnailRequest, Verdict
@@ -49,8 +48,6 @@ OUTPUT_LIFE = timedelta(hours=24) - timedelta(minutes=5)  # the provider keeps a
 CLAIM_LIFE = timedelta(days=7)  # how long a picture waits for its asker
 PATIENCE = timedelta(hours=24)  # how long an end is tried to be told
 _LAST_WORDS = 10.0  # seconds for telling those whose jobs a stop has ended
-_LONGEST_COMMIT_PAUSE = 5.0  # seconds between two tries to write the books
-_LONGEST_PAUSE = 300.0  # seconds between two tries
 
 
 def nowhere(_: str) -> None:
@@ -92,8 +89,8 @@ class Thumbnails:
         self._retry_server_errors = retry_server_errors
         self._reach = reach  # called at every point between two effects: tests end the process there
         self._restored = restored  # the books are an older copy: what they call under way may be long delivered
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._stopping = asyncio.Event()
+        self._underway = Underway()
+        self._patience = Patience(on_unavailable=self._page_books)
         self._recovered = False
 
     # --- the straight line -----------------------------------------------------------------------------------------
@@ -106,7 +103,7 @@ class Thumbnails:
         """
         place = self._admission.enter(asker.user_id)
         try:
-            with self._waited_for():
+            with self._underway.including_this():
                 self._reach("accepting")
                 job = await self._books.reserve(
                     request,
@@ -118,7 +115,7 @@ class Thumbnails:
                 self._reach("reserved")
                 position = place.position  # what the member reads; their turn may come while they do
                 job = await self._acknowledge(job, position, answer)
-                self._spawn(self._see_through(job, place, queued=position > 0), job)
+                self._underway.start(self._see_through(job, place, queued=position > 0), job)
                 return job
         except BooksUnavailable as unavailable:
             place.leave()
@@ -127,17 +124,6 @@ class Thumbnails:
         except BaseException:
             place.leave()
             raise
-
-    @contextmanager
-    def _waited_for(self) -> Iterator[None]:
-        """A stop waits for the current task too: it is between a hold and the job's own task."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine always runs in one
-        self._tasks.add(task)
-        try:
-            yield
-        finally:
-            self._tasks.discard(task)
 
     async def allowances(self, user_id: int) -> list[Allowance]:
         """What a member may still use, per limit."""
@@ -150,7 +136,7 @@ class Thumbnails:
             self._reach("answered")
             return await self._books.acked(job, message_id=message_id)
         except BaseException:
-            self._spawn(self._release(job, NotStarted()), job)
+            self._underway.start(self._release(job, NotStarted()), job)
             raise
 
     async def _see_through(self, job: Job, place: Place | None = None, *, queued: bool = False) -> None:
@@ -182,7 +168,7 @@ class Thumbnails:
         finally:
             place.leave()
         self._reach("created")
-        return await self._written(lambda: self._books.generated(job, output, now=self._clock()))
+        return await self._patience.commit(lambda: self._books.generated(job, output, now=self._clock()))
 
     @asynccontextmanager
     async def _showing_progress(self, job: Job, *, needed: bool) -> AsyncIterator[None]:
@@ -204,11 +190,11 @@ class Thumbnails:
             try:
                 return await self._provider.create(job.request)
             except Failed as failure:
-                place.failed(self._judge(failure), retry_after=_retry_after(failure))
+                place.failed(self._judge(failure), retry_after=asked_pause(failure))
                 raise
 
         try:
-            output = await self._persist(once, self._another_call)
+            output = await self._patience.persist(once, self._another_call)
         except Interrupted as stop:
             raise stop.failure from None  # nothing is under way at the provider: this is how it ended
         place.succeeded()
@@ -227,9 +213,9 @@ class Thumbnails:
                     raise OutputUnreachable(f"spool: {type(error).__name__} {error.errno}") from error
 
         self._reach("generated")
-        picture = await self._persist(once, lambda failure, tries: self._another_fetch(failure, tries, until))
+        picture = await self._patience.persist(once, lambda failure, tries: self._another_fetch(failure, tries, until))
         self._reach("kept")
-        return await self._written(lambda: self._books.spooled(job, picture))
+        return await self._patience.commit(lambda: self._books.spooled(job, picture))
 
     async def _deliver(self, job: Job) -> None:
         picture = _having(job.picture)
@@ -240,9 +226,9 @@ class Thumbnails:
                 return await self._delivery.deliver(job, picture)
 
         self._reach("spooled")
-        message_id = await self._persist(once, lambda failure, _: self._clock() < until and _delayed(failure))
+        message_id = await self._patience.persist(once, lambda failure, _: self._clock() < until and _delayed(failure))
         self._reach("shown")
-        await self._written(lambda: self._books.delivered(job, message_id=message_id, now=self._clock()))
+        await self._patience.commit(lambda: self._books.delivered(job, message_id=message_id, now=self._clock()))
         self._reach("delivered")
         self._counters.ended("delivered")
         await self._store.drop(job)
@@ -255,7 +241,7 @@ class Thumbnails:
         request_id = getattr(failure, "request_id", None)
         self._reach("releasing")
         try:
-            ended = await self._written(
+            ended = await self._patience.commit(
                 lambda: self._books.released(job, reason=failure.reason, request_id=request_id, now=self._clock())
             )
         except TransitionRefused:
@@ -298,7 +284,7 @@ class Thumbnails:
     async def _tell(self, job: Job, text: str) -> None:
         until = _having(job.ended_at) + PATIENCE
         try:
-            await self._persist(
+            await self._patience.persist(
                 lambda: self._delivery.tell(job, text), lambda failure, _: self._clock() < until and _delayed(failure)
             )
         except Interrupted:
@@ -320,9 +306,9 @@ class Thumbnails:
         untold = await self._books.untold_jobs()
         going_on = await self._settle(keep=not self._restored)
         for job in untold:
-            self._spawn(self._tell(job, words.failure(job)), job)
+            self._underway.start(self._tell(job, words.failure(job)), job)
         for job in going_on:
-            self._spawn(self._see_through(job), job)
+            self._underway.start(self._see_through(job), job)
         self._reach("recovered")
         log.info("recovered: %d jobs go on, %d ends to tell", len(going_on), len(untold))
         await self.tidy()
@@ -333,35 +319,29 @@ class Thumbnails:
         jobs = await self._books.open_jobs()
         for job in jobs:
             if job.parked_at is not None and job.parked_at + CLAIM_LIFE < now:
-                self._spawn(self._release(job, Undeliverable("nobody came for it")), job)
+                self._underway.start(self._release(job, Undeliverable("nobody came for it")), job)
         removed = await self._store.sweep(now=now, needed=frozenset(job.id for job in jobs))
         if removed:
             log.info("%d files removed from the spool", removed)
 
     def stop_accepting(self) -> None:
         """Refuse what comes, send away what waits."""
-        self._stopping.set()
+        self._patience.end()
         self._admission.close()
 
     async def close(self, *, grace: float) -> None:
         """Finish what is under way within `grace` seconds, then leave the rest as the next start expects it."""
         self.stop_accepting()
-        if self._tasks:
-            log.info("finishing %d jobs, for at most %.0f s", len(self._tasks), grace)
+        if self._underway:
+            log.info("finishing %d jobs, for at most %.0f s", len(self._underway), grace)
         await self.idle(grace)
-        unfinished = list(self._tasks)
-        for task in unfinished:
-            task.cancel()
-        await asyncio.gather(*unfinished, return_exceptions=True)
+        await self._underway.cancel()
         await self._settle(keep=True)
         await self.idle(_LAST_WORDS)
 
     async def idle(self, seconds: float) -> None:
         """Wait until no job is under way, for at most `seconds`."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self._tasks:
-                    await asyncio.wait(self._tasks)
+        await self._underway.idle(seconds)
 
     async def _settle(self, *, keep: bool) -> list[Job]:
         """Release every job that nobody may continue; returns those that go on: their picture is paid for."""
@@ -372,58 +352,15 @@ class Thumbnails:
             if keep and job.state in (State.GENERATED, State.SPOOLED):
                 going_on.append(job)
             elif job.state is State.SENDING:
-                self._spawn(self._release(job, OutcomeUnknown("the program stopped before the answer")), job)
+                self._underway.start(self._release(job, OutcomeUnknown("the program stopped before the answer")), job)
             else:
-                self._spawn(self._release(job, NotStarted(Restarting())), job)
+                self._underway.start(self._release(job, NotStarted(Restarting())), job)
         return going_on
 
-    def _spawn(self, work: Coroutine[None, None, None], job: Job) -> None:
-        token = job_id.set(job.id)
-        task = asyncio.create_task(work, name=f"job-{job.id}")
-        job_id.reset(token)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s ended with a fault; the next start settles it", task.get_name(), exc_info=error)
-
-    # --- patience ----------------------------------------------------------------------------------------------------
-
-    async def _persist(self, step: Callable[[], Awaitable[T]], again: Callable[[Failed, int], bool]) -> T:
-        """Do `step` until it works or `again`, asked with the failure and the number of tries, says no."""
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                return await step()
-            except Failed as failure:
-                if not again(failure, tries):
-                    raise
-                await self._pause(failure, tries)
-
-    async def _written(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Commit what has happened already, for as long as it takes: a full disk must not lose what is paid for."""
-        tries = 0
-        while True:
-            try:
-                return await step()
-            except BooksUnavailable as unavailable:
-                self._page_books(unavailable)
-            tries += 1
-            await asyncio.sleep(min(0.2 * 2**tries, _LONGEST_COMMIT_PAUSE))
+    # --- what a failure means --------------------------------------------------------------------------------------
 
     def _page_books(self, unavailable: BooksUnavailable) -> None:
         self._operator.tell(Loudness.PAGE, "books", words.books_unavailable(unavailable))
-
-    async def _pause(self, failure: Failed, tries: int) -> None:
-        """Wait before the next try; raises `Interrupted` as soon as the program stops."""
-        seconds = _pause(failure, tries)
-        log.info("job %s: try %d: %s; again in %.1f s", job_id.get(), tries, words.operator(failure), seconds)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-            raise Interrupted(failure)
 
     def _judge(self, failure: Failed) -> Verdict:
         return judge(failure, retry_server_errors=self._retry_server_errors)
@@ -449,19 +386,8 @@ class Thumbnails:
                 return verdict.loudness if verdict.pause is None else Loudness.COUNT  # its circuit has told already
 
 
-def _retry_after(failure: Failed) -> timedelta | None:
-    return failure.retry_after if isinstance(failure, ProviderRefused) else None
-
-
 def _delayed(failure: Failed) -> bool:
     return isinstance(failure, DeliveryDelayed)
-
-
-def _pause(failure: Failed, tries: int) -> float:
-    """Seconds until the next try: what the provider asked for, else doubling, always with jitter."""
-    asked = _retry_after(failure)
-    base = min(asked.total_seconds(), 120.0) if asked else min(2.0 ** (tries - 1), _LONGEST_PAUSE)
-    return base * random.uniform(1.0, 1.25) if asked else base * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
 
 def _having(value: T | None) -> T:

@@ -170,7 +170,7 @@ async def serve(
     runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, HOST, port).start()
+        await web.TCPSite(runner, HOST, port, backlog=4096).start()  # a burst must not wait for the kernel
         api.base_url = f"http://{HOST}:{runner.addresses[0][1]}"
         yield api
     finally:
