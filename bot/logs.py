@@ -82,3 +82,5 @@ def set_up(*, level: str, as_json: bool, secrets: Iterable[str]) -> None:
     root.setLevel(level)
     for name in _KEPT_QUIET:
         logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.INFO))
+    # Its one warning comes at every start, about the guilds intent, which is off on purpose.
+    logging.getLogger("discord.state").setLevel(logging.ERROR)
