@@ -74,6 +74,8 @@ class Ledger:
         def steps(transaction: Transaction) -> Job:
             job = self._insert(transaction, row_of(request, asker, cost=cost, now=now), limits)
             if job is None:
+                if transaction.run("SELECT 1 FROM jobs WHERE interaction_id = ?", (asker.interaction_id,)):
+                    raise AlreadyTaken
                 allowances = [_allowance(transaction, limit) for limit in limits]
                 short = binding(allowances, cost) or allowances[0]
                 raise QuotaSpent(short, cost)
@@ -146,7 +148,7 @@ class Ledger:
             _RELEASE,
             OPEN_STATES,
             state=State.RELEASED,
-            message_id=job.message_id,
+            message_id=None,
             reason=reason,
             now=now,
             request_id=request_id,
@@ -154,7 +156,8 @@ class Ledger:
 
     async def told(self, job: Job, *, now: datetime) -> None:
         """The person has read how the job ended; the interaction's token is of no more use."""
-        await self._database.run("UPDATE jobs SET told_at = ?, token = NULL WHERE id = ?", (ms(now), job.id))
+        sql = "UPDATE jobs SET told_at = ?, token = NULL WHERE id = ? AND state = ?"
+        await self._database.run(sql, (ms(now), job.id, State.RELEASED))
 
     async def job(self, job_id: str) -> Job | None:
         rows = await self._database.run("SELECT * FROM jobs WHERE id = ?", (job_id,))
@@ -210,7 +213,7 @@ class Ledger:
     ) -> Job:
         told = ms(now) if state is State.DELIVERED else None  # the picture speaks for itself
         sql = (
-            "UPDATE jobs SET state = ?, message_id = ?, reason = ?, ended_at = ?, told_at = ?,"
+            "UPDATE jobs SET state = ?, message_id = COALESCE(?, message_id), reason = ?, ended_at = ?, told_at = ?,"
             " token = IIF(? IS NULL, token, NULL), request_id = COALESCE(request_id, ?)"
             f" WHERE id = ? AND state IN ({_places(expected)}) RETURNING *"
         )

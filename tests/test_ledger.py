@@ -129,6 +129,21 @@ async def test_the_same_interaction_is_taken_once(tmp_path: Path) -> None:
         assert await used(ledger) == 1
 
 
+async def test_the_same_interaction_is_known_even_when_nothing_is_left(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        await reserve(ledger, cost=5, interaction_id=123)
+        with pytest.raises(AlreadyTaken):
+            await reserve(ledger, cost=5, interaction_id=123)
+
+
+async def test_a_release_by_somebody_who_missed_the_answer_keeps_its_message(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        before = await reserve(ledger)
+        await ledger.acked(before, message_id=99)
+        ended = await ledger.released(before, reason="x", request_id=None, now=NOON)
+    assert ended.message_id == 99
+
+
 async def test_the_refusal_says_what_binds(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         await reserve(ledger, cost=4)
