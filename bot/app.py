@@ -218,7 +218,9 @@ def _alerts(settings: Settings, clock: Callable[[], datetime]) -> Alerts:
 
 def _gate(settings: Settings, clock: Callable[[], datetime], alerts: Alerts) -> Gate:
     def on_open(circuit: Circuit, until: datetime | None) -> None:
-        alerts.tell(Loudness.PAGE, f"circuit:{circuit}", words.opened(circuit, until))
+        passing = circuit in (Circuit.MAINTENANCE, Circuit.FAILURES)  # it may well end by itself
+        loudness = Loudness.WARN if passing else Loudness.PAGE
+        alerts.tell(loudness, f"circuit:{circuit}", words.opened(circuit, until))
 
     return Gate(
         concurrency=settings.pikzels.concurrency,

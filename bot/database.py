@@ -32,6 +32,7 @@ _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA trusted_schema = OFF",
+    "PRAGMA secure_delete = ON",  # an interaction's token that was erased is not left in a free page
     "PRAGMA cell_size_check = ON",
     "PRAGMA journal_size_limit = 67108864",
     "PRAGMA temp_store = MEMORY",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bot.model import Job, Picture
 
     Message = Mapping[str, Any]
+    Text = Callable[..., str]
     Rung = Callable[[Job, str, Picture | None], Awaitable[Message]]
 
 log = logging.getLogger(__name__)
@@ -96,19 +97,19 @@ class Messenger:
             raise DeliveryDelayed("Discord's answer carries no attachment")
         return int(message["id"])
 
-    async def _described(self, rung: Rung, job: Job, picture: Picture) -> Message:
+    async def _described(self, rung: Rung, job: Job, picture: Picture, text: Text = words.result) -> Message:
         """A rung with the prompt below the picture; without it where Discord or a filter takes offence at the words."""
         try:
-            return await rung(job, words.result(job), picture)
+            return await rung(job, text(job), picture)
         except _RungFailed as failure:
             if not failure.for_its_words:
                 raise
-            return await rung(job, words.result(job, with_prompt=False), picture)
+            return await rung(job, text(job, with_prompt=False), picture)
 
     async def _to_asker(self, job: Job, picture: Picture, failure: Undeliverable) -> Message:
         """The last rung: a direct message. What it cannot do either is the first failure, not its own."""
         try:
-            return await self._by_dm(job, words.result_elsewhere(job), picture)
+            return await self._described(self._by_dm, job, picture, words.result_elsewhere)
         except _RungFailed as closed:
             if closed.step is _Step.LATER:
                 raise DeliveryDelayed(f"{failure.observed}; {closed.observed}") from None
@@ -194,7 +195,7 @@ class Messenger:
     async def _anew(self, job: Job, text: str, picture: Picture | None) -> Message:
         return await self._post("message", job.asker.channel_id, job, text, picture)
 
-    async def _by_dm(self, job: Job, text: str, picture: Picture) -> Message:
+    async def _by_dm(self, job: Job, text: str, picture: Picture | None) -> Message:
         channel = await _tried("dm", self._client.http.start_private_message(job.asker.user_id))
         return await self._post("dm", int(channel["id"]), job, text, picture)
 

@@ -158,9 +158,10 @@ def result(job: Job, *, with_prompt: bool = True) -> str:
     return f"{line}{_note(job)}\n```\n{shown}\n```" if shown else line + _note(job)
 
 
-def result_elsewhere(job: Job) -> str:
+def result_elsewhere(job: Job, *, with_prompt: bool = True) -> str:
     """The same in a direct message, which says why it is there."""
-    return f"{result(job)}\n-# It could not be posted in <#{job.asker.channel_id}>, so here it is."
+    why = f"-# It could not be posted in <#{job.asker.channel_id}>, so here it is."
+    return f"{result(job, with_prompt=with_prompt)}\n{why}"
 
 
 NOTHING_KEPT = "Nothing is waiting for you: every finished picture was delivered."
