@@ -21,7 +21,7 @@ from bot.alerts import Alerts
 from bot.client import Client, Identifies, Services
 from bot.delivery import Messenger
 from bot.downloads import Downloads
-from bot.errors import ConfigurationWrong, IdentifiesSpent
+from bot.errors import BotError, ConfigurationWrong, IdentifiesSpent
 from bot.gate import Gate
 from bot.ledger import Ledger
 from bot.logs import Redactor
@@ -170,7 +170,7 @@ async def _keep_tidy(app: App) -> None:
         await asyncio.sleep(_TIDY_SECONDS)
         try:
             await app.thumbnails.tidy()
-        except (OSError, sqlite3.Error):
+        except (BotError, OSError, sqlite3.Error):
             log.exception("tidying up failed; the next time in an hour")
 
 
@@ -182,8 +182,8 @@ async def _stay_connected(app: App, token: str) -> None:
     failures = 0
     while True:
         began = asyncio.get_running_loop().time()
-        await asyncio.sleep((await app.client.services.identifies.wait()).total_seconds())
         try:
+            await asyncio.sleep((await app.client.services.identifies.wait()).total_seconds())
             await app.client.start(token)
         except discord.LoginFailure:
             raise ConfigurationWrong("discord.token", "is refused by Discord") from None

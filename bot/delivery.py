@@ -149,7 +149,10 @@ class Messenger:
 
     @property
     def _client(self) -> discord.Client:
-        return self._now_connected()
+        client = self._now_connected()
+        if client.is_closed() or client.application_id is None:  # between two connections, or not yet logged in
+            raise _RungFailed(_Step.LATER, "no connection to Discord")
+        return client
 
     # --- rungs: each builds its own discord.File, because a used one uploads nothing ---------------------------------
 
@@ -157,17 +160,17 @@ class Messenger:
         age = (self._clock() - job.asker.asked_at).total_seconds()
         if not job.asker.token or age > TOKEN_SECONDS:
             raise _RungFailed(_Step.NEXT, "token: expired")
-        application_id = self._client.application_id or 0
-        session = discord.Webhook.partial(application_id, job.asker.token, client=self._client).session
+        client = self._client
+        webhook = discord.Webhook.partial(client.application_id or 0, job.asker.token, client=client)
         files = await self._files(job, picture, limit=job.asker.upload_limit)
         with handle_message_parameters(
             content=text, attachments=files, allowed_mentions=_NO_MENTIONS, previous_allowed_mentions=None
         ) as parameters:
             # What Interaction.edit_original_response does, without an Interaction: one that outlives a restart.
             call = async_context.get().edit_original_interaction_response(
-                application_id,
+                webhook.id,
                 job.asker.token,
-                session=session,
+                session=webhook.session,
                 payload=parameters.payload,
                 multipart=parameters.multipart,
                 files=parameters.files,
@@ -237,7 +240,7 @@ async def _tried(rung: str, call: Awaitable[T]) -> T:
     except discord.HTTPException as error:
         observed = f"{rung}: {error.status}/{error.code}"
         raise _RungFailed(_meaning(error), observed, for_its_words=error.code in _WORDS_REFUSED) from None
-    except (aiohttp.ClientError, discord.DiscordException, OSError) as error:
+    except (aiohttp.ClientError, discord.DiscordException, OSError, RuntimeError) as error:  # a closed session's too
         raise _RungFailed(_Step.LATER, f"{rung}: {type(error).__name__}") from None
 
 

@@ -323,6 +323,41 @@ async def test_discord_in_trouble_delays_a_picture_and_does_not_lose_it(live: Li
     assert (posts(live), await live.left()) == (1, 4)
 
 
+class Heard(logging.Handler):
+    """Sets an event when a line with `text` is logged."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.event = asyncio.Event()
+        self._text = text
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._text in record.getMessage():
+            self.event.set()
+
+
+async def test_a_picture_that_is_ready_while_the_connection_is_renewed_waits_for_it(
+    live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    heard = Heard("no connection to Discord")
+    logging.getLogger("bot.patience").addHandler(heard)
+    live.api.script(Reply.hold())
+    interaction = await live.thumbnail()
+    await live.api.called(1)
+    fresh = await live.app.renew()
+    live.api.release()
+    await live.api.downloaded(1)
+    await asyncio.wait_for(heard.event.wait(), 10)
+    connection = asyncio.create_task(fresh.start("token"))
+    await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 20)
+    await live.app.thumbnails.idle(10)
+    assert (posts(live), await live.left()) == (1, 4)
+    connection.cancel()
+    await asyncio.wait([connection])
+    logging.getLogger("bot.patience").removeHandler(heard)
+
+
 async def test_a_picture_over_the_upload_limit_is_made_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(tmp_path, monkeypatch, output=png(400_000)) as live:
         interaction = await live.discord.slash(
