@@ -96,7 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--model", choices=[str(model) for model in Model], help="with --once")
     demo.add_argument("--format", choices=[str(format_) for format_ in Format], help="with --once")
     demo.add_argument("--prompt", help="with --once")
-    demo.add_argument("--port", type=int, default=8080, help="of the page; 0 for any free one (default 8080)")
+    demo.add_argument(
+        "--port", type=int, help="of the page; 0 for any free one (else 8080, or a free one if that is taken)"
+    )
     demo.set_defaults(command=_demo)
 
     version = commands.add_parser("version", help="print the version")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 PHOTO = Path(__file__).with_name("photo.jpg")
 FIRST_PROMPT = "The cat that saw everything"
 DELAY = 2.0  # seconds the stand-in takes for a picture: long enough to see it work
+USUAL_PORT = 8080
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE = 0, 1, 64
 
 
@@ -60,7 +62,13 @@ async def _once(order: Order) -> int:
         return EXIT_REFUSED if made is None else EXIT_OK
 
 
-async def _page(port: int) -> int:
+async def _page(wished: int | None) -> int:
+    port = USUAL_PORT if wished is None else wished
+    if port and not _is_free(port):
+        if wished is not None:
+            print(f"Port {port} is in use. Choose another, or --port 0 for any free one.", file=sys.stderr)
+            return EXIT_USAGE
+        port = 0
     stopping = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stopping.set)
@@ -68,19 +76,23 @@ async def _page(port: int) -> int:
         you, friend = sandbox.member("you"), sandbox.member("friend")
         print("A simulated Discord, the real bot, and a stand-in of Pikzels: nothing leaves this machine.")
         await _make(sandbox, you, Order(PHOTO, prompt=FIRST_PROMPT))
-        try:
-            preview = sandbox.env.preview(sandbox.channel, viewers=[you, friend], layout="channel", port=port or None)
-            async with preview:
-                print(
-                    f"\nOpen {preview.url}\nType /thumbnail there and attach a picture. Ctrl-C ends the demo.",
-                    flush=True,
-                )
-                await stopping.wait()
-        except OSError as error:
-            print(f"The page cannot use port {port} ({error.strerror}). Choose one: demo --port 0", file=sys.stderr)
-            return EXIT_USAGE
+        preview = sandbox.env.preview(sandbox.channel, viewers=[you, friend], layout="channel", port=port or None)
+        async with preview:
+            print(f"\nOpen {preview.url}")
+            print("Type /thumbnail there and attach a picture. Ctrl-C ends the demo.", flush=True)
+            await stopping.wait()
     print("The demo has ended; what it made beside you stays.")
     return EXIT_OK
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @asynccontextmanager

@@ -81,6 +81,14 @@ async def test_the_page_is_served_with_a_first_thumbnail_until_ctrl_c(tmp_path: 
     assert rest.decode() == "The demo has ended; what it made beside you stays.\n"
 
 
+async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    async with server:
+        taken = server.sockets[0].getsockname()[1]
+        code, said = await finished("--port", str(taken), folder=tmp_path)
+    assert (code, said) == (64, f"Port {taken} is in use. Choose another, or --port 0 for any free one.\n")
+
+
 async def test_settings_meant_for_the_real_bot_do_not_reach_the_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
