@@ -163,7 +163,7 @@ class Run:
                     user_id=1 + number,
                     attachment_size_limit=self.scenario.upload_limit,
                 )
-            except wire.NotConnected:
+            except ConnectionError:  # it died meanwhile; the wire notices before, or while it sends
                 return
             self.asked.append(asked)
             answered = asyncio.create_task(asked.acked.wait())
