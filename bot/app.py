@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import discord
 
@@ -42,8 +41,6 @@ _TIDY_SECONDS = 3600.0
 _STABLE_SECONDS = 600.0  # a connection that lasted so long was a good one
 _LONGEST_PAUSE = 300.0  # seconds between two connections
 _FATAL_CLOSES = (4004, 4010, 4011, 4012, 4013, 4014)  # Discord: do not reconnect
-
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def utc_now() -> datetime:
@@ -92,7 +89,7 @@ async def opened(
             alerts.tell(Loudness.PAGE, "restored", words.RESTORED)
         gate = _gate(settings, clock, alerts)
         provider = await stack.enter_async_context(_provider(settings, clock))
-        downloads = await stack.enter_async_context(Downloads(loopback=_on_this_machine(settings)))
+        downloads = await stack.enter_async_context(Downloads(loopback=settings.pikzels.on_this_machine))
         current: list[App] = []
 
         async def shrink(picture: Picture, limit: int) -> Picture | None:
@@ -242,10 +239,6 @@ def _provider(settings: Settings, clock: Callable[[], datetime]) -> Pikzels:
 
 def _costs(settings: Settings) -> dict[Model, int]:
     return {model: getattr(settings.quota.costs, model.value) for model in Model}
-
-
-def _on_this_machine(settings: Settings) -> bool:
-    return urlsplit(settings.pikzels.base_url).hostname in _LOOPBACK
 
 
 async def _serve_health(stack: AsyncExitStack, settings: Settings, counters: metrics.Metrics, app: App) -> None:

@@ -95,6 +95,10 @@ class Pikzels(_Section):
     timeout: float = Field(300.0, ge=1, le=3600)
     retry_server_errors: bool = False
 
+    @property
+    def on_this_machine(self) -> bool:
+        return urlsplit(self.base_url).hostname in _LOOPBACK
+
 
 class Storage(_Section):
     """Where the database and the spool live."""

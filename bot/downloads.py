@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 MAX_BYTES = 25 * 1024 * 1024
-_CHUNK = 64 * 1024
 _GONE = (403, 404, 410)
 
 
