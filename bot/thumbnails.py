@@ -257,7 +257,7 @@ class Thumbnails:
     async def _park(self, job: Job, failure: Undeliverable) -> None:
         """Keep a picture that nobody could be given: it is whole and paid for, and its asker may come for it."""
         self._reach("parking")
-        await self._books.parked(job, now=self._clock())
+        await self._patience.commit(lambda: self._books.parked(job, now=self._clock()))
         self._reach("parked")
         self._operator.tell(Loudness.WARN, failure.kind, f"job {job.id}: {words.operator(failure)}; kept for a claim")
 
