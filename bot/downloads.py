@@ -7,6 +7,7 @@ that is connected to is the one that was checked, which leaves no room for a nam
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from typing import TYPE_CHECKING, Self
 
@@ -24,26 +25,41 @@ if TYPE_CHECKING:
 MAX_BYTES = 25 * 1024 * 1024
 _GONE = (403, 404, 410)
 
+_LONGEST = 8192  # characters; what common servers take in a request line
+_LONGEST_NAME = 253
+
+# The last label begins with a letter: "2130706433", "0x7f.1" and "127.1" are no addresses to Python, but to the C
+# library's resolver they are.
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z]){_LABEL}")
+# Names that never belong to the public internet: RFC 6761, 6762, 7686, 8375 and 9476, ICANN's .internal, common habits.
+_PRIVATE_NAME = re.compile(
+    r"\.(?:localhost|localdomain|local|internal|intranet|private|corp|lan|home|arpa|test|invalid|example|onion|alt)$"
+)
+
 
 def check(address: str, *, loopback: bool) -> URL:
     """Return the address as a URL this bot may fetch; raises `OutputRefused` with the rule it breaks.
 
     `loopback` says that the API itself is on this machine: then the output may, and must, be there too.
     """
+    # Parsers disagree on blanks, control characters and backslashes: dropped, kept, or the end of the host.
+    if len(address) > _LONGEST or not address.isprintable() or " " in address or "\\" in address:
+        raise OutputRefused("too long, or with signs that have no place in an address")
     try:
         url = URL(address)
-        host, port = url.host, url.port
+        host, port = url.host and url.raw_host, url.port  # `host` raises for punycode that means nothing
     except ValueError:
         raise OutputRefused("not an address") from None
-    if not host or url.user is not None or url.password is not None:
-        raise OutputRefused("no host, or credentials in it")
+    if not host or "%" in host or url.user is not None or url.password is not None:
+        raise OutputRefused("no plain host, or credentials in it")
     if loopback:
         if url.scheme in ("http", "https") and _is_loopback(host):
             return url
         raise OutputRefused("not on this machine, though the API is")
     if url.scheme != "https" or port != 443:  # noqa: PLR2004 - https
         raise OutputRefused("not https on its usual port")
-    if host.endswith(".") or not _may_connect(host):
+    if not _may_connect(host):
         raise OutputRefused("not a public host")
     return url
 
@@ -60,10 +76,7 @@ def _may_connect(host: str) -> bool:
     try:
         return is_public(host)
     except ValueError:
-        pass
-    last = host.rpartition(".")[2]
-    # "2130706433", "0x7f.1", "127.1": not addresses to Python, but to the C library's resolver they are.
-    return "." in host and not last[:1].isdigit() and not last.lower().startswith("0x")
+        return len(host) <= _LONGEST_NAME and _NAME.fullmatch(host) is not None and not _PRIVATE_NAME.search(host)
 
 
 def is_public(address: str) -> bool:
@@ -71,15 +84,27 @@ def is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is not None:
+        if inner is not None or ip.is_site_local:
             return False
-        if ip in _NAT64 or ip in _V4_COMPATIBLE or ip.is_site_local:
-            return False
+    if any(ip in network for network in _NOT_FOR_PICTURES):
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_V4_COMPATIBLE = ipaddress.ip_network("::/96")
+# What `is_global` lets pass, in one version of Python or another.
+_NOT_FOR_PICTURES = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "64:ff9b::/96",  # NAT64: leads to any IPv4 address
+            "::/96",  # an IPv4 address spelt as IPv6
+            "3fff::/20",  # documentation
+            "192.0.0.0/24",  # protocols of the IETF
+            "192.88.99.0/24",  # relays of 6to4
+            "168.63.129.16/32",  # a public address by its looks: the host of a machine at Azure
+        ),
+    )
+)
 
 
 class PublicResolver(AbstractResolver):

@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -13,43 +16,20 @@ from bot.downloads import MAX_BYTES, Downloads, PublicResolver, check
 from bot.errors import Failed, OutputGone, OutputRefused, OutputUnreachable, PictureUnusable
 from sandbox.pikzels import StandIn, serve
 from sandbox.replies import Reply
+from tests.addresses import HOSTILE, INSIDE, ORDINARY
 from tests.conftest import a_picture
 
-GOOD = "https://cdn.example.com/a.png"
-SPELT_DIFFERENTLY = """
-    2130706433 0x7f000001 0X7F000001 017700000001 0x7f.0.0.1 0177.0.0.1 127.1 127.0.1 0x7f.1 0177.1 0 0x0 127.0.0.0x1
-    256.1.1.1 1.1.1.1.1 1.1.1 a.1 a.0x7f １２７.0.0.1 １２７．０．０．１ ①②⑦.0.0.1 127。0。0。1 %31%32%37.0.0.1
-"""
-NOT_PUBLIC_V4 = """
-    127.0.0.1 127.255.255.254 0.0.0.0 10.0.0.1 172.16.0.1 172.31.255.255 192.168.0.1 100.64.0.1 169.254.169.254
-    192.0.0.1 192.0.2.1 198.18.0.1 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.255 240.0.0.1 255.255.255.255
-"""
-NOT_PUBLIC_V6 = """
-    [::] [::1] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::ffff:7f00:1] [::ffff:8.8.8.8] [::127.0.0.1] [::8.8.8.8]
-    [64:ff9b::7f00:1] [64:ff9b::8.8.8.8] [64:ff9b:1::1] [2002:7f00:1::] [2002:808:808::] [2001::1] [2001:db8::1]
-    [fe80::1] [fe80::1%25eth0] [fec0::1] [fc00::1] [fd00:ec2::254] [ff02::1] [ff0e::1] [100::1]
-"""
-NAMES = "localhost LOCALHOST ⓛocalhost localhost. localhost6 ip6-localhost intranet cdn.example.com. 127.0.0.1. . .."
-ELSEWHERE = """
-    user@cdn.example.com user:pw@cdn.example.com :pw@cdn.example.com cdn.example.com:8443 cdn.example.com:80
-    cdn.example.com:0 cdn.example.com:99999 cdn.example.com:x cdn.example.com@127.0.0.1 127.0.0.1#@cdn.example.com
-    cdn.example.com%2f@127.0.0.1 127.0.0.1\\@cdn.example.com [::1 [::1]x
-"""
-WHOLE = """
-    http://cdn.example.com/ http://cdn.example.com:443/ ftp://cdn.example.com/ ws://cdn.example.com/ file:///etc/passwd
-    file://cdn.example.com/x data:image/png;base64,AAAA javascript:alert(1) blob:https://cdn.example.com/x https://
-    https:///x https:/cdn.example.com https:cdn.example.com //cdn.example.com/x /x cdn.example.com/x null
-"""
-HOSTS = [*SPELT_DIFFERENTLY.split(), *NOT_PUBLIC_V4.split(), *NOT_PUBLIC_V6.split(), *NAMES.split(), *ELSEWHERE.split()]
-HOSTILE = [*(f"https://{host}/x.png" for host in HOSTS), *WHOLE.split(), "", " ", "\n", "\0", "https://\0/"]
+PUBLIC = ("8.8.8.8", "2606:4700:4700::1111")
+NAME = "https://cdn.example.com/a.png"
 
 
 @dataclass
 class Scripted(AbstractResolver):
-    """Answers every name with the same addresses and one port, and remembers who asked."""
+    """Answers every name with the same addresses (`later` from the second time on) and remembers who asked."""
 
     addresses: tuple[str, ...] = ()
     port: int = 1
+    later: tuple[str, ...] | None = None
     asked: list[str] = field(default_factory=list)
 
     async def resolve(
@@ -59,9 +39,10 @@ class Scripted(AbstractResolver):
         family: socket.AddressFamily = socket.AF_INET,
     ) -> list[ResolveResult]:
         self.asked.append(host)
+        answers = self.addresses if self.later is None or len(self.asked) == 1 else self.later
         return [
             ResolveResult(hostname=host, host=address, port=self.port, family=family, proto=0, flags=0)
-            for address in self.addresses
+            for address in answers
         ]
 
     async def close(self) -> None:
@@ -97,14 +78,44 @@ async def listening() -> AsyncIterator[tuple[int, list[None]]]:
         yield server.sockets[0].getsockname()[1], connections
 
 
+@dataclass
+class Ears:
+    """Hears of every connection this process begins, and lets none begin that would leave this machine."""
+
+    heard: list[str] | None = None
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        if event != "socket.connect" or self.heard is None or args[0].family == socket.AF_UNIX:
+            return
+        address = args[1][0]
+        self.heard.append(address)
+        if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+            raise ConnectionRefusedError
+
+
+@pytest.fixture(scope="session")
+def ears() -> Ears:
+    ears = Ears()
+    sys.addaudithook(ears)  # for good: Python takes none away
+    return ears
+
+
+@pytest.fixture
+def connections(ears: Ears) -> Iterator[list[str]]:
+    """The addresses that sockets were to be connected to during the test."""
+    ears.heard = []
+    yield ears.heard
+    ears.heard = None
+
+
 # --- which addresses ----------------------------------------------------------------------------------------------
 
 
 def test_there_are_enough_hostile_addresses() -> None:
-    assert len(set(HOSTILE)) == len(HOSTILE) >= 60
+    assert len(set(HOSTILE)) == len(HOSTILE) >= 150
 
 
-@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda hostile: ascii(hostile)[1:61])
 async def test_a_hostile_address_is_refused_before_any_name_is_looked_up(hostile: str) -> None:
     with pytest.raises(OutputRefused):
         check(hostile, loopback=False)
@@ -115,13 +126,25 @@ async def test_a_hostile_address_is_refused_before_any_name_is_looked_up(hostile
     assert resolver.asked == []
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        *[GOOD, "HTTPS://CDN.Example.com/a?b=c#d", "https://cdn.example.com:443/", "https://пример.рф/"],
-        *["https://0x7f.com/", "https://1.1.1.1/", "https://8.8.8.8/a", "https://[2606:4700:4700::1111]/"],
-    ],
-)
+async def test_no_socket_is_connected_for_any_hostile_address(connections: list[str]) -> None:
+    async with (
+        listening() as (port, _),
+        Downloads(loopback=False, resolver=Scripted(("127.0.0.1",), port)) as downloads,
+    ):
+        for hostile in HOSTILE:
+            with pytest.raises(OutputRefused):
+                await fetched(downloads, hostile)
+    assert connections == []
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda hostile: ascii(hostile)[1:61])
+def test_in_a_sandbox_a_hostile_address_leads_at_most_to_this_machine(hostile: str) -> None:
+    with contextlib.suppress(OutputRefused):
+        host = check(hostile, loopback=True).host or ""
+        assert host == "localhost" or ipaddress.ip_address(host).is_loopback
+
+
+@pytest.mark.parametrize("address", ORDINARY, ids=lambda address: ascii(address)[1:61])
 def test_an_ordinary_public_address_is_accepted(address: str) -> None:
     assert check(address, loopback=False).scheme == "https"
 
@@ -136,7 +159,7 @@ def test_a_sandbox_takes_this_machine(address: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        *[GOOD, "http://10.0.0.1/", "http://0.0.0.0/", "http://8.8.8.8/", "http://localhost.example.com/", ""],
+        *[NAME, "http://10.0.0.1/", "http://0.0.0.0/", "http://8.8.8.8/", "http://localhost.example.com/", ""],
         *["http://2130706433/", "ftp://127.0.0.1/", "file:///etc/passwd", "http://user@127.0.0.1/"],
         "http://[::ffff:127.0.0.1]/",
     ],
@@ -146,18 +169,55 @@ def test_a_sandbox_takes_nothing_but_this_machine(address: str) -> None:
         check(address, loopback=True)
 
 
-@pytest.mark.parametrize(
-    "answers", [("127.0.0.1",), ("8.8.8.8", "127.0.0.1"), ("127.0.0.1", "8.8.8.8"), ("::1",), ("10.0.0.1",)]
-)
-@pytest.mark.parametrize(
-    "name", ["cdn.example.com", "a.localhost", "localhost.localdomain", "metadata.google.internal"]
-)
-async def test_a_name_that_leads_inside_is_refused_without_a_connection(name: str, answers: tuple[str, ...]) -> None:
-    async with listening() as (port, connections):
-        async with Downloads(loopback=False, resolver=Scripted(answers, port)) as downloads:
+@pytest.mark.parametrize("inside", INSIDE)
+async def test_a_name_that_leads_inside_is_refused_without_a_connection(inside: str, connections: list[str]) -> None:
+    for answers in ((inside,), (*PUBLIC, inside), (inside, *PUBLIC), (PUBLIC[0], inside, PUBLIC[1])):
+        async with Downloads(loopback=False, resolver=Scripted(answers)) as downloads:
             with pytest.raises(OutputRefused):
-                await fetched(downloads, f"https://{name}/a.png")
-        assert connections == []
+                await fetched(downloads, NAME)
+    assert connections == []
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1.nip.io", "localtest.me", "0x7f.com", "xn--e1afmkfd.xn--p1ai"])
+async def test_a_public_name_that_leads_to_this_machine_is_refused(name: str, connections: list[str]) -> None:
+    async with (
+        listening() as (port, _),
+        Downloads(loopback=False, resolver=Scripted(("127.0.0.1",), port)) as downloads,
+    ):
+        with pytest.raises(OutputRefused):
+            await fetched(downloads, f"https://{name}/a.png")
+    assert connections == []
+
+
+@pytest.mark.parametrize("inside", INSIDE)
+async def test_a_name_that_moves_inside_is_connected_to_where_it_was_checked(
+    inside: str, connections: list[str]
+) -> None:
+    moving = Scripted(PUBLIC[:1], later=(inside,))
+    async with Downloads(loopback=False, resolver=moving) as downloads:
+        with pytest.raises(OutputUnreachable):
+            await fetched(downloads, NAME)
+    assert (connections, len(moving.asked)) == ([PUBLIC[0]], 1)
+    async with Downloads(loopback=False, resolver=moving) as downloads:
+        with pytest.raises(OutputRefused):
+            await fetched(downloads, NAME)
+    assert (connections, len(moving.asked)) == ([PUBLIC[0]], 2)
+
+
+async def test_a_name_that_moves_inside_between_many_downloads_leads_none_of_them_there(connections: list[str]) -> None:
+    async with Downloads(loopback=False, resolver=Scripted(PUBLIC, later=("127.0.0.1",))) as downloads:
+        names = [f"https://{number % 3}.example.com/a.png" for number in range(30)]
+        outcomes = await asyncio.gather(*(fetched(downloads, name) for name in names), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {OutputUnreachable, OutputRefused}
+    assert set(connections) == set(PUBLIC)
+
+
+@pytest.mark.parametrize("answer", ["", "localhost", "127.1", "2130706433", "cdn.example.com", "１２７.0.0.1"])
+async def test_a_resolver_that_answers_no_address_leads_nowhere(answer: str, connections: list[str]) -> None:
+    async with Downloads(loopback=False, resolver=Scripted((answer,))) as downloads:
+        with pytest.raises((OutputRefused, OutputUnreachable)):
+            await fetched(downloads, NAME)
+    assert connections == []
 
 
 async def test_the_scripted_resolver_could_have_led_to_this_machine() -> None:
@@ -170,8 +230,8 @@ async def test_the_scripted_resolver_could_have_led_to_this_machine() -> None:
 
 
 async def test_a_name_with_public_addresses_is_resolved_to_them() -> None:
-    found = await PublicResolver(Scripted(("8.8.8.8", "2606:4700:4700::1111"))).resolve("cdn.example.com")
-    assert [answer["host"] for answer in found] == ["8.8.8.8", "2606:4700:4700::1111"]
+    found = await PublicResolver(Scripted(PUBLIC)).resolve("cdn.example.com")
+    assert tuple(answer["host"] for answer in found) == PUBLIC
 
 
 # --- what comes from there ----------------------------------------------------------------------------------------
@@ -220,6 +280,17 @@ async def test_a_redirect_is_not_followed(api: StandIn, address: str, status: in
         api.script_output(Reply.redirect(f"{elsewhere.base_url}/output/x.png", status=status))
         await failing(OutputUnreachable, address)
         assert elsewhere.downloads == []
+
+
+@pytest.mark.parametrize("inside", INSIDE)
+@pytest.mark.parametrize("status", [302, 307])
+async def test_a_redirect_to_the_inside_is_not_followed(
+    api: StandIn, address: str, connections: list[str], status: int, inside: str
+) -> None:
+    host = f"[{inside}]" if ":" in inside else inside
+    api.script_output(Reply.redirect(f"http://{host}/latest/meta-data/", status=status))
+    await failing(OutputUnreachable, address)
+    assert (connections, len(api.downloads)) == (["127.0.0.1"], 1)
 
 
 @pytest.mark.parametrize(
