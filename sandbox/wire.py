@@ -5,45 +5,52 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from yarl import URL
 
-from sandbox.wire_commands import Commands, Option, Usage
+from sandbox.wire_commands import Commands, Option
+from sandbox.wire_events import Events
 from sandbox.wire_files import Attachment, Upload
 from sandbox.wire_gateway import Gateway, NotConnected
-from sandbox.wire_interactions import AUTOCOMPLETE, COMMAND, COMPONENT, Interaction, Interactions
-from sandbox.wire_messages import Edit, Message, Messages, each_component
+from sandbox.wire_interactions import Interaction, Interactions
+from sandbox.wire_messages import Edit, Message, Messages
+from sandbox.wire_people import People
+from sandbox.wire_reactions import Reactions
 from sandbox.wire_refusals import KNOWN, Fault, Faults, Refusal
-from sandbox.wire_rest import PREFIX, Rest, Rooms, Rules, Seen, react
+from sandbox.wire_rest import PREFIX, Rest, Seen
+from sandbox.wire_rooms import Rooms, Rules
 from sandbox.wire_scene import (
     APPLICATION_ID,
     CHANNEL_ID,
     GUILD_ID,
+    MANAGE_MESSAGES,
     MIB,
+    ORDINARY_PERMISSIONS,
     OWNER_ID,
     USER_ID,
     Channels,
     Json,
-    Origin,
-    OriginFields,
     Snowflakes,
 )
 from sandbox.wire_signal import Signal
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
 
 __all__ = [
     "APPLICATION_ID",
     "CHANNEL_ID",
     "GUILD_ID",
+    "MANAGE_MESSAGES",
+    "ORDINARY_PERMISSIONS",
     "OWNER_ID",
     "USER_ID",
     "Attachment",
@@ -61,27 +68,34 @@ __all__ = [
 BACKLOG = 4096  # a thousand commands at once open a thousand connections at once
 
 
-class Wire:
+class Wire(People):
     """What a test sees of this Discord, and does in it."""
 
     def __init__(self, rules: Rules) -> None:
-        self._ids = ids = Snowflakes()
-        self._signal = signal = Signal()
+        ids, signal, permissions = Snowflakes(), Signal(), dict[int, int]()
         channels = Channels(ids)
         messages = Messages(ids, channels, signal)
-        self._rooms = Rooms(
+        gateway = Gateway(signal, token=rules.token)
+        events = Events(gateway)
+        rooms = Rooms(
             rules=rules,
             signal=signal,
-            gateway=Gateway(signal, token=rules.token),
+            gateway=gateway,
             channels=channels,
             messages=messages,
             interactions=Interactions(
                 messages, ids, signal, ack_deadline=rules.ack_deadline, token_life=rules.token_life
             ),
             commands=Commands(ids),
+            reactions=Reactions(events, permissions),
+            events=events,
             faults=Faults(),
+            permissions=permissions,
         )
-        self._rest = Rest(self._rooms)
+        super().__init__(rooms, ids)
+        self._signal = signal
+        self._rest = Rest(rooms)
+        self._told: set[asyncio.Task[None]] = set()
         self.rest_url = ""
 
     @property
@@ -137,37 +151,14 @@ class Wire:
         await self.wait(lambda wire: bool(wire.commands), seconds)
         return self.commands
 
-    async def slash(
-        self, name: str, *, options: Mapping[str, Option] | None = None, **origin: Unpack[OriginFields]
-    ) -> Interaction:
-        """Someone uses a command; "my-data export" means a subcommand."""
-        where = self._origin(origin)
-        return await self._send(COMMAND, where, self._usage(where).data(name, options or {}))
-
-    async def autocomplete(
-        self, name: str, focused: str, *, options: Mapping[str, Option], **origin: Unpack[OriginFields]
-    ) -> Interaction:
-        """Someone types into the option `focused`; the choices come in `ack["data"]["choices"]`."""
-        where = self._origin(origin)
-        return await self._send(AUTOCOMPLETE, where, self._usage(where).data(name, options, focused=focused))
-
-    async def click(
-        self, message: Message, custom_id: str, *, values: tuple[str, ...] = (), **origin: Unpack[OriginFields]
-    ) -> Interaction:
-        """Someone uses a component of a message; LookupError if the message has no such component."""
-        place = OriginFields(guild_id=message.guild_id, channel_id=message.channel_id)
-        component = _component(message, custom_id)
-        data = {"custom_id": custom_id, "component_type": component["type"], "id": component["id"]}
-        if values:
-            data["values"] = list(values)
-        return await self._send(COMPONENT, self._origin(place | origin), data, source=message)
-
-    async def react(self, message: Message, emoji: str, *, user_id: int = USER_ID) -> None:
-        await react(self._rooms, message, emoji, user_id=user_id)
-
-    def delete_message(self, message_id: int) -> None:
-        """As a member or a moderator would."""
-        self._rooms.messages.delete(self.messages[message_id])
+    def delete_message(self, message_id: int) -> asyncio.Task[None]:
+        """As a member or a moderator would: done on return, and once awaited the bot has been told."""
+        message = self.messages[message_id]
+        self._rooms.messages.delete(message)
+        told = asyncio.create_task(self._rooms.events.deleted(message))
+        self._told.add(told)
+        told.add_done_callback(self._told.discard)
+        return told
 
     def expire_token(self, interaction: Interaction) -> None:
         interaction.expired = True
@@ -219,21 +210,6 @@ class Wire:
         app.on_shutdown.append(hang_up)
         return app
 
-    def _origin(self, fields: OriginFields) -> Origin:
-        if fields.get("guild_id", GUILD_ID) is None and "channel_id" not in fields:
-            fields["channel_id"] = self._rooms.channels.direct(fields.get("user_id", USER_ID))
-        return Origin(**fields)
-
-    def _usage(self, origin: Origin) -> Usage:
-        return Usage(self._rooms.commands, self._ids, origin)
-
-    async def _send(self, kind: int, origin: Origin, data: Json, *, source: Message | None = None) -> Interaction:
-        """Raises NotConnected if no bot listens."""
-        self._rooms.channels.learn(origin)
-        interaction = self._rooms.interactions.open(kind, origin, data, source=source)
-        await self._rooms.gateway.dispatch("INTERACTION_CREATE", interaction.payload(), guild_id=origin.guild_id)
-        return interaction
-
     def __repr__(self) -> str:
         state = f"connected={self.connected} identifies={self.identifies} resumes={self.resumes}"
         return f"<Wire {state} commands={len(self.commands)} last requests={list(self.requests)[-5:]}>"
@@ -258,13 +234,6 @@ async def serve(
     )
     async with Wire(rules).listening() as wire:
         yield wire
-
-
-def _component(message: Message, custom_id: str) -> Json:
-    for component in each_component(message.components):
-        if component.get("custom_id") == custom_id:
-            return component
-    raise LookupError(f"no component {custom_id!r} on {message}")
 
 
 def launch(argv: list[str]) -> int:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
+from sandbox.wire_components import Place, check_text
 from sandbox.wire_files import Upload
+from sandbox.wire_refusals import Refusal, invalid_form
 from sandbox.wire_scene import APPLICATION_ID, Json, Origin, Snowflakes, member, role, text_channel, user
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sandbox.wire_messages import Message
 
 Option: TypeAlias = str | int | float | bool | Upload
 
+SLASH, USER_MENU, MESSAGE_MENU = 1, 2, 3
 SUBCOMMAND, GROUP = 1, 2
+SLASH_NAME = re.compile(r"[-_'\w]{1,32}")
+LIMITS: Mapping[int, int] = MappingProxyType({SLASH: 100, USER_MENU: 15, MESSAGE_MENU: 15})
 STRING, INTEGER, BOOLEAN, USER, CHANNEL, ROLE, NUMBER, ATTACHMENT = 3, 4, 5, 6, 7, 8, 10, 11
 
 
@@ -30,21 +40,35 @@ class Commands:
         return list(self._by_place.get(guild_id, ()))
 
     def overwrite(self, guild_id: int | None, given: Iterable[Json]) -> list[Json]:
+        """All or nothing."""
+        given = list(given)
+        for index, command in enumerate(given):
+            _check(command, (index,))
+        _check_together(given)
         self._by_place[guild_id] = [self._registered(guild_id, command) for command in given]
         return self.at(guild_id)
 
     def add(self, guild_id: int | None, given: Json) -> Json:
+        _check(given, ())
         command = self._registered(guild_id, given)
         others = [known for known in self.at(guild_id) if _key(known) != _key(command)]
+        _check_together([*others, command])
         self._by_place[guild_id] = [*others, command]
         return command
 
-    def named(self, name: str, guild_id: int | None) -> Json:
+    def named(self, name: str, guild_id: int | None, *, kind: int = SLASH) -> Json:
         """An unregistered one is made up, so that a test may go without a sync."""
         for command in (*self.at(guild_id), *self.at(None)):
-            if _key(command) == (1, name):
+            if _key(command) == (kind, name):
                 return command
         return {"id": str(self._ids.fresh()), "name": name, "options": []}
+
+    def menu(self, name: str, message: Message) -> Json:
+        """The data of a message's context menu."""
+        command = self.named(name, message.guild_id, kind=MESSAGE_MENU)
+        place = {"guild_id": command["guild_id"]} if "guild_id" in command else {}
+        target = {"target_id": str(message.id), "resolved": {"messages": {str(message.id): message.payload()}}}
+        return {"id": command["id"], "name": name, "type": MESSAGE_MENU} | place | target
 
     def _registered(self, guild_id: int | None, given: Json) -> Json:
         known = next((known for known in self.at(guild_id) if _key(known) == _key(given)), None)
@@ -116,6 +140,31 @@ class Usage:
 
 def _key(command: Json) -> tuple[int, str]:
     return command.get("type", 1), command["name"]
+
+
+def _check(command: Json, place: Place) -> None:
+    """The name of a menu is free; it has neither description nor options."""
+    check_text(command, "name", place, least=1, most=32)
+    if command.get("type", SLASH) == SLASH:
+        check_text(command, "description", place, least=1, most=100)
+        if SLASH_NAME.fullmatch(command["name"]) is None or command["name"] != command["name"].lower():
+            words = "Command name is invalid"
+            raise invalid_form(*place, "name", code="APPLICATION_COMMAND_INVALID_NAME", message=words)
+        return
+    for key in ("description", "options"):
+        if command.get(key):
+            words = "Context menu commands cannot have it"
+            raise invalid_form(*place, key, code="APPLICATION_COMMAND_FIELD_NOT_ALLOWED", message=words)
+
+
+def _check_together(commands: Sequence[Json]) -> None:
+    keys = Counter(_key(command) for command in commands)
+    if keys and max(keys.values()) > 1:
+        words = "Application command names must be unique"
+        raise invalid_form(code="APPLICATION_COMMANDS_DUPLICATE_NAME", message=words)
+    kinds = Counter(kind for kind, _ in keys)
+    if any(kinds[kind] > most for kind, most in LIMITS.items()):
+        raise Refusal.known(30032)
 
 
 def _guess(value: Option) -> int:

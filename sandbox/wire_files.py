@@ -31,7 +31,7 @@ JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file given to a slash command; `url` overrides where the bot is told to find it."""
+    """A file given by a person; `url` overrides where the bot is told to find it."""
 
     filename: str
     size: int
@@ -46,6 +46,23 @@ class Upload:
             addresses = {"url": self.url, "proxy_url": self.url}
         shape = {"size": self.size, "content_type": self.content_type, "width": self.width, "height": self.height}
         return {"id": str(attachment_id), "filename": self.filename, "ephemeral": True, **shape, **addresses}
+
+    def attachment(self, attachment_id: int, channel_id: int) -> Attachment:
+        """On a person's message; of its bytes nothing is known."""
+        return Attachment(
+            id=attachment_id,
+            channel_id=channel_id,
+            filename=self.filename,
+            size=self.size,
+            sha256="",
+            content_type=self.content_type,
+            description=None,
+            width=self.width,
+            height=self.height,
+            ephemeral=False,
+            data=None,
+            url=self.url,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +91,7 @@ class Attachment:
     height: int | None
     ephemeral: bool
     data: bytes | None = field(repr=False)
+    url: str = ""
 
     def payload(self) -> Json:
         """As any message shows it, with an address signed afresh."""
@@ -88,6 +106,8 @@ class Attachment:
         }
         folder = "ephemeral-attachments" if self.ephemeral else "attachments"
         addresses = _addresses(f"{folder}/{self.channel_id}/{self.id}/{self.filename}")
+        if self.url:
+            addresses = {"url": self.url, "proxy_url": self.url}
         marks = {"ephemeral": True} if self.ephemeral else {}
         return {key: value for key, value in shown.items() if value is not None} | addresses | marks
 

@@ -8,8 +8,10 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from enum import IntEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from sandbox.wire_components import check_modal
 from sandbox.wire_files import Form
 from sandbox.wire_messages import EPHEMERAL, FLAGS_A_BOT_MAY_SET, LOADING, Message, Messages
 from sandbox.wire_refusals import Refusal, invalid_form
@@ -17,9 +19,9 @@ from sandbox.wire_scene import APPLICATION_ID, Json, Origin, Snowflakes, user
 from sandbox.wire_signal import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-COMMAND, COMPONENT, AUTOCOMPLETE = 2, 3, 4
+COMMAND, COMPONENT, AUTOCOMPLETE, SUBMISSION = 2, 3, 4, 5
 
 
 class Callback(IntEnum):
@@ -33,6 +35,16 @@ class Callback(IntEnum):
     MODAL = 9
 
 
+ALLOWED: Mapping[int, frozenset[int]] = MappingProxyType(
+    {
+        COMMAND: frozenset({Callback.ANSWER, Callback.DEFER, Callback.MODAL}),
+        COMPONENT: frozenset(Callback) - {Callback.CHOICES},
+        AUTOCOMPLETE: frozenset({Callback.CHOICES}),
+        SUBMISSION: frozenset({Callback.ANSWER, Callback.DEFER, Callback.DEFER_UPDATE, Callback.UPDATE}),
+    }
+)
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Interaction:
     """One interaction and what the bot has made of it."""
@@ -44,11 +56,13 @@ class Interaction:
     data: Json = field(repr=False)
     signal: Signal = field(repr=False)
     source: Message | None = field(repr=False)
+    parent: Interaction | None = field(default=None, repr=False)
     sent_at: float = field(default=0.0, repr=False)
     acked: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     ack: Json | None = None
     ack_seconds: float | None = None
     message: Message | None = None
+    modal: Json | None = None
     followups: list[Message] = field(default_factory=list)
     expired: bool = False
 
@@ -73,6 +87,10 @@ class Interaction:
         """What a message says about the interaction that made it."""
         owners = self.origin.payload()["authorizing_integration_owners"]
         shown = {"id": str(self.id), "type": self.type, "user": user(self.origin.user_id)}
+        if self.parent is not None:
+            shown["triggering_interaction_metadata"] = self.parent.metadata()
+        elif self.source is not None:
+            shown["interacted_message_id"] = str(self.source.id)
         return shown | {"authorizing_integration_owners": owners}
 
     def receipt(self) -> Json:
@@ -103,7 +121,15 @@ class Interactions:
         self._by_token: dict[str, Interaction] = {}
         self.by_id: dict[int, Interaction] = {}
 
-    def open(self, kind: int, origin: Origin, data: Json, *, source: Message | None = None) -> Interaction:
+    def open(
+        self,
+        kind: int,
+        origin: Origin,
+        data: Json,
+        *,
+        source: Message | None = None,
+        parent: Interaction | None = None,
+    ) -> Interaction:
         interaction = Interaction(
             id=(number := self._ids.fresh()),
             type=kind,
@@ -112,6 +138,7 @@ class Interactions:
             data=data,
             signal=Signal(self._signal),
             source=source,
+            parent=parent,
         )
         self.by_id[number] = self._by_token[interaction.token] = interaction
         interaction.sent_at = time.monotonic()
@@ -128,6 +155,8 @@ class Interactions:
             raise Refusal.known(10062)
         ack: Json = {"type": form.payload.get("type"), "data": form.payload.get("data") or {}}
         interaction.message = self._carry_out(interaction, ack["type"], Form(ack["data"], form.files))
+        if ack["type"] == Callback.MODAL:
+            interaction.modal = ack["data"]
         interaction.ack, interaction.ack_seconds = ack, arrived - interaction.sent_at
         interaction.acked.set()
         interaction.signal.changed()
@@ -151,6 +180,12 @@ class Interactions:
                 return found
         raise Refusal.known(10008)
 
+    def edit(self, token: str, message: str, form: Form) -> Message:
+        edited = self.message(token, message)
+        self._messages.edit(edited, form)
+        self.by_token(token).signal.changed()  # it may be the message of another interaction
+        return edited
+
     def follow_up(self, token: str, form: Form) -> Message:
         """The first one after a deferral is an edit of the deferred answer."""
         interaction = self.by_token(token)
@@ -166,6 +201,8 @@ class Interactions:
     def _carry_out(self, interaction: Interaction, kind: object, form: Form) -> Message | None:
         """The message that `@original` means from now on."""
         flags = form.payload.get("flags", 0)
+        if kind not in ALLOWED[interaction.type]:
+            raise _wrong_kind()
         match kind:
             case Callback.ANSWER:
                 message = self._new(interaction, flags & (EPHEMERAL | FLAGS_A_BOT_MAY_SET))
@@ -173,13 +210,22 @@ class Interactions:
                 return message
             case Callback.DEFER:
                 return self._defer(interaction, flags & EPHEMERAL)
-            case Callback.DEFER_UPDATE | Callback.UPDATE if interaction.source is not None:
-                if kind == Callback.UPDATE:
-                    self._messages.edit(interaction.source, form)
+            case Callback.UPDATE:
+                return self._update(interaction, form)
+            case Callback.DEFER_UPDATE:  # without a message it just closes the modal
                 return interaction.source
-            case Callback.CHOICES | Callback.MODAL:
-                return None
-        raise invalid_form("type", code="BASE_TYPE_CHOICES", message="Value must be one of the allowed types.")
+            case Callback.MODAL:
+                check_modal(form.payload)
+        return None
+
+    def _update(self, interaction: Interaction, form: Form) -> Message:
+        """Of the message whose component was used, or whose component opened the modal."""
+        if interaction.source is None:
+            raise _wrong_kind()
+        if interaction.source.deleted:
+            raise Refusal.known(10008)
+        self._messages.edit(interaction.source, form)
+        return interaction.source
 
     def _defer(self, interaction: Interaction, flags: int) -> Message:
         message = self._new(interaction, flags | LOADING)
@@ -195,3 +241,7 @@ class Interactions:
             flags=flags,
             interaction=interaction.metadata(),
         )
+
+
+def _wrong_kind() -> Refusal:
+    return invalid_form("type", code="BASE_TYPE_CHOICES", message="Value must be one of the allowed types.")

@@ -5,21 +5,28 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import count
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandbox.wire_files import Attachment, Form, Received, attached
+from sandbox.wire_components import check_message, numbered
+from sandbox.wire_files import Attachment, Form, Received, Upload, attached
 from sandbox.wire_refusals import Refusal, invalid_form
-from sandbox.wire_scene import APPLICATION_ID, Channels, Json, Snowflakes, bot_user
+from sandbox.wire_scene import APPLICATION_ID, Channels, Json, Origin, Snowflakes, person
 from sandbox.wire_signal import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 SUPPRESS_EMBEDS, EPHEMERAL, LOADING, SILENT, COMPONENTS_V2 = 1 << 2, 1 << 6, 1 << 7, 1 << 12, 1 << 15
 FLAGS_A_BOT_MAY_SET = SUPPRESS_EMBEDS | SILENT | COMPONENTS_V2
 CONTENT_LIMIT = 2000
 FILE_COUNT_LIMIT = 10
+LEGACY_FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        "code": "MESSAGE_CANNOT_USE_LEGACY_FIELDS_WITH_COMPONENTS_V2",
+        "message": "This field cannot be used when using MessageFlags.IS_COMPONENTS_V2",
+    }
+)
 REPLY = 19
 COMMAND_REPLY = 20
 
@@ -34,12 +41,13 @@ class Edit(NamedTuple):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Message:
-    """One message by the bot, with all that it has been."""
+    """One message, by the bot unless it says otherwise, with all that it has been."""
 
     id: int
     channel_id: int
     guild_id: int | None
     signal: Signal = field(repr=False)
+    author_id: int = APPLICATION_ID
     flags: int = 0
     content: str = ""
     attachments: list[Attachment] = field(default_factory=list)
@@ -47,12 +55,17 @@ class Message:
     components: list[Json] = field(default_factory=list)
     reactions: dict[str, set[int]] = field(default_factory=dict)
     nonce: str | int | None = None
-    reference: Json | None = None
+    replied_to: Message | None = field(default=None, repr=False)
     interaction: Json | None = field(default=None, repr=False)
     deleted: bool = False
     history: list[Edit] = field(default_factory=list, repr=False)
     created: datetime = field(default_factory=lambda: datetime.now(UTC), repr=False)
     edited: datetime | None = field(default=None, repr=False)
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the bot's."""
+        return self.author_id == APPLICATION_ID
 
     @property
     def ephemeral(self) -> bool:
@@ -79,7 +92,7 @@ class Message:
             "id": str(self.id),
             "channel_id": str(self.channel_id),
             "type": COMMAND_REPLY if self.interaction else REPLY if self.reference else 0,
-            "author": bot_user(),
+            "author": person(self.author_id),
             "content": self.content,
             "attachments": [attachment.payload() for attachment in self.attachments],
             "embeds": self.embeds,
@@ -92,16 +105,29 @@ class Message:
             "mention_everyone": False,
             "pinned": False,
             "tts": False,
-            "application_id": str(APPLICATION_ID),
             **self._where_from(),
         }
 
+    @property
+    def reference(self) -> Json | None:
+        """Where the message is that it replies to."""
+        target = self.replied_to
+        if target is None:
+            return None
+        guild = {} if target.guild_id is None else {"guild_id": str(target.guild_id)}
+        return {"type": 0, "message_id": str(target.id), "channel_id": str(target.channel_id)} | guild
+
+    def referenced(self) -> Json | None:
+        """As a reply shows it: without what it replied to itself."""
+        return None if self.deleted else _without(self.payload(), "referenced_message")
+
     def _where_from(self) -> Json:
-        found: Json = {}
+        found: Json = {"application_id": str(APPLICATION_ID)} if self.own else {}
         if self.interaction is not None:
             found |= {"interaction_metadata": self.interaction, "webhook_id": str(APPLICATION_ID)}
-        if self.reference is not None:
+        if self.replied_to is not None:
             found["message_reference"] = self.reference
+            found["referenced_message"] = self.replied_to.referenced()
         if self.nonce is not None:
             found["nonce"] = self.nonce
         if self.reactions:
@@ -143,7 +169,7 @@ class Messages:
         key = (channel_id, nonce) if nonce is not None and form.payload.get("enforce_nonce") else None
         if key is not None and key in self._by_nonce:
             return self._by_nonce[key]
-        reference = self._reference(form.payload.get("message_reference"), channel_id)
+        replied_to = self._replied_to(form.payload.get("message_reference"), channel_id)
         message = Message(
             id=self._ids.fresh(),
             channel_id=channel_id,
@@ -151,11 +177,26 @@ class Messages:
             signal=Signal(self._signal),
             flags=form.payload.get("flags", 0) & FLAGS_A_BOT_MAY_SET,
             nonce=nonce,
-            reference=reference,
+            replied_to=replied_to,
         )
         self.put(message, form)
         if key is not None:
             self._by_nonce[key] = message
+        return message
+
+    def say(self, origin: Origin, content: str, files: Sequence[Upload], reply_to: Message | None) -> Message:
+        """By a person."""
+        message = Message(
+            id=self._ids.fresh(),
+            channel_id=origin.channel_id,
+            guild_id=origin.guild_id,
+            signal=Signal(self._signal),
+            author_id=origin.user_id,
+            content=content,
+            attachments=[file.attachment(self._ids.fresh(), origin.channel_id) for file in files],
+            replied_to=reply_to,
+        )
+        self.show(message)
         return message
 
     def put(self, message: Message, form: Form) -> None:
@@ -187,6 +228,11 @@ class Messages:
         components = form.payload.get("components", message.components) or []
         if not (content or attachments or embeds or components):
             raise Refusal.known(50006)
+        if components:
+            layout = (message.flags | form.payload.get("flags", 0)) & COMPONENTS_V2
+            check_message(components, layout=bool(layout))
+            if layout and (content or embeds):
+                raise invalid_form("content" if content else "embeds", **LEGACY_FIELDS)
         message.content, message.attachments = content, attachments
         message.embeds, message.components = embeds, numbered(components)
 
@@ -218,44 +264,26 @@ class Messages:
             ephemeral=message.ephemeral,
         )
 
-    def _reference(self, given: Json | None, channel_id: int) -> Json | None:
+    def _replied_to(self, given: Json | None, channel_id: int) -> Message | None:
+        """A bot's reply reaches no ephemeral message, and none of another channel."""
         if given is None:
             return None
         target = self.by_id.get(int(given["message_id"]))
-        if target is None or target.deleted:
-            if given.get("fail_if_not_exists", True):
-                raise invalid_form("message_reference", code="REPLIES_UNKNOWN_MESSAGE", message="Unknown message")
-            return None
-        return {"type": 0, "message_id": str(target.id), "channel_id": str(channel_id)}
-
-
-def numbered(components: list[Json]) -> list[Json]:
-    """Discord gives every component an id, in the order they are read."""
-    numbers = count(1)
-
-    def number(component: Json) -> Json:
-        shown: Json = {"id": next(numbers)} | component
-        if "components" in component:
-            shown["components"] = [number(inner) for inner in component["components"]]
-        if "accessory" in component:
-            shown["accessory"] = number(component["accessory"])
-        return shown
-
-    return [number(component) for component in components]
-
-
-def each_component(components: Iterable[Json]) -> Iterator[Json]:
-    for component in components:
-        yield component
-        yield from each_component(component.get("components", ()))
-        if "accessory" in component:
-            yield component["accessory"]
+        if target is not None and not (target.deleted or target.ephemeral) and target.channel_id == channel_id:
+            return target
+        if given.get("fail_if_not_exists", True):
+            raise invalid_form("message_reference", code="REPLIES_UNKNOWN_MESSAGE", message="Unknown message")
+        return None
 
 
 def emoji_payload(emoji: str) -> Json:
     """`name:id` is a guild's own emoji, anything else a Unicode one."""
     name, _, emoji_id = emoji.partition(":")
     return {"id": emoji_id or None, "name": name}
+
+
+def _without(payload: Json, key: str) -> Json:
+    return {name: value for name, value in payload.items() if name != key}
 
 
 def _reaction(emoji: str, users: set[int]) -> dict[str, Any]:

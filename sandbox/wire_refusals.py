@@ -15,13 +15,18 @@ KNOWN: Mapping[int, tuple[int, str]] = MappingProxyType(
         10003: (404, "Unknown Channel"),
         10004: (404, "Unknown Guild"),
         10008: (404, "Unknown Message"),
+        10014: (400, "Unknown Emoji"),
         10015: (404, "Unknown Webhook"),
         10062: (404, "Unknown interaction"),
         20028: (429, "The write action you are performing on the channel has hit the write rate limit."),
+        30010: (400, "Maximum number of reactions reached (20)"),
         30015: (400, "Maximum number of attachments in a message reached (10)"),
+        30032: (400, "Maximum number of application commands reached (100)"),
         40005: (413, "Request entity too large"),
         40060: (400, "Interaction has already been acknowledged."),
         50001: (403, "Missing Access"),
+        50003: (403, "Cannot execute action on this channel type"),
+        50005: (403, "Cannot edit a message authored by another user"),
         50006: (400, "Cannot send an empty message"),
         50007: (403, "Cannot send messages to this user"),
         50013: (403, "Missing Permissions"),
@@ -47,9 +52,12 @@ class Refusal(Exception):
         return cls(KNOWN[code][0], code=code, **details)
 
 
-def invalid_form(field: str, *, code: str, message: str) -> Refusal:
-    """50035 with the nested `errors` that name the field."""
-    return Refusal.known(50035, errors={field: {"_errors": [{"code": code, "message": message}]}})
+def invalid_form(*place: str | int, code: str, message: str) -> Refusal:
+    """50035 with the `errors` nested as deep as the field stands."""
+    errors: dict[str, Any] = {"_errors": [{"code": code, "message": message}]}
+    for step in reversed(place):
+        errors = {str(step): errors}
+    return Refusal.known(50035, errors=errors)
 
 
 def _words(status: int, code: int) -> str:

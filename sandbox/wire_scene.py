@@ -17,9 +17,10 @@ OWNER_ID = 1_100_000_000_000_000_005
 DISCORD_EPOCH_MS = 1_420_070_400_000
 MIB = 1024 * 1024
 
-VIEW_AND_SEND = 1 << 10 | 1 << 11 | 1 << 16 | 1 << 38
+ADD_REACTIONS, MANAGE_MESSAGES, READ_HISTORY = 1 << 6, 1 << 13, 1 << 16
+VIEW_AND_SEND = 1 << 10 | 1 << 11 | READ_HISTORY | 1 << 38
 EMBED_AND_ATTACH = 1 << 14 | 1 << 15
-REACT_AND_COMMAND = 1 << 6 | 1 << 18 | 1 << 31
+REACT_AND_COMMAND = ADD_REACTIONS | 1 << 18 | 1 << 31
 ORDINARY_PERMISSIONS = VIEW_AND_SEND | EMBED_AND_ATTACH | REACT_AND_COMMAND
 
 
@@ -108,6 +109,10 @@ class Channels:
     def guild_id(self, channel_id: int) -> int | None:
         return self._guilds.get(channel_id, GUILD_ID)
 
+    def partner(self, channel_id: int) -> int | None:
+        """Whose direct messages with the bot this channel is."""
+        return self._partners.get(channel_id)
+
     def direct(self, user_id: int) -> int:
         """The channel of the bot and this person, opened on first use."""
         for channel_id, partner in self._partners.items():
@@ -135,6 +140,13 @@ def user(user_id: int) -> Json:
         "flags": 0,
         "primary_guild": None,
     }
+
+
+def person(user_id: int, *, bot: bool = False) -> Json:
+    """A user, or this application's own."""
+    if user_id == APPLICATION_ID:
+        return bot_user()
+    return user(user_id) | ({"bot": True} if bot else {})
 
 
 def bot_user() -> Json:

@@ -397,6 +397,7 @@ async def test_reactions_are_counted_and_told(served: wire.Wire) -> None:
         await served.react(served.messages[sent.id], "🔁", user_id=80)
         theirs = await bot.reactions.get()
         assert (theirs.user_id, theirs.message_author_id, str(theirs.emoji)) == (80, bot.user.id, "🔁")
+        served.permissions[wire.APPLICATION_ID] = wire.ORDINARY_PERMISSIONS | wire.MANAGE_MESSAGES
         await sent.remove_reaction("🔁", discord.Object(80))
         assert served.messages[sent.id].reactions == {"🔁": {bot.user.id}}
 
