@@ -17,11 +17,13 @@ import discord
 
 from bot import database, metrics, quota, words
 from bot.alerts import Alerts
+from bot.books import JournaledBooks
 from bot.client import Client, Identifies, Services
 from bot.delivery import Messenger
 from bot.downloads import Downloads
 from bot.errors import BotError, ConfigurationWrong, IdentifiesSpent
 from bot.gate import Gate
+from bot.journal import Ballast, Journal
 from bot.ledger import Ledger
 from bot.logs import Redactor
 from bot.model import Circuit, Loudness, Model
@@ -31,9 +33,11 @@ from bot.thumbnails import Thumbnails, nowhere
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from bot.config import Settings
-    from bot.model import Picture
+    from bot.database import Database
+    from bot.errors import BooksUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +59,8 @@ class App:
     thumbnails: Thumbnails
     gate: Gate
     ledger: Ledger
+    books: JournaledBooks
+    database: Database
 
     async def disconnect(self) -> None:
         await self.client.close()
@@ -85,21 +91,18 @@ async def opened(
         ledger = Ledger(store, spool=spool.folder)
         counters = metrics.Metrics()
         alerts = await stack.enter_async_context(_alerts(settings, clock))
+        books = await _books(stack, ledger, folder, clock, alerts)
         if store.restored:
             alerts.tell(Loudness.PAGE, "restored", words.RESTORED)
         gate = _gate(settings, clock, alerts)
         provider = await stack.enter_async_context(_provider(settings, clock))
         downloads = await stack.enter_async_context(Downloads(loopback=settings.pikzels.on_this_machine))
         current: list[App] = []
-
-        async def shrink(picture: Picture, limit: int) -> Picture | None:
-            return await spool.shrink(picture, limit=limit)
-
-        messenger = Messenger(client=lambda: current[0].client, clock=clock, shrink=shrink)
+        messenger = Messenger(client=lambda: current[0].client, clock=clock)
         rules = quota.Rules(settings.quota.member_daily, _costs(settings))
         thumbnails = Thumbnails(
             admission=gate,
-            books=ledger,
+            books=books,
             provider=provider,
             source=downloads,
             store=spool,
@@ -128,7 +131,7 @@ async def opened(
         counters.watch("pikzels_queue_waiting", "Requests waiting for a provider call", lambda: gate.waiting)
         counters.watch("pikzels_calls_running", "Provider calls under way", lambda: gate.running)
         counters.watch("pikzels_circuits_open", "Circuits that refuse requests", lambda: len(gate.open_circuits))
-        app = App(Client(services), thumbnails, gate, ledger)
+        app = App(Client(services), thumbnails, gate, ledger, books, store)
         current.append(app)
         stack.push_async_callback(app.disconnect)
         await _serve_health(stack, settings, counters, app)
@@ -167,6 +170,7 @@ async def _keep_tidy(app: App) -> None:
         await asyncio.sleep(_TIDY_SECONDS)
         try:
             await app.thumbnails.tidy()
+            await app.database.checkpoint()
         except (BotError, OSError, sqlite3.Error):
             log.exception("tidying up failed; the next time in an hour")
 
@@ -211,6 +215,25 @@ def _alerts(settings: Settings, clock: Callable[[], datetime]) -> Alerts:
         clock=clock,
         redact=Redactor(settings.secrets()),
     )
+
+
+async def _books(
+    stack: AsyncExitStack, ledger: Ledger, folder: Path, clock: Callable[[], datetime], alerts: Alerts
+) -> JournaledBooks:
+    """The ledger with its journal, which the last process may have left something in."""
+
+    def on_unavailable(unavailable: BooksUnavailable) -> None:
+        alerts.tell(Loudness.PAGE, "books", words.books_unavailable(unavailable))
+
+    try:
+        journal = Journal(folder / "journal")
+    except OSError as error:
+        raise ConfigurationWrong("storage.folder", f"has no room ({type(error).__name__})") from error
+    books = JournaledBooks(ledger, journal, Ballast(folder / "ballast"), clock=clock, on_unavailable=on_unavailable)
+    if carried := await books.replay():
+        log.info("%d records carried over from the journal", carried)
+    stack.push_async_callback(books.close)
+    return books
 
 
 def _gate(settings: Settings, clock: Callable[[], datetime], alerts: Alerts) -> Gate:

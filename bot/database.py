@@ -80,6 +80,12 @@ class Database:
         """
         return await self._enqueue(partial(self._undoable, steps))
 
+    async def checkpoint(self) -> None:
+        """Move the log into the database and empty it: what was erased there is then gone from the disk."""
+        await self.drained()
+        with suppress(sqlite3.Error):  # on a full disk the log stays as it is
+            await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+
     async def drained(self) -> None:
         """Wait until nothing is under way."""
         while self._writer is not None and not self._writer.done():
@@ -113,10 +119,13 @@ class Database:
                     future.set_result(outcome)
 
     def _commit(self, works: Sequence[Callable[[], Any]]) -> Sequence[Any]:
-        """Run every piece of work in one transaction; returns the result or the exception of each."""
+        """Run every piece of work in one transaction; returns the result or the exception of each.
+
+        Where the disk does not take them all together each is tried alone: who only reads is not to suffer.
+        """
         transaction = self._transaction
         try:
-            transaction.run("BEGIN IMMEDIATE")
+            transaction.run("BEGIN")  # the lock is ours since the start
             outcomes = []
             for work in works:
                 outcomes.append(_outcome(work))
@@ -127,7 +136,9 @@ class Database:
             if transaction.is_open:
                 with suppress(sqlite3.Error):
                     transaction.run("ROLLBACK")
-            return [BooksUnavailable(str(error))] * len(works)
+            if len(works) > 1:
+                return [self._commit([work])[0] for work in works]
+            return [BooksUnavailable(str(error))]
         return outcomes
 
     def _undoable(self, steps: Callable[[Transaction], T]) -> T:

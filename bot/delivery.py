@@ -6,6 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from enum import Enum, auto
+from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
@@ -13,7 +14,7 @@ import discord
 from discord.http import handle_message_parameters
 from discord.webhook.async_ import async_context
 
-from bot import words
+from bot import pictures, words
 from bot.errors import DeliveryDelayed, MessageDeleted, Undeliverable
 
 if TYPE_CHECKING:
@@ -63,20 +64,11 @@ class _RungFailed(Exception):
 
 
 class Messenger:
-    """The ladder. `client` is the connection of the moment; `shrink` makes a picture fit a number of bytes, or says
-    None.
-    """
+    """The ladder. `client` is the connection of the moment."""
 
-    def __init__(
-        self,
-        *,
-        client: Callable[[], discord.Client],
-        clock: Callable[[], datetime],
-        shrink: Callable[[Picture, int], Awaitable[Picture | None]],
-    ) -> None:
+    def __init__(self, *, client: Callable[[], discord.Client], clock: Callable[[], datetime]) -> None:
         self._now_connected = client
         self._clock = clock
-        self._shrink = shrink
         self._progress = asyncio.Semaphore(_PROGRESS_AT_ONCE)
 
     async def deliver(self, job: Job, picture: Picture) -> int:
@@ -216,14 +208,15 @@ class Messenger:
 
     def attachment(self, job: Job, picture: Picture) -> discord.File:
         """The picture as a file to send, good for one attempt."""
-        return discord.File(picture.path, words.filename(job, picture.suffix), description=words.alt(job))
+        source = picture.path if picture.content is None else BytesIO(picture.content)
+        return discord.File(source, words.filename(job, picture.suffix), description=words.alt(job))
 
     async def _files(self, job: Job, picture: Picture | None, *, limit: int) -> Sequence[discord.File]:
         if picture is None:
             return []
         fitting: Picture | None = picture
         if picture.size > limit:
-            fitting = await self._shrink(picture, limit)
+            fitting = await asyncio.to_thread(pictures.shrink, picture, limit=limit)
         if fitting is None:
             raise _RungFailed(_Step.NEXT, f"cannot be made smaller than {limit} bytes")
         return [await asyncio.to_thread(self.attachment, job, fitting)]

@@ -64,7 +64,7 @@ class Ledger:
 
     def __init__(self, database: Database, *, spool: Path) -> None:
         self._database = database
-        self._spool = spool
+        self.spool = spool
 
     async def reserve(
         self, request: ThumbnailRequest, asker: Asker, *, cost: int, limits: Sequence[Limit], now: datetime
@@ -99,7 +99,7 @@ class Ledger:
             if not stored:
                 return None
             transaction.run(_HOLD, row)
-            return job_of(stored[0], self._spool)
+            return job_of(stored[0], self.spool)
         raise sqlite3.IntegrityError("no free job id")
 
     async def acked(self, job: Job, *, message_id: int) -> Job:
@@ -136,9 +136,17 @@ class Ledger:
         return await self._move(job, (State.SPOOLED,), State.SPOOLED, parked_at=ms(now))
 
     async def delivered(self, job: Job, *, message_id: int, now: datetime) -> Job:
-        """The hold becomes a charge: Discord has confirmed the message `message_id` with the picture."""
+        """The hold becomes a charge: Discord has confirmed the message `message_id` with the picture, which a full disk
+        may have kept out of the spool.
+        """
         return await self._end(
-            job, _CHARGE, (State.SPOOLED,), state=State.DELIVERED, message_id=message_id, reason=None, now=now
+            job,
+            _CHARGE,
+            (State.GENERATED, State.SPOOLED),
+            state=State.DELIVERED,
+            message_id=message_id,
+            reason=None,
+            now=now,
         )
 
     async def released(self, job: Job, *, reason: str, request_id: str | None, now: datetime) -> Job:
@@ -161,22 +169,22 @@ class Ledger:
 
     async def job(self, job_id: str) -> Job | None:
         rows = await self._database.run("SELECT * FROM jobs WHERE id = ?", (job_id,))
-        return job_of(rows[0], self._spool) if rows else None
+        return job_of(rows[0], self.spool) if rows else None
 
     async def open_jobs(self) -> list[Job]:
         """Every job that has not ended, oldest first."""
         rows = await self._database.run("SELECT * FROM jobs WHERE ended_at IS NULL ORDER BY created_at, rowid")
-        return [job_of(row, self._spool) for row in rows]
+        return [job_of(row, self.spool) for row in rows]
 
     async def parked_jobs(self, user_id: int) -> list[Job]:
         """A member's finished pictures that wait for a claim, oldest first."""
         sql = "SELECT * FROM jobs WHERE user_id = ? AND parked_at IS NOT NULL AND ended_at IS NULL ORDER BY parked_at"
-        return [job_of(row, self._spool) for row in await self._database.run(sql, (user_id,))]
+        return [job_of(row, self.spool) for row in await self._database.run(sql, (user_id,))]
 
     async def untold_jobs(self) -> list[Job]:
         """Every job that was released and whose asker has not been told yet, oldest first."""
         sql = "SELECT * FROM jobs WHERE state = 'released' AND told_at IS NULL ORDER BY ended_at"
-        return [job_of(row, self._spool) for row in await self._database.run(sql)]
+        return [job_of(row, self.spool) for row in await self._database.run(sql)]
 
     async def allowances(self, limits: Sequence[Limit]) -> list[Allowance]:
         def steps(transaction: Transaction) -> list[Allowance]:
@@ -197,7 +205,7 @@ class Ledger:
         rows = await self._database.run(sql, (state, *columns.values(), job.id, *expected))
         if not rows:
             raise TransitionRefused(job.id, "/".join(expected))
-        return job_of(rows[0], self._spool)
+        return job_of(rows[0], self.spool)
 
     async def _end(
         self,
@@ -224,7 +232,7 @@ class Ledger:
             if not rows:
                 raise TransitionRefused(job.id, "/".join(expected))
             transaction.run(entry, (job.id,))
-            return job_of(rows[0], self._spool)
+            return job_of(rows[0], self.spool)
 
         return await self._database.write(steps)
 

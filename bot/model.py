@@ -90,7 +90,7 @@ OPEN_STATES = (State.RESERVED, State.ACKED, State.SENDING, State.GENERATED, Stat
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture on disk, known from its header alone; `size` in bytes, `width` and `height` in pixels."""
+    """A picture, known from its header alone; `size` in bytes, `width` and `height` in pixels."""
 
     path: Path
     type: str  # Pillow's name of the format: PNG, JPEG, WEBP
@@ -98,6 +98,7 @@ class Picture:
     height: int
     size: int
     sha256: str
+    content: bytes | None = field(default=None, repr=False)  # its bytes, where nothing lies at `path`
 
     @property
     def suffix(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from io import BytesIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image
 
@@ -20,35 +21,42 @@ MAX_PIXELS = 64_000_000
 _DAMAGE = (Image.DecompressionBombError, Image.DecompressionBombWarning, OSError, ValueError, SyntaxError)
 
 
-def inspect(path: Path, *, sha256: str) -> Picture:
-    """Read the header of the file at `path`; raises `PictureUnusable`.
+def inspect(path: Path, *, sha256: str, content: bytes | None = None) -> Picture:
+    """Read the header of the file at `path`, or of `content` where there is no such file; raises `PictureUnusable`.
 
     Only the decoders of `TYPES` are tried.
     """
     try:
-        with Image.open(path, formats=TYPES) as image:
+        with Image.open(path if content is None else BytesIO(content), formats=TYPES) as image:
             kind, (width, height) = image.format, image.size
     except _DAMAGE as error:
         raise PictureUnusable("not a picture of a known type") from error
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
         raise PictureUnusable(f"dimensions out of bounds: {width} x {height}")
-    return Picture(path, str(kind), width, height, path.stat().st_size, sha256)
+    size = path.stat().st_size if content is None else len(content)
+    return Picture(path, str(kind), width, height, size, sha256, content)
 
 
-def shrink(picture: Picture, *, limit: int, target: Path) -> bool:
-    """Write a smaller JPEG of `picture` that fits `limit` bytes to `target`; False when even the smallest does not.
+def shrink(picture: Picture, *, limit: int) -> Picture | None:
+    """A smaller JPEG of `picture` that fits `limit` bytes, in memory; None when even the smallest does not.
 
-    Decodes the whole picture: call it in a thread, and only for a result Discord would refuse.
+    Decodes the whole picture: call it in a thread, and only for a result Discord would refuse. Raises
+    `PictureUnusable` for one that is damaged behind its header.
     """
     try:
-        with Image.open(picture.path, formats=TYPES) as image:
+        with _opened(picture) as source, Image.open(source, formats=TYPES) as image:
             image.draft("RGB", image.size)
             flat = image.convert("RGB")
             for quality, scale in ((92, 1.0), (85, 1.0), (80, 0.75), (75, 0.5), (70, 0.25)):
                 size = (max(1, int(flat.width * scale)), max(1, int(flat.height * scale)))
-                flat.resize(size, Image.Resampling.LANCZOS).save(target, "JPEG", quality=quality, optimize=True)
-                if target.stat().st_size <= limit:
-                    return True
+                file = BytesIO()
+                flat.resize(size, Image.Resampling.LANCZOS).save(file, "JPEG", quality=quality, optimize=True)
+                if file.tell() <= limit:
+                    return inspect(picture.path.with_suffix(".jpg"), sha256="", content=file.getvalue())
     except _DAMAGE as error:
         raise PictureUnusable("damaged") from error
-    return False
+    return None
+
+
+def _opened(picture: Picture) -> BinaryIO:
+    return picture.path.open("rb") if picture.content is None else BytesIO(picture.content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -24,8 +25,9 @@ T = TypeVar("T")
 KEPT = timedelta(days=7)
 _HALF_WRITTEN = timedelta(hours=1)  # no download takes that long: whoever wrote it is gone
 CAP_BYTES = 512 * 1024 * 1024
+HELD_BYTES = 64 * 1024 * 1024  # in memory, while the disk takes nothing
 _BLOCK = 256 * 1024  # bytes gathered for one trip to a thread
-_SUFFIXES = (".part", ".png", ".jpg", ".webp", ".small.jpg")  # of all files a job can have here
+_SUFFIXES = (".part", ".png", ".jpg", ".webp")  # of all files a job can have here
 
 
 class Spool:
@@ -33,6 +35,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._held: Counter[str] = Counter()  # bytes in memory, by job
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def keep(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
@@ -65,15 +68,23 @@ class Spool:
         _sync_folder(self.folder)
         return replace(picture, path=final)
 
-    async def shrink(self, picture: Picture, *, limit: int) -> Picture | None:
-        """A smaller JPEG of `picture` within `limit` bytes, beside it; None when it cannot be made small enough."""
-        target = picture.path.with_name(picture.path.stem + ".small.jpg")
-        if not await asyncio.to_thread(pictures.shrink, picture, limit=limit, target=target):
-            return None
-        return await asyncio.to_thread(pictures.inspect, target, sha256="")
+    async def hold(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
+        """The picture in memory, for a time when the disk takes none; raises `MemoryError` over the cap,
+        `PictureUnusable`, and whatever `pieces` raises.
+        """
+        content = bytearray()
+        async for piece in pieces:
+            content += piece
+            if self._held.total() + len(content) > HELD_BYTES:
+                raise MemoryError
+        path, digest = self.folder / job.id, hashlib.sha256(content).hexdigest()
+        picture = pictures.inspect(path, sha256=digest, content=bytes(content))
+        self._held[job.id] = picture.size
+        return picture
 
     async def drop(self, job: Job) -> None:
         """Remove every file of a job that needs none any more."""
+        self._held.pop(job.id, None)
         await asyncio.to_thread(self._drop, job.id)
 
     def _drop(self, job_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,7 +31,7 @@ from bot.underway import Underway
 from bot.verdicts import judge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from datetime import datetime
 
     from bot.model import Allowance, Asker, ThumbnailRequest, Verdict
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     Answer = Callable[[str], Awaitable[int]]
     HandOver = Callable[[Job, Picture], Awaitable[int]]
+    Take = Callable[[AsyncGenerator[bytes, None]], Awaitable[Picture]]
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +147,7 @@ class Thumbnails:
         try:
             if place is not None:
                 job = await self._generate(job, place, queued=queued)
-            if job.state is State.GENERATED or not _having(job.picture).path.exists():
+            if job.picture is None or not job.picture.path.exists():
                 job = await self._collect(job)
             await self._deliver(job)
         except Interrupted:
@@ -154,9 +156,11 @@ class Thumbnails:
             await self._park(job, failure)
         except Failed as failure:
             await self._release(job, failure)
+        except BooksUnavailable as unavailable:
+            await self._release(job, NotStarted(unavailable))
         except Exception:
             log.exception("job %s met an unforeseen fault", job.id)
-            await self._release(job, Unforeseen())
+            await self._end_unforeseen(job)
 
     async def _generate(self, job: Job, place: Place, *, queued: bool) -> Job:
         try:
@@ -201,21 +205,34 @@ class Thumbnails:
         return output
 
     async def _collect(self, job: Job) -> Job:
-        """Fetch the output onto disk, patiently: it is paid for and stays a day."""
+        """Fetch the output onto disk, patiently: it is paid for and stays a day. Where the disk takes nothing, memory
+        holds it until it is delivered; the books then know only that it was made.
+        """
         output = _having(job.output)
         until = _having(job.generated_at) + OUTPUT_LIFE
 
         async def once() -> Picture:
-            async with self._transfers, aclosing(self._source.fetch(output.url)) as pieces:
+            async with self._transfers:
                 try:
-                    return await self._store.keep(job, pieces)
-                except OSError as error:  # the disk; the output stays where it is for a day
-                    raise OutputUnreachable(f"spool: {type(error).__name__} {error.errno}") from error
+                    return await self._fetched(output, lambda pieces: self._store.keep(job, pieces))
+                except OSError as error:
+                    disk = f"spool: {type(error).__name__} {error.errno}"
+                    self._operator.tell(Loudness.PAGE, "spool", disk)
+                try:
+                    return await self._fetched(output, lambda pieces: self._store.hold(job, pieces))
+                except MemoryError:
+                    raise OutputUnreachable(disk) from None
 
         self._reach("generated")
         picture = await self._patience.persist(once, lambda failure, tries: self._another_fetch(failure, tries, until))
         self._reach("kept")
+        if picture.content is not None:
+            return replace(job, picture=picture)
         return await self._patience.commit(lambda: self._books.spooled(job, picture))
+
+    async def _fetched(self, output: Output, take: Take) -> Picture:
+        async with aclosing(self._source.fetch(output.url)) as pieces:
+            return await take(pieces)
 
     async def _deliver(self, job: Job) -> None:
         picture = _having(job.picture)
@@ -257,9 +274,45 @@ class Thumbnails:
     async def _park(self, job: Job, failure: Undeliverable) -> None:
         """Keep a picture that nobody could be given: it is whole and paid for, and its asker may come for it."""
         self._reach("parking")
+        try:
+            job = await self._on_disk(job)
+        except Interrupted:
+            return
+        except Failed as lost:
+            await self._release(job, lost)
+            return
         await self._patience.commit(lambda: self._books.parked(job, now=self._clock()))
         self._reach("parked")
         self._operator.tell(Loudness.WARN, failure.kind, f"job {job.id}: {words.operator(failure)}; kept for a claim")
+        with suppress(Failed):  # where words are taken though the picture was not
+            await self._delivery.tell(job, words.kept(job))
+
+    async def _on_disk(self, job: Job) -> Job:
+        """A picture that only memory holds is written down before it has to wait for somebody."""
+        picture = _having(job.picture)
+        if picture.content is None:
+            return job
+        until = _having(job.generated_at) + OUTPUT_LIFE
+
+        async def once() -> Picture:
+            try:
+                return await self._store.keep(job, _one(_having(picture.content)))
+            except OSError as error:
+                raise OutputUnreachable(f"spool: {type(error).__name__} {error.errno}") from error
+
+        kept = await self._patience.persist(once, lambda failure, tries: self._another_fetch(failure, tries, until))
+        return await self._patience.commit(lambda: self._books.spooled(job, kept))
+
+    async def _end_unforeseen(self, job: Job) -> None:
+        """A fault of this program must not cost a picture that is paid for: keep it, or fetch it again with the next
+        tidying up.
+        """
+        job = await self._books.job(job.id) or job
+        if job.state is State.SPOOLED:
+            await self._park(job, Undeliverable("a fault of this program"))
+        elif job.state is not State.GENERATED:
+            await self._release(job, Unforeseen())
+        self._operator.tell(Loudness.PAGE, Unforeseen.kind, f"job {job.id}: a fault of this program, see its log")
 
     async def claim(self, user_id: int, hand_over: HandOver) -> int:
         """Give a member every picture that is kept for them; returns how many.
@@ -314,12 +367,19 @@ class Thumbnails:
         await self.tidy()
 
     async def tidy(self) -> None:
-        """Release what nobody came for in a week, and remove files that no job needs. Call it now and then."""
+        """Take up what a fault left lying, release what nobody came for in a week, and remove files that no job needs.
+        Call it now and then.
+        """
         now = self._clock()
+        before = self._underway.jobs
         jobs = await self._books.open_jobs()
         for job in jobs:
+            if job.id in before or job.id in self._underway.jobs:
+                continue
             if job.parked_at is not None and job.parked_at + CLAIM_LIFE < now:
                 self._underway.start(self._release(job, Undeliverable("nobody came for it")), job)
+            elif job.parked_at is None and job.state in (State.GENERATED, State.SPOOLED):
+                self._underway.start(self._see_through(job), job)
         removed = await self._store.sweep(now=now, needed=frozenset(job.id for job in jobs))
         if removed:
             log.info("%d files removed from the spool", removed)
@@ -384,6 +444,10 @@ class Thumbnails:
             case _:
                 verdict = self._judge(failure)
                 return verdict.loudness if verdict.pause is None else Loudness.COUNT  # its circuit has told already
+
+
+async def _one(piece: bytes) -> AsyncIterator[bytes]:
+    yield piece
 
 
 def _delayed(failure: Failed) -> bool:

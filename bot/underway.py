@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_PREFIX = "job-"
+
 
 class Underway:
     """A set that tasks leave by ending; a fault that ends one is logged, never swallowed."""
@@ -26,10 +28,15 @@ class Underway:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    @property
+    def jobs(self) -> frozenset[str]:
+        """The ids of the jobs that have a task."""
+        return frozenset(task.get_name().removeprefix(_PREFIX) for task in self._tasks)
+
     def start(self, work: Coroutine[None, None, None], job: Job) -> None:
         """Do `work` in a task of its own, with the job's id on every log line."""
         token = job_id.set(job.id)
-        task = asyncio.create_task(work, name=f"job-{job.id}")
+        task = asyncio.create_task(work, name=_PREFIX + job.id)
         job_id.reset(token)
         self._tasks.add(task)
         task.add_done_callback(self._done)

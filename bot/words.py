@@ -164,6 +164,11 @@ def result_elsewhere(job: Job, *, with_prompt: bool = True) -> str:
     return f"{result(job, with_prompt=with_prompt)}\n{why}"
 
 
+def kept(job: Job) -> str:
+    """On the message of a job whose picture could not be shown there."""
+    return f"The picture is finished, but Discord did not take it here. `/recover` gives it to you. · #{job.id}"
+
+
 NOTHING_KEPT = "Nothing is waiting for you: every finished picture was delivered."
 
 

@@ -15,10 +15,11 @@ from PIL import Image
 from yarl import URL
 
 from bot import app, config
+from bot.thumbnails import nowhere
 from sandbox import pikzels, wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     import pytest
@@ -82,6 +83,7 @@ async def running(
     *,
     output: bytes | None = None,
     around: tuple[wire.Wire, pikzels.StandIn] | None = None,
+    reach: Callable[[str], None] = nowhere,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[Live]:
     """Start the bot in this process; `around` is a Discord and a Pikzels that stand already."""
@@ -95,7 +97,7 @@ async def running(
         monkeypatch.setattr(Route, "BASE", discord.rest_url)
         monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", URL(discord.gateway_url))
         settings = config.Settings.model_validate(settings_for(folder, api.base_url, sections))
-        bot = await stack.enter_async_context(app.opened(settings))
+        bot = await stack.enter_async_context(app.opened(settings, reach=reach))
         connection = asyncio.create_task(bot.client.start("token"))
         stack.push_async_callback(_cancel, connection)
         await discord.ready(10)

@@ -172,8 +172,7 @@ async def test_nothing_is_left_after_a_cancellation_while_a_thread_is_at_work(sp
 
 
 async def test_dropping_a_job_removes_every_file_of_it_and_of_no_other(spool: Spool) -> None:
-    mine = await spool.keep(replace(JOB, id="job0"), pieces_of(NOISE))
-    await spool.shrink(mine, limit=60_000)
+    await spool.keep(replace(JOB, id="job0"), pieces_of(NOISE))
     await spool.keep(replace(JOB, id="job00"), pieces_of(NOISE))
     await spool.drop(replace(JOB, id="job0"))
     assert names(spool) == ["job00.png"]
@@ -226,21 +225,24 @@ async def test_a_sweep_of_an_empty_folder_removes_nothing(spool: Spool) -> None:
     assert await spool.sweep(now=NOON, needed=frozenset()) == 0
 
 
-# --- making a result fit ------------------------------------------------------------------------------------------
+# --- a disk that takes nothing --------------------------------------------------------------------------------------
 
 
-async def test_a_result_too_large_for_discord_is_made_smaller_beside_it(spool: Spool) -> None:
-    picture = await spool.keep(JOB, pieces_of(NOISE))
-    smaller = await spool.shrink(picture, limit=60_000)
-    assert smaller is not None
-    assert (smaller.type, smaller.size <= 60_000) == ("JPEG", True)
-    assert smaller.size == smaller.path.stat().st_size
-    assert picture.path.read_bytes() == NOISE
+async def test_memory_holds_a_picture_that_the_disk_does_not_take(spool: Spool) -> None:
+    picture = await spool.hold(JOB, pieces_of(NOISE))
+    assert (picture.content, picture.type, picture.path.exists()) == (NOISE, "PNG", False)
+    assert picture.sha256 == hashlib.sha256(NOISE).hexdigest()
 
 
-async def test_a_result_that_cannot_be_made_to_fit_is_none(spool: Spool) -> None:
-    picture = await spool.keep(JOB, pieces_of(NOISE))
-    assert await spool.shrink(picture, limit=100) is None
+async def test_memory_holds_only_so_much_and_forgets_what_is_dropped(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.spool.HELD_BYTES", len(NOISE))
+    await spool.hold(JOB, pieces_of(NOISE))
+    with pytest.raises(MemoryError):
+        await spool.hold(replace(JOB, id="other"), pieces_of(NOISE))
+    await spool.drop(JOB)
+    await spool.hold(replace(JOB, id="other"), pieces_of(NOISE))
 
 
 def test_folders_above_are_made(tmp_path: Path) -> None:

@@ -287,13 +287,59 @@ async def test_a_disk_that_takes_nothing_stops_admissions_and_loses_no_picture_t
     assert "cannot take requests at the moment" in refused.content
     assert refused.ephemeral
     live.api.release()
-    await live.discord.wait(lambda _: "cannot be written" in caplog.text, 10)
-    assert not shown(interaction).startswith("<@")
-    await connection.execute_fetchall("PRAGMA query_only = OFF")
     await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 20)
+    assert (await live.job(interaction.message)).state is State.SENDING  # type: ignore[arg-type]  # waited for
+    await connection.execute_fetchall("PRAGMA query_only = OFF")
+    await live.app.books.close()
     assert (await live.job(interaction.message)).state is State.DELIVERED  # type: ignore[arg-type]  # waited for
     told = [record for record in caplog.records if "cannot be written" in record.getMessage()]
     assert {record.levelno for record in told} == {logging.ERROR}
+
+
+class Fault:
+    """A fault of the program itself, the first time it comes to a point."""
+
+    def __init__(self, point: str) -> None:
+        self.point = point
+
+    def __call__(self, point: str) -> None:
+        if point == self.point:
+            self.point = ""
+            raise ZeroDivisionError
+
+
+async def test_a_fault_of_the_program_keeps_a_finished_picture_for_its_asker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, monkeypatch, reach=Fault("spooled")) as live:
+        interaction = await live.thumbnail()
+        await interaction.wait(lambda i: i.message is not None and "/recover" in i.message.content, 10)
+        claim = await live.discord.slash("recover", user_id=1)
+        await claim.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
+        assert (posts(live), await live.left()) == (1, 9)
+
+
+async def test_a_fault_of_the_program_before_the_picture_is_here_leaves_it_to_the_next_tidying_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, monkeypatch, reach=Fault("generated")) as live:
+        interaction = await live.thumbnail()
+        await live.api.called(1)
+        await live.app.thumbnails.idle(10)
+        assert "Generating" in shown(interaction)
+        await live.app.thumbnails.tidy()
+        await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
+        await live.app.thumbnails.idle(10)
+        assert (posts(live), await live.left()) == (1, 9)
+
+
+async def test_a_fault_of_the_program_before_anything_is_paid_ends_the_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, monkeypatch, reach=Fault("acked")) as live:
+        said = await live.said()
+        assert said.content.startswith("Something went wrong inside the bot")
+        assert (posts(live), await live.left()) == (0, 10)
 
 
 async def test_what_nobody_came_for_in_a_week_is_given_back(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:

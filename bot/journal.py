@@ -1,0 +1,114 @@
+"""What a full disk cannot take away: a journal whose room is laid out in advance, and a ballast that is thrown off."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    Record: TypeAlias = dict[str, Any]
+
+JOURNAL_BYTES = 256 * 1024  # some 500 records: many times what is ever under way
+BALLAST_BYTES = 8 * 1024 * 1024
+
+
+class JournalFull(OSError):
+    """The room laid out in advance is used up."""
+
+
+class Journal:
+    """Records as lines of checksum and JSON, overwriting zeros: no append needs a block the disk does not have.
+
+    A line that was half written when the process died does not match its checksum, and ends the journal.
+    """
+
+    def __init__(self, path: Path, *, size: int = JOURNAL_BYTES) -> None:
+        """Lay the file out, or take it over as the last process left it; raises `OSError`."""
+        self._path = path
+        self._size = size
+        if not path.exists() or path.stat().st_size < size:
+            self._lay_out()
+        self._end = sum(len(line) for line in self._lines())
+
+    def append(self, record: Record) -> None:
+        """Write one record, durable when the call returns; raises `JournalFull`, `OSError`."""
+        line = _line(record)
+        if self._end + len(line) > self._size:
+            raise JournalFull(self._end)
+        with self._path.open("r+b", 0) as file:
+            file.seek(self._end)
+            file.write(line)
+            os.fsync(file.fileno())
+        self._end += len(line)
+
+    def records(self) -> list[Record]:
+        """Everything written since the last `clear`, oldest first."""
+        return [json.loads(line[9:]) for line in self._lines()]
+
+    def clear(self) -> None:
+        """Everything has been carried over."""
+        if self._end:
+            self._lay_out()
+            self._end = 0
+
+    def _lines(self) -> list[bytes]:
+        whole = []
+        for line in self._path.read_bytes().split(b"\n"):
+            if line[:8] != _checksum(line[9:]):
+                break
+            whole.append(line + b"\n")
+        return whole
+
+    def _lay_out(self) -> None:
+        mode = "r+b" if self._path.exists() else "x+b"
+        with self._path.open(mode, 0) as file:
+            file.write(bytes(self._size))
+            os.fsync(file.fileno())
+
+
+def _line(record: Record) -> bytes:
+    text = json.dumps(record, ensure_ascii=True).encode()
+    return _checksum(text) + b" " + text + b"\n"
+
+
+def _checksum(text: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(text) if text else b""
+
+
+class Ballast:
+    """A file of no content that holds room on the disk, for the few rows that are owed when nothing else is left."""
+
+    def __init__(self, path: Path, *, size: int = BALLAST_BYTES) -> None:
+        self._path = path
+        self._size = size
+
+    @property
+    def is_laid(self) -> bool:
+        return self._path.exists()
+
+    def lay(self) -> bool:
+        """Take the room, if there is so much; says whether it is taken."""
+        try:
+            with self._path.open("xb", 0) as file:
+                _allocate(file.fileno(), self._size)
+        except FileExistsError:
+            return True
+        except OSError:
+            self.throw_off()
+            return False
+        return True
+
+    def throw_off(self) -> None:
+        """Give the room back to whoever needs it now."""
+        self._path.unlink(missing_ok=True)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.write(descriptor, bytes(size))
