@@ -123,7 +123,7 @@ async def running(bot: Painter, *, word: str = "any") -> AsyncIterator[Painter]:
         await task
 
 
-def channel(bot: Painter, channel_id: int = wire.CHANNEL_ID) -> discord.PartialMessageable:
+def channel(bot: commands.Bot, channel_id: int = wire.CHANNEL_ID) -> discord.PartialMessageable:
     return bot.get_partial_messageable(channel_id, guild_id=wire.GUILD_ID)
 
 
