@@ -38,6 +38,8 @@ _PRAGMAS = (
     "PRAGMA temp_store = MEMORY",
 )
 
+_EMPTY_THE_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
+
 
 class Transaction:
     """What the steps of one transaction may do: run statements. Lives on the database's thread."""
@@ -84,7 +86,7 @@ class Database:
         """Move the log into the database and empty it: what was erased there is then gone from the disk."""
         await self.drained()
         with suppress(sqlite3.Error):  # on a full disk the log stays as it is
-            await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+            await self._connection.execute_fetchall(_EMPTY_THE_LOG)
 
     async def drained(self) -> None:
         """Wait until nothing is under way."""
@@ -229,6 +231,7 @@ async def _prepare(connection: aiosqlite.Connection) -> None:
         if verdict != ["ok"]:
             raise DatabaseTrouble(f"is damaged: {verdict[0]}")
         await _migrate(connection)
+        await connection.execute_fetchall(_EMPTY_THE_LOG)  # a kill leaves it with what was erased in it
     except sqlite3.Error as error:
         locked = "locked" in str(error)
         raise DatabaseTrouble("is in use by another instance" if locked else f"cannot be used: {error}") from error

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -89,6 +90,19 @@ async def test_one_failure_in_a_group_does_not_touch_its_neighbours(tmp_path: Pa
         assert isinstance(outcomes[3], sqlite3.IntegrityError)
         names = [row["name"] for row in await opened.run("SELECT name FROM facts ORDER BY name")]
     assert names == ["a", "b", "c", "d"]
+
+
+async def test_what_was_erased_before_a_kill_is_gone_from_the_disk_after_the_next_start(tmp_path: Path) -> None:
+    async with fresh(tmp_path) as opened:
+        await put(opened, "canary-4f1c")
+        await opened.run("DELETE FROM facts")
+        for name in ("bot.sqlite3", "bot.sqlite3-wal"):  # what a kill would leave
+            (tmp_path / "killed").mkdir(exist_ok=True)
+            shutil.copy(tmp_path / name, tmp_path / "killed" / name)
+    assert b"canary-4f1c" in (tmp_path / "killed" / "bot.sqlite3-wal").read_bytes()
+    async with fresh(tmp_path / "killed"):
+        left = [path for path in (tmp_path / "killed").iterdir() if b"canary-4f1c" in path.read_bytes()]
+    assert left == []
 
 
 async def test_a_full_disk_refuses_what_it_cannot_take_and_no_other_of_the_group(tmp_path: Path) -> None:
