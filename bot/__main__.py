@@ -6,11 +6,12 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bot import __version__, config
+from bot import __version__
 from bot.errors import ConfigurationWrong, DatabaseTrouble
 from bot.model import Format, Model
 
@@ -41,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(_: argparse.Namespace) -> int:
+    # The kernel keeps them until `app.run` listens; else they would kill the process, or pass it by if it is PID 1.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    from bot import config  # noqa: PLC0415 - takes its time to load
+
     settings = config.load()
     from bot import app, logs  # noqa: PLC0415 - a wrong setting is told before discord.py is even loaded
 

@@ -8,7 +8,8 @@ import logging
 import random
 import signal
 import sqlite3
-from contextlib import AsyncExitStack, asynccontextmanager
+import threading
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 _TIDY_SECONDS = 3600.0
 _STABLE_SECONDS = 600.0  # a connection that lasted so long was a good one
 _LONGEST_PAUSE = 300.0  # seconds between two connections
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 _FATAL_CLOSES = (4004, 4010, 4011, 4012, 4013, 4014)  # Discord: do not reconnect
 
 
@@ -141,13 +143,11 @@ async def opened(
 
 async def run(settings: Settings, *, reach: Callable[[str], None] = nowhere) -> None:
     """Run until SIGTERM or SIGINT; raises `ConfigurationWrong` when Discord refuses the token."""
+    stopping = asyncio.Event()
+    _listen(stopping.set)
     async with opened(settings, reach=reach) as app:
         gc.collect()
         gc.freeze()  # what stands now stands until the end: not to be looked through again and again
-        stopping = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, stopping.set)
         connection = asyncio.create_task(_stay_connected(app, settings.discord.token.get_secret_value()))
         stopped = asyncio.create_task(stopping.wait())
         tidying = asyncio.create_task(_keep_tidy(app))
@@ -163,6 +163,23 @@ async def run(settings: Settings, *, reach: Callable[[str], None] = nowhere) -> 
             await asyncio.wait((connection, stopped, tidying))
         if not connection.cancelled():
             connection.result()
+
+
+def _listen(stop: Callable[[], None]) -> None:
+    """Call `stop` at the first signal to stop, be it one the kernel has kept since the start.
+
+    They are blocked for good, here and in every thread begun after this: one that comes early waits, one that comes
+    twice breaks nothing off. A handler of the loop would leave both to the default, which is to die.
+    """
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        signal.sigwait(_STOPS)
+        with suppress(RuntimeError):  # the loop is closed: it has ended by itself
+            loop.call_soon_threadsafe(stop)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    threading.Thread(target=wait, name="signals", daemon=True).start()
 
 
 async def _keep_tidy(app: App) -> None:
