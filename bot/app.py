@@ -9,15 +9,17 @@ import random
 import signal
 import sqlite3
 import threading
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import discord
 
 from bot import database, metrics, quota, words
 from bot.alerts import Alerts
+from bot.archive import Archive
 from bot.books import JournaledBooks
 from bot.client import Client, Identifies, Services
 from bot.delivery import Messenger
@@ -27,8 +29,11 @@ from bot.gate import Gate
 from bot.journal import Ballast, Journal
 from bot.ledger import Ledger
 from bot.logs import Redactor
-from bot.model import Circuit, Loudness, Model
+from bot.model import AGAIN, Circuit, Loudness, Model
+from bot.originals import Originals
 from bot.pikzels import Pikzels
+from bot.results import Results
+from bot.sources import Sources
 from bot.spool import Spool
 from bot.thumbnails import Thumbnails, nowhere
 
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from bot.config import Settings
     from bot.database import Database
     from bot.errors import BooksUnavailable
+    from bot.ports import Source
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +69,7 @@ class App:
     ledger: Ledger
     books: JournaledBooks
     database: Database
+    sources: Sources
 
     async def disconnect(self) -> None:
         await self.client.close()
@@ -76,9 +83,14 @@ class App:
 
 @asynccontextmanager
 async def opened(
-    settings: Settings, *, clock: Callable[[], datetime] = utc_now, reach: Callable[[str], None] = nowhere
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    reach: Callable[[str], None] = nowhere,
+    cdn: Source | None = None,
 ) -> AsyncIterator[App]:
-    """Open storage, provider and client; on the way out finish what is under way and close in reverse.
+    """Open storage, provider and client; on the way out finish what is under way and close in reverse. `cdn` fetches
+    what Discord keeps, in place of its own servers.
 
     Raises `DatabaseTrouble` before anything is sent to anyone, `ConfigurationWrong` for a folder that cannot be used.
     """
@@ -100,11 +112,18 @@ async def opened(
         provider = await stack.enter_async_context(_provider(settings, clock))
         downloads = await stack.enter_async_context(Downloads(loopback=settings.pikzels.on_this_machine))
         current: list[App] = []
-        messenger = Messenger(client=lambda: current[0].client, clock=clock)
+        seed = AGAIN if settings.results.seed_reaction else None
+        messenger = Messenger(client=lambda: current[0].client, clock=clock, seed=seed)
+        archive = Archive(store, spool=spool.folder)
+        sources = _sources(settings, folder / "sources")
+        if cdn is None:
+            cdn = await stack.enter_async_context(Downloads(loopback=settings.pikzels.on_this_machine))
+        originals = Originals(source=cdn, kept=sources, notes=archive, clock=clock)
         rules = quota.Rules(settings.quota.member_daily, _costs(settings))
         thumbnails = Thumbnails(
             admission=gate,
             books=books,
+            originals=originals,
             provider=provider,
             source=downloads,
             store=spool,
@@ -119,6 +138,8 @@ async def opened(
         )
         services = Services(
             thumbnails=thumbnails,
+            results=Results(library=archive, job=books.job, clock=clock),
+            fetched=partial(_whole, cdn),
             facts=ledger,
             identifies=Identifies(ledger, clock=clock),
             clock=clock,
@@ -133,7 +154,7 @@ async def opened(
         counters.watch("pikzels_queue_waiting", "Requests waiting for a provider call", lambda: gate.waiting)
         counters.watch("pikzels_calls_running", "Provider calls under way", lambda: gate.running)
         counters.watch("pikzels_circuits_open", "Circuits that refuse requests", lambda: len(gate.open_circuits))
-        app = App(Client(services), thumbnails, gate, ledger, books, store)
+        app = App(Client(services), thumbnails, gate, ledger, books, store, sources)
         current.append(app)
         stack.push_async_callback(app.disconnect)
         await _serve_health(stack, settings, counters, app)
@@ -187,6 +208,7 @@ async def _keep_tidy(app: App) -> None:
         await asyncio.sleep(_TIDY_SECONDS)
         try:
             await app.thumbnails.tidy()
+            await app.sources.sweep(now=utc_now())
             await app.database.checkpoint()
         except (BotError, OSError, sqlite3.Error):
             log.exception("tidying up failed; the next time in an hour")
@@ -251,6 +273,20 @@ async def _books(
         log.info("%d records carried over from the journal", carried)
     stack.push_async_callback(books.close)
     return books
+
+
+def _sources(settings: Settings, folder: Path) -> Sources:
+    storage = settings.storage
+    life, cap = timedelta(days=storage.source_days), storage.source_megabytes * 1024 * 1024
+    try:
+        return Sources(folder, life=life, cap=cap)
+    except OSError as error:
+        raise ConfigurationWrong("storage.folder", f"cannot be used ({type(error).__name__})") from error
+
+
+async def _whole(source: Source, address: str) -> bytes:
+    async with aclosing(source.fetch(address)) as pieces:
+        return b"".join([piece async for piece in pieces])
 
 
 def _gate(settings: Settings, clock: Callable[[], datetime], alerts: Alerts) -> Gate:

@@ -75,13 +75,20 @@ class JournaledBooks:
     # --- before anything has happened: the database or nothing -------------------------------------------------------
 
     async def reserve(
-        self, request: ThumbnailRequest, asker: Asker, *, cost: int, limits: Sequence[Limit], now: datetime
+        self,
+        request: ThumbnailRequest,
+        asker: Asker,
+        *,
+        cost: int,
+        limits: Sequence[Limit],
+        now: datetime,
+        parent_id: str | None = None,
     ) -> Job:
         """As the ledger does; raises `BooksUnavailable` too while anything is owed or the disk has no room."""
         if self._owed or not await self._has_room():
             raise BooksUnavailable("the disk is full")
         try:
-            return await self._ledger.reserve(request, asker, cost=cost, limits=limits, now=now)
+            return await self._ledger.reserve(request, asker, cost=cost, limits=limits, now=now, parent_id=parent_id)
         except BooksUnavailable:
             await self._make_room()
             raise

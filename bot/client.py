@@ -17,14 +17,23 @@ from discord.ext import commands
 from bot.errors import IdentifiesSpent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from bot.model import Format, Job, Model, Picture
+    from bot.results import Results
     from bot.thumbnails import Thumbnails
 
 log = logging.getLogger(__name__)
 
-COGS = ("cogs.failures", "cogs.thumbnail", "cogs.account")
+COGS = (
+    "cogs.failures",
+    "cogs.thumbnail",
+    "cogs.results",
+    "cogs.forms",
+    "cogs.reactions",
+    "cogs.history",
+    "cogs.account",
+)
 
 # Warm connections to Discord: enough for answers while 16 transfers run, few enough to stay small in a burst.
 _CONNECTIONS = 64
@@ -83,6 +92,8 @@ class Services:
     """All that a cog may use."""
 
     thumbnails: Thumbnails
+    results: Results
+    fetched: Callable[[str], Awaitable[bytes]]  # a picture that Discord keeps, by its address
     facts: Facts
     identifies: Identifies
     clock: Callable[[], datetime]
@@ -96,7 +107,9 @@ class Services:
 
 
 class Client(commands.Bot):
-    """No intents: interactions need none, and without guilds a server costs 1.8 kB of memory instead of 55."""
+    """No intents but reactions: interactions need none, and without guilds a server costs 1.8 kB of memory instead of
+    55.
+    """
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -104,7 +117,7 @@ class Client(commands.Bot):
         super().__init__(
             command_prefix=commands.when_mentioned,
             help_command=None,
-            intents=discord.Intents.none(),
+            intents=discord.Intents(guild_reactions=True),
             member_cache_flags=discord.MemberCacheFlags.none(),
             chunk_guilds_at_startup=False,
             max_messages=None,

@@ -104,6 +104,14 @@ class Storage(_Section):
     """Where the database and the spool live."""
 
     folder: Path = Path("data")
+    source_days: int = Field(30, ge=0, le=3650)
+    source_megabytes: int = Field(1024, ge=0, le=1_000_000)
+
+
+class Results(_Section):
+    """What is done with results."""
+
+    seed_reaction: bool = True
 
 
 class Costs(_Section):
@@ -173,6 +181,7 @@ class Settings(_Section):
     defaults: Defaults = Defaults()
     personas: dict[str, str] = {}
     styles: dict[str, str] = {}
+    results: Results = Results()
     health: Health = Health()
     alerts: Alerts = Alerts()
     log: Log = Log()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from enum import Enum, auto
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,7 +15,7 @@ import discord
 from discord.http import handle_message_parameters
 from discord.webhook.async_ import async_context
 
-from bot import pictures, words
+from bot import buttons, pictures, words
 from bot.errors import DeliveryDelayed, MessageDeleted, Undeliverable
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     Message = Mapping[str, Any]
     Text = Callable[..., str]
-    Rung = Callable[[Job, str, Picture | None], Awaitable[Message]]
+    Rung = Callable[[Job, str, Picture | None, discord.ui.View | None], Awaitable[Message]]
 
 log = logging.getLogger(__name__)
 
@@ -64,25 +65,25 @@ class _RungFailed(Exception):
 
 
 class Messenger:
-    """The ladder. `client` is the connection of the moment."""
+    """The ladder. `client` is the connection of the moment; `seed` is the reaction put under public results, if any."""
 
-    def __init__(self, *, client: Callable[[], discord.Client], clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, *, client: Callable[[], discord.Client], clock: Callable[[], datetime], seed: str | None = None
+    ) -> None:
         self._now_connected = client
         self._clock = clock
+        self._seed = seed
         self._progress = asyncio.Semaphore(_PROGRESS_AT_ONCE)
 
     async def deliver(self, job: Job, picture: Picture) -> int:
         """Show `picture` on the job's message, or on a new one, or to the asker alone; returns the id of the message
-        that carries it.
+        that carries it. What is private is never shown to anyone else.
 
         Raises `DeliveryDelayed` when the same may work later, `MessageDeleted`, `Undeliverable`.
         """
+        rungs = (self._by_token,) if job.asker.private else (self._by_token, self._by_bot, self._anew)
         try:
-            message = await self._climb(
-                lambda: self._described(self._by_token, job, picture),
-                lambda: self._described(self._by_bot, job, picture),
-                lambda: self._described(self._anew, job, picture),
-            )
+            message = await self._climb(*(partial(self._described, rung, job, picture) for rung in rungs))
         except Undeliverable as failure:
             message = await self._to_asker(job, picture, failure)
         if not message.get("attachments"):
@@ -91,12 +92,13 @@ class Messenger:
 
     async def _described(self, rung: Rung, job: Job, picture: Picture, text: Text = words.result) -> Message:
         """A rung with the prompt below the picture; without it where Discord or a filter takes offence at the words."""
+        view = None if rung == self._by_dm else buttons.of_result(job)
         try:
-            return await rung(job, text(job), picture)
+            return await rung(job, text(job), picture, view)
         except _RungFailed as failure:
             if not failure.for_its_words:
                 raise
-            return await rung(job, text(job, with_prompt=False), picture)
+            return await rung(job, text(job, with_prompt=False), picture, view)
 
     async def _to_asker(self, job: Job, picture: Picture, failure: Undeliverable) -> Message:
         """The last rung: a direct message. What it cannot do either is the first failure, not its own."""
@@ -109,17 +111,28 @@ class Messenger:
 
     async def tell(self, job: Job, text: str) -> None:
         """Show `text` in place of whatever the job's message says; raises as `deliver` does."""
+        view = buttons.view(job, buttons.OF_ENDED)
+        rungs: tuple[Rung, ...] = (self._by_token, self._by_dm if job.asker.private else self._by_bot)
         with suppress(MessageDeleted):  # nobody is waiting there any more
-            await self._climb(lambda: self._by_token(job, text, None), lambda: self._by_bot(job, text, None))
+            await self._climb(*(partial(rung, job, text, None, view) for rung in rungs))
 
-    async def progress(self, job: Job, text: str) -> None:
+    async def invite(self, job: Job, message_id: int) -> None:
+        """Put the reaction that makes another under a public result; it never matters."""
+        if self._seed is None or job.asker.private or job.asker.guild_id is None:
+            return
+        with suppress(_RungFailed, TimeoutError):
+            async with asyncio.timeout(_PROGRESS_SECONDS):
+                await _tried("seed", self._client.http.add_reaction(job.asker.channel_id, message_id, self._seed))
+
+    async def progress(self, job: Job, text: str, *, cancellable: bool = False) -> None:
         """Show `text` if that is quickly done; it never matters."""
         if self._progress.locked():
             return
         async with self._progress:
             with suppress(_RungFailed, TimeoutError):
                 async with asyncio.timeout(_PROGRESS_SECONDS):
-                    await self._by_token(job, text, None)
+                    view = buttons.view(job, buttons.OF_WAITING) if cancellable else None
+                    await (self._by_token if job.asker.token else self._by_bot)(job, text, None, view)
 
     async def _climb(self, *rungs: Callable[[], Awaitable[Message]]) -> Message:
         """The first rung that works. A rung that may work later is never followed by one that posts anew."""
@@ -148,7 +161,7 @@ class Messenger:
 
     # --- rungs: each builds its own discord.File, because a used one uploads nothing ---------------------------------
 
-    async def _by_token(self, job: Job, text: str, picture: Picture | None) -> Message:
+    async def _by_token(self, job: Job, text: str, picture: Picture | None, view: discord.ui.View | None) -> Message:
         age = (self._clock() - job.asker.asked_at).total_seconds()
         if not job.asker.token or age > TOKEN_SECONDS:
             raise _RungFailed(_Step.NEXT, "token: expired")
@@ -156,7 +169,7 @@ class Messenger:
         webhook = discord.Webhook.partial(client.application_id or 0, job.asker.token, client=client)
         files = await self._files(job, picture, limit=job.asker.upload_limit)
         with handle_message_parameters(
-            content=text, attachments=files, allowed_mentions=_NO_MENTIONS, previous_allowed_mentions=None
+            content=text, attachments=files, view=view, allowed_mentions=_NO_MENTIONS, previous_allowed_mentions=None
         ) as parameters:
             # What Interaction.edit_original_response does, without an Interaction: one that outlives a restart.
             call = async_context.get().edit_original_interaction_response(
@@ -169,11 +182,11 @@ class Messenger:
             )
             return await _tried("token", call)
 
-    async def _by_bot(self, job: Job, text: str, picture: Picture | None) -> Message:
+    async def _by_bot(self, job: Job, text: str, picture: Picture | None, view: discord.ui.View | None) -> Message:
         message_id = job.message_id or await self._find(job)
         files = await self._files(job, picture, limit=min(job.asker.upload_limit, DEFAULT_UPLOAD))
         with handle_message_parameters(
-            content=text, attachments=files, allowed_mentions=_NO_MENTIONS, previous_allowed_mentions=None
+            content=text, attachments=files, view=view, allowed_mentions=_NO_MENTIONS, previous_allowed_mentions=None
         ) as parameters:
             call = self._client.http.edit_message(job.asker.channel_id, message_id, params=parameters)
             return await _tried("edit", call)
@@ -187,19 +200,23 @@ class Messenger:
                 return int(message["id"])
         raise _RungFailed(_Step.NEXT, "edit: no message known")
 
-    async def _anew(self, job: Job, text: str, picture: Picture | None) -> Message:
-        return await self._post("message", job.asker.channel_id, job, text, picture)
+    async def _anew(self, job: Job, text: str, picture: Picture | None, view: discord.ui.View | None) -> Message:
+        return await self._post("message", job.asker.channel_id, job, text, picture, view)
 
-    async def _by_dm(self, job: Job, text: str, picture: Picture | None) -> Message:
+    async def _by_dm(self, job: Job, text: str, picture: Picture | None, _: discord.ui.View | None) -> Message:
+        """Without buttons: a direct message is no place of any server, whose limits they would pass by."""
         channel = await _tried("dm", self._client.http.start_private_message(job.asker.user_id))
-        return await self._post("dm", int(channel["id"]), job, text, picture)
+        return await self._post("dm", int(channel["id"]), job, text, picture, None)
 
-    async def _post(self, rung: str, channel_id: int, job: Job, text: str, picture: Picture | None) -> Message:
+    async def _post(
+        self, rung: str, channel_id: int, job: Job, text: str, picture: Picture | None, view: discord.ui.View | None
+    ) -> Message:
         files = await self._files(job, picture, limit=min(job.asker.upload_limit, DEFAULT_UPLOAD))
         with handle_message_parameters(
             # The nonce makes Discord return the first message if this one is sent twice.
             content=text,
             files=files,
+            view=view,
             allowed_mentions=_NO_MENTIONS,
             previous_allowed_mentions=None,
             nonce=job.id,

@@ -77,6 +77,38 @@ class BooksUnavailable(Refused):
         self.problem = problem
 
 
+class SourceExpired(Refused):
+    """A picture it was made from is neither kept any more nor at its address. `option` is image or reference."""
+
+    def __init__(self, option: str) -> None:
+        super().__init__(option)
+        self.option = option
+
+
+class Forbidden(Refused):
+    """Only the asker, or somebody who may manage messages, may do this. `problem` is a key of `words.FORBIDDEN`."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class ResultGone(Refused):
+    """A button or a form is about something the books do not know any more."""
+
+
+class NoPicture(Refused):
+    """The message somebody chose has no picture."""
+
+
+class PlaceClosed(Refused):
+    """The bot may not post where the request was made."""
+
+
+class Cancelled(Refused):
+    """Its asker took it back while it was waiting in line."""
+
+
 class Restarting(Refused):
     """The bot is shutting down and takes nothing new."""
 
@@ -226,8 +258,8 @@ class NotStarted(Failed):
         match self.why:
             case CircuitOpen():
                 return f"{self.kind}:{self.why.circuit}"
-            case Restarting():
-                return f"{self.kind}:restarting"
+            case Restarting() | Cancelled() | SourceExpired():
+                return f"{self.kind}:{type(self.why).__name__.lower()}"
             case _:
                 return self.kind
 

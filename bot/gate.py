@@ -81,6 +81,10 @@ class Place:
         """A call of this place failed, which means `verdict`."""
         self.gate.failed(self, verdict, retry_after=retry_after)
 
+    def send_away(self, why: Refused) -> bool:
+        """End the waiting for `why`; False when it is over already."""
+        return self.gate.send_away(self, why)
+
     def leave(self) -> None:
         """Give everything back; may be called more than once."""
         self.gate.forget(self)
@@ -150,11 +154,7 @@ class Gate:
 
     def forget(self, place: Place) -> None:
         self._running.discard(place)
-        line = self._waiting.get(place.member)
-        if line is not None and place in line:
-            line.remove(place)
-            if not line:
-                del self._waiting[place.member]
+        self._leave_line(place)
         if not place._turn.done():  # noqa: SLF001 - a place and its gate are one piece of work
             place._turn.cancel()  # noqa: SLF001
         for breaker in self._breakers.values():
@@ -166,6 +166,22 @@ class Gate:
             if not self._places[place.member]:
                 del self._places[place.member]
         self._start_next()
+
+    def send_away(self, place: Place, why: Refused) -> bool:
+        if not self._leave_line(place):
+            return False
+        place._turn.set_exception(NotStarted(why))  # noqa: SLF001 - a place and its gate are one piece of work
+        place._turn.exception()  # noqa: SLF001 - whoever waits hears of it; nobody may be waiting yet
+        return True
+
+    def _leave_line(self, place: Place) -> bool:
+        line = self._waiting.get(place.member)
+        if line is None or place not in line:
+            return False
+        line.remove(place)
+        if not line:
+            del self._waiting[place.member]
+        return True
 
     def close(self) -> None:
         """Take nothing more, and send everybody away who has not started."""

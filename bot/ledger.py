@@ -31,16 +31,21 @@ _USED = """
 
 _RESERVE = """
     INSERT INTO jobs (
-        id, interaction_id, state, user_id, guild_id, channel_id, token, upload_limit,
-        image_url, model, format, prompt, support_image_url, image_weight, persona, style,
+        id, interaction_id, reacted_to, parent_id, private, state, user_id, guild_id, channel_id, token, upload_limit,
+        image_url, model, format, prompt, support_image_url, image_kept, support_kept, image_weight, persona, style,
         cost, asked_at, created_at
     )
     SELECT
-        :id, :interaction_id, 'reserved', :user_id, :guild_id, :channel_id, :token, :upload_limit,
-        :image_url, :model, :format, :prompt, :support_image_url, :image_weight, :persona, :style,
-        :cost, :asked_at, :created_at
+        :id, :interaction_id, :reacted_to, :parent_id, :private, 'reserved', :user_id, :guild_id, :channel_id, :token,
+        :upload_limit, :image_url, :model, :format, :prompt, :support_image_url, :image_kept, :support_kept,
+        :image_weight, :persona, :style, :cost, :asked_at, :created_at
     WHERE {room}
     RETURNING *
+"""
+
+_TAKEN = """
+    SELECT 1 FROM jobs
+    WHERE interaction_id = :interaction_id OR (reacted_to = :reacted_to AND user_id = :user_id AND state <> 'released')
 """
 
 _HOLD = """
@@ -67,14 +72,22 @@ class Ledger:
         self.spool = spool
 
     async def reserve(
-        self, request: ThumbnailRequest, asker: Asker, *, cost: int, limits: Sequence[Limit], now: datetime
+        self,
+        request: ThumbnailRequest,
+        asker: Asker,
+        *,
+        cost: int,
+        limits: Sequence[Limit],
+        now: datetime,
+        parent_id: str | None = None,
     ) -> Job:
         """Store a job and hold its cost, if every limit has room; raises `QuotaSpent`, `AlreadyTaken`."""
 
         def steps(transaction: Transaction) -> Job:
-            job = self._insert(transaction, row_of(request, asker, cost=cost, now=now), limits)
+            row = row_of(request, asker, cost=cost, now=now, parent_id=parent_id)
+            job = self._insert(transaction, row, limits)
             if job is None:
-                if transaction.run("SELECT 1 FROM jobs WHERE interaction_id = ?", (asker.interaction_id,)):
+                if transaction.run(_TAKEN, row):
                     raise AlreadyTaken
                 allowances = [_allowance(transaction, limit) for limit in limits]
                 short = binding(allowances, cost) or allowances[0]
@@ -91,7 +104,7 @@ class Ledger:
             try:
                 stored = transaction.run(_RESERVE.format(room=room), row | bounds)
             except sqlite3.IntegrityError as error:
-                if "jobs.interaction_id" in str(error):
+                if "jobs.interaction_id" in str(error) or "jobs.reacted_to" in str(error):
                     raise AlreadyTaken from None
                 if "jobs.id" in str(error):
                     continue

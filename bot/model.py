@@ -48,29 +48,38 @@ class ThumbnailRequest:
     image_weight: Weight | None = None
     persona: str | None = None
     style: str | None = None
+    image_kept: str | None = None  # SHA-256 of the bytes that `Sources` keeps of it
+    support_kept: str | None = None
+    image_base64: str | None = field(default=None, repr=False)  # a data URL, sent in place of the address
+    support_base64: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What Discord says of a file given to a command; `size` in bytes, `content_type` None when unknown."""
+    """What Discord says of a picture given to a command; `size` in bytes, it and `content_type` None when unknown."""
 
     url: str = field(repr=False)
     filename: str
-    size: int
+    size: int | None
     content_type: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks, where, and by which interaction; Discord's ids (snowflakes)."""
+    """Who asks, where, and by which interaction or reaction; Discord's ids (snowflakes)."""
 
     user_id: int
     guild_id: int | None
     channel_id: int
-    interaction_id: int
-    token: str = field(repr=False)  # lets anyone answer in the bot's name for 15 minutes
+    interaction_id: int | None  # None for a reaction
+    token: str = field(repr=False)  # lets anyone answer in the bot's name for 15 minutes; empty for a reaction
     asked_at: datetime
     upload_limit: int  # bytes Discord takes here in one file
+    private: bool = False  # only the asker may see it
+    reacted_to: int | None = None  # the message whose reaction asked
+
+
+AGAIN = "🔁"  # the reaction that makes another
 
 
 class State(StrEnum):
@@ -131,6 +140,8 @@ class Job:
     parked_at: datetime | None = None  # nobody could be given the picture: it waits for a claim
     ended_at: datetime | None = None
     reason: str | None = None  # why it was released
+    parent_id: str | None = None  # the job it was made again from
+    shared_id: int | None = None  # the public message a private result was shared in
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 from bot.errors import OptionInvalid
 from bot.model import Format, Model, ThumbnailRequest, Upload, Weight
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 IMAGE_BYTES = 10 * 1024 * 1024  # IMAGE_TOO_LARGE: "above 10 MB"
 PROMPT_LENGTH = 3000  # maxLength of `prompt`
 IMAGE_TYPES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/jpg": "JPEG", "image/webp": "WebP"}
+EMBEDDED = "image/*"  # a picture of an embed: Discord shows it as one and says no more
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SUPPORT_MODELS = (Model.PKZ_4, Model.PKZ_4_5)  # allOf rule: the others refuse support_image_url
 WEIGHT_MODELS = (Model.PKZ_2,)  # "Only applies to pkz_2 model"
@@ -59,6 +63,38 @@ def checked(
     )
 
 
+def edited(
+    request: ThumbnailRequest,
+    *,
+    model: str,
+    format: str,  # noqa: A002 - the contract's own name
+    prompt: str | None,
+    image: Upload | None = None,
+) -> ThumbnailRequest:
+    """`request` with what a form changes; raises `OptionInvalid`. What the new model does not take is left out."""
+    chosen = _member(Model, model, option="model")
+    supports = chosen in SUPPORT_MODELS
+    changed = replace(
+        request,
+        model=chosen,
+        format=_member(Format, format, option="format"),
+        prompt=_prompt(prompt),
+        support_image_url=request.support_image_url if supports else None,
+        support_kept=request.support_kept if supports else None,
+        image_weight=request.image_weight if chosen in WEIGHT_MODELS else None,
+    )
+    return changed if image is None else replace(changed, image_url=_picture(image, option="image"), image_kept=None)
+
+
+def expiry(address: str) -> datetime | None:
+    """When an address of Discord's CDN stops working, which it says itself: seconds in hexadecimal, `ex=…`."""
+    try:
+        [seconds] = parse_qs(urlsplit(address).query).get("ex", [])
+        return datetime.fromtimestamp(int(seconds, 16), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def _member(kind: type[_Choice], value: str, *, option: str) -> _Choice:
     try:
         return kind(value)
@@ -69,9 +105,9 @@ def _member(kind: type[_Choice], value: str, *, option: str) -> _Choice:
 def _picture(upload: Upload, *, option: str) -> str:
     if not _is_image(upload):
         raise OptionInvalid(option, "wrong_type")
-    if upload.size > IMAGE_BYTES:
+    if upload.size is not None and upload.size > IMAGE_BYTES:
         raise OptionInvalid(option, "too_large", size=upload.size, limit=IMAGE_BYTES)
-    if upload.size <= 0:
+    if upload.size is not None and upload.size <= 0:
         raise OptionInvalid(option, "empty")
     if not _URL.fullmatch(upload.url):
         raise OptionInvalid(option, "no_address")
@@ -80,6 +116,8 @@ def _picture(upload: Upload, *, option: str) -> str:
 
 def _is_image(upload: Upload) -> bool:
     """Discord's content type decides; without one, the name does. The provider looks at the bytes."""
+    if upload.content_type == EMBEDDED:
+        return True
     if upload.content_type:
         return upload.content_type.partition(";")[0].strip().lower() in IMAGE_TYPES
     return upload.filename.lower().endswith(IMAGE_SUFFIXES)

@@ -38,9 +38,11 @@ def body(request: ThumbnailRequest) -> dict[str, str]:
     fields = {
         "model": request.model.value,
         "format": request.format.value,
-        "image_url": request.image_url,
+        "image_url": request.image_url if request.image_base64 is None else None,
+        "image_base64": request.image_base64,
         "prompt": request.prompt,
-        "support_image_url": request.support_image_url,
+        "support_image_url": request.support_image_url if request.support_base64 is None else None,
+        "support_image_base64": request.support_base64,
         "image_weight": request.image_weight and request.image_weight.value,
         "persona": request.persona,
         "style": request.style,

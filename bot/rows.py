@@ -29,13 +29,20 @@ def job_of(row: Row, spool: Path) -> Job:
         parked_at=_maybe_time(row["parked_at"]),
         ended_at=_maybe_time(row["ended_at"]),
         reason=row["reason"],
+        parent_id=row["parent_id"],
+        shared_id=row["shared_id"],
     )
 
 
-def row_of(request: ThumbnailRequest, asker: Asker, *, cost: int, now: datetime) -> dict[str, Any]:
+def row_of(
+    request: ThumbnailRequest, asker: Asker, *, cost: int, now: datetime, parent_id: str | None = None
+) -> dict[str, Any]:
     """The named values of a new job's row, without its id."""
     return {
         "interaction_id": asker.interaction_id,
+        "reacted_to": asker.reacted_to,
+        "parent_id": parent_id,
+        "private": asker.private,
         "user_id": asker.user_id,
         "guild_id": asker.guild_id,
         "channel_id": asker.channel_id,
@@ -46,6 +53,8 @@ def row_of(request: ThumbnailRequest, asker: Asker, *, cost: int, now: datetime)
         "format": request.format,
         "prompt": request.prompt,
         "support_image_url": request.support_image_url,
+        "image_kept": request.image_kept,
+        "support_kept": request.support_kept,
         "image_weight": request.image_weight,
         "persona": request.persona,
         "style": request.style,
@@ -65,6 +74,8 @@ def _request(row: Row) -> ThumbnailRequest:
         image_weight=None if row["image_weight"] is None else Weight(row["image_weight"]),
         persona=row["persona"],
         style=row["style"],
+        image_kept=row["image_kept"],
+        support_kept=row["support_kept"],
     )
 
 
@@ -77,6 +88,8 @@ def _asker(row: Row) -> Asker:
         token=row["token"] or "",
         asked_at=_time(row["asked_at"]),
         upload_limit=row["upload_limit"],
+        private=bool(row["private"]),
+        reacted_to=row["reacted_to"],
     )
 
 

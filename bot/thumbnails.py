@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from bot import words
 from bot.errors import (
     BooksUnavailable,
+    Cancelled,
     DeliveryDelayed,
     Failed,
     Interrupted,
@@ -21,12 +22,14 @@ from bot.errors import (
     OutputUnreachable,
     PictureUnusable,
     Restarting,
+    SourceExpired,
     TransitionRefused,
     Undeliverable,
     Unforeseen,
 )
 from bot.model import Job, Loudness, Output, Picture, State
 from bot.patience import Patience, asked_pause
+from bot.progress import Progress
 from bot.underway import Underway
 from bot.verdicts import judge
 
@@ -35,10 +38,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from bot.model import Allowance, Asker, ThumbnailRequest, Verdict
-    from bot.ports import Admission, Books, Counters, Delivery, Operator, Place, Provider, Source, Store
+    from bot.ports import Admission, Books, Counters, Delivery, Given, Operator, Place, Provider, Source, Store
     from bot.quota import Rules
 
-    Answer = Callable[[str], Awaitable[int]]
+    Answer = Callable[[Job, str, bool], Awaitable[int]]
     HandOver = Callable[[Job, Picture], Awaitable[int]]
     Take = Callable[[AsyncGenerator[bytes, None]], Awaitable[Picture]]
 
@@ -64,6 +67,7 @@ class Thumbnails:
         *,
         admission: Admission,
         books: Books,
+        originals: Given,
         provider: Provider,
         source: Source,
         store: Store,
@@ -79,6 +83,7 @@ class Thumbnails:
     ) -> None:
         self._admission = admission
         self._books = books
+        self._originals = originals
         self._provider = provider
         self._source = source
         self._store = store
@@ -91,18 +96,23 @@ class Thumbnails:
         self._retry_server_errors = retry_server_errors
         self._reach = reach  # called at every point between two effects: tests end the process there
         self._restored = restored  # the books are an older copy: what they call under way may be long delivered
+        self._places: dict[str, Place] = {}  # of the jobs that wait or call
         self._underway = Underway()
         self._patience = Patience(on_unavailable=self._page_books)
         self._recovered = False
 
     # --- the straight line -----------------------------------------------------------------------------------------
 
-    async def accept(self, request: ThumbnailRequest, asker: Asker, answer: Answer) -> Job:
-        """Take a request in: a place, a hold, a public answer; the rest happens by itself.
+    async def accept(
+        self, request: ThumbnailRequest, asker: Asker, answer: Answer, *, parent: Job | None = None
+    ) -> Job:
+        """Take a request in: a place, a hold, an answer; the rest happens by itself.
 
-        `answer` posts a text where the member sees it and returns the message's id. Raises `Refused` before anything
-        is stored, and whatever `answer` raises, with the hold released.
+        `answer` posts the text of a job where its asker sees it, with a way to cancel it while it waits, and returns
+        the message's id. `parent` is the job it is made again from. Raises `Refused` before anything is stored, and
+        whatever `answer` raises, with the hold released.
         """
+        self._originals.check(request)
         place = self._admission.enter(asker.user_id)
         try:
             with self._underway.including_this():
@@ -113,11 +123,13 @@ class Thumbnails:
                     cost=self._rules.cost(request.model),
                     limits=self._rules.limits(asker.user_id, asker.asked_at),
                     now=self._clock(),
+                    parent_id=None if parent is None else parent.id,
                 )
                 self._reach("reserved")
                 position = place.position  # what the member reads; their turn may come while they do
                 job = await self._acknowledge(job, position, answer)
-                self._underway.start(self._see_through(job, place, queued=position > 0), job)
+                self._underway.start(self._see_through(job, place, shown=position), job)
+                self._underway.start(self._originals.keep(job), job)
                 return job
         except BooksUnavailable as unavailable:
             place.leave()
@@ -127,6 +139,11 @@ class Thumbnails:
             place.leave()
             raise
 
+    def cancel(self, job_id: str) -> bool:
+        """Take a job out of the line; False when it has started, or is no job that waits."""
+        place = self._places.get(job_id)
+        return place is not None and place.send_away(Cancelled())
+
     async def allowances(self, user_id: int) -> list[Allowance]:
         """What a member may still use, per limit."""
         return await self._books.allowances(self._rules.limits(user_id, self._clock()))
@@ -134,19 +151,19 @@ class Thumbnails:
     async def _acknowledge(self, job: Job, position: int, answer: Answer) -> Job:
         text = words.queued(job, position) if position else words.generating(job, self._clock())
         try:
-            message_id = await answer(text)
+            message_id = await answer(job, text, position > 0)
             self._reach("answered")
             return await self._books.acked(job, message_id=message_id)
         except BaseException:
             self._underway.start(self._release(job, NotStarted()), job)
             raise
 
-    async def _see_through(self, job: Job, place: Place | None = None, *, queued: bool = False) -> None:
+    async def _see_through(self, job: Job, place: Place | None = None, *, shown: int = 0) -> None:
         """Bring a job to its end: from the answered command with a `place` in line, else from the paid picture on."""
         self._counters.started()
         try:
             if place is not None:
-                job = await self._generate(job, place, queued=queued)
+                job = await self._generate(job, place, shown=shown)
             if job.picture is None or not job.picture.path.exists():
                 job = await self._collect(job)
             await self._deliver(job)
@@ -162,37 +179,33 @@ class Thumbnails:
             log.exception("job %s met an unforeseen fault", job.id)
             await self._end_unforeseen(job)
 
-    async def _generate(self, job: Job, place: Place, *, queued: bool) -> Job:
+    async def _generate(self, job: Job, place: Place, *, shown: int) -> Job:
+        self._places[job.id] = place
         try:
-            async with place.turn(), self._showing_progress(job, needed=queued):
+            async with Progress(job, delivery=self._delivery, clock=self._clock).turn(place, shown):
                 self._reach("acked")
+                request = await self._prepared(job)
                 job = await self._books.sending(job, now=self._clock())
                 self._reach("sending")
-                output = await self._call(job, place)
+                output = await self._call(request, place)
         finally:
+            del self._places[job.id]
             place.leave()
         self._reach("created")
         return await self._patience.commit(lambda: self._books.generated(job, output, now=self._clock()))
 
-    @asynccontextmanager
-    async def _showing_progress(self, job: Job, *, needed: bool) -> AsyncIterator[None]:
-        """Say that the waiting is over; an edit that is still under way at the end must not follow the result."""
-        if not needed:
-            yield
-            return
-        note = asyncio.create_task(self._delivery.progress(job, words.generating(job, self._clock())))
+    async def _prepared(self, job: Job) -> ThumbnailRequest:
         try:
-            yield
-        finally:
-            note.cancel()
-            await asyncio.wait([note])
+            return await self._originals.prepared(job.request)
+        except SourceExpired as expired:
+            raise NotStarted(expired) from None
 
-    async def _call(self, job: Job, place: Place) -> Output:
+    async def _call(self, request: ThumbnailRequest, place: Place) -> Output:
         """The paid call; made again only where `verdicts` proves that the one before did no work."""
 
         async def once() -> Output:
             try:
-                return await self._provider.create(job.request)
+                return await self._provider.create(request)
             except Failed as failure:
                 place.failed(self._judge(failure), retry_after=asked_pause(failure))
                 raise
@@ -250,6 +263,7 @@ class Thumbnails:
         self._counters.ended("delivered")
         await self._store.drop(job)
         self._reach("dropped")
+        await self._delivery.invite(job, message_id)
 
     # --- any other ending --------------------------------------------------------------------------------------------
 
@@ -362,6 +376,7 @@ class Thumbnails:
             self._underway.start(self._tell(job, words.failure(job)), job)
         for job in going_on:
             self._underway.start(self._see_through(job), job)
+            self._underway.start(self._originals.keep(job), job)
         self._reach("recovered")
         log.info("recovered: %d jobs go on, %d ends to tell", len(going_on), len(untold))
         await self.tidy()

@@ -16,8 +16,9 @@ from bot import errors
 from bot.model import Circuit, Format, Job, Model, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
+    from typing import Any
 
     from bot.model import Allowance
 
@@ -164,6 +165,11 @@ def result_elsewhere(job: Job, *, with_prompt: bool = True) -> str:
     return f"{result(job, with_prompt=with_prompt)}\n{why}"
 
 
+BUTTONS: Mapping[str, str] = MappingProxyType(
+    {"again": "Again", "edit": "Edit", "info": "Info", "share": "Share", "delete": "Delete", "cancel": "Cancel"}
+)
+
+
 def kept(job: Job) -> str:
     """On the message of a job whose picture could not be shown there."""
     return f"The picture is finished, but Discord did not take it here. `/recover` gives it to you. · #{job.id}"
@@ -184,38 +190,91 @@ def filename(job: Job, suffix: str) -> str:
     return f"thumbnail-{job.id}{suffix}"
 
 
+def info(job: Job) -> str:
+    """Everything about a result, for whoever asks; nothing in it can mention or link."""
+    request = job.request
+    facts = {
+        "Job": f"#{job.id}" + (f", made again from #{job.parent_id}" if job.parent_id else ""),
+        "Asked for by": f"<@{job.asker.user_id}>",
+        "Asked": f"<t:{int(job.asker.asked_at.timestamp())}:f>",
+        "Model": MODELS[request.model],
+        "Format": request.format,
+        "Reference picture": "yes" if request.support_image_url else None,
+        "Weight": request.image_weight,
+        "Persona": request.persona,
+        "Style": request.style,
+        "Cost": credits_(job.cost),
+        "Took": _took(job),
+        "Request id at Pikzels": job.output and job.output.request_id,
+    }
+    lines = [f"**{name}**: {value}" for name, value in facts.items() if value]
+    prompt = harmless(request.prompt or "").strip()
+    shown = f"\n```\n{shortened(prompt, _SHOWN_PROMPT)}\n```" if prompt else ""
+    return "\n".join(lines) + shown
+
+
+def _took(job: Job) -> str | None:
+    if job.sent_at is None or job.ended_at is None:
+        return None
+    return f"{(job.ended_at - job.sent_at).total_seconds():.0f} s"
+
+
+def copy_of(job: Job) -> str:
+    """Above a copy that somebody asked for by reaction."""
+    return f"{result(job)}\n-# A copy, as you asked by reaction."
+
+
+DIRECT_CLOSED = "Your direct messages are closed, so the copy could not be sent."
+NOTHING_MADE = "You have no results yet. Make one with /thumbnail."
+
+
+def history(job: Job, link: str | None) -> str:
+    """One result in a member's list."""
+    prompt = shortened(harmless(job.request.prompt or "").strip(), 150).replace("\n", " ")
+    when = f"<t:{int((job.ended_at or job.created_at).timestamp())}:f>"
+    where = f"[open it]({link})" if link else "only you could see it"
+    line = f"**#{job.id}** · {MODELS[job.request.model]} · {job.request.format} · {when} · {where}"
+    return f"{line}\n```\n{prompt}\n```" if prompt else line
+
+
 # --- refusals: private, before anything is stored ------------------------------------------------------------------
 
 
 def refusal(error: errors.Refused, *, now: datetime) -> str:
-    match error:
-        case errors.OptionInvalid():
-            said = f"`{error.option}` {_option_problem(error)}"
-        case errors.QuotaSpent():
-            said = _quota_spent(error)
-        case errors.QueueFull():
-            said = f"{error.length} requests are waiting already. Try again in a few minutes."
-        case errors.MemberBusy():
-            under_way = f"{error.limit} of your requests are" if error.limit > 1 else "One of your requests is"
-            said = f"{under_way} still under way. Wait for it and try again."
-        case errors.CircuitOpen():
-            said = circuit(error, now=now)
-        case errors.BooksUnavailable():
-            said = "The bot cannot take requests at the moment; its operator has been told. Try again later."
-        case errors.Restarting():
-            said = "The bot is restarting. Try again in a minute."
-        case _:
-            said = "This request was not taken."
-    return f"{said} {FREE}"
+    said = REFUSALS.get(type(error))
+    return f"{said(error, now) if said else 'This request was not taken.'} {FREE}"
 
 
-def circuit(error: errors.CircuitOpen, *, now: datetime) -> str:
+def _busy(error: errors.MemberBusy, _: datetime) -> str:
+    under_way = f"{error.limit} of your requests are" if error.limit > 1 else "One of your requests is"
+    return f"{under_way} still under way. Wait for it and try again."
+
+
+def _expired(error: errors.SourceExpired, _: datetime) -> str:
+    which = "The reference picture" if error.option == "reference" else "The picture"
+    return f"{which} this was made from is no longer kept. Attach it again with /thumbnail or Edit."
+
+
+FORBIDDEN: Mapping[str, str] = MappingProxyType(
+    {
+        "share": "Only who asked for this picture may share it.",
+        "shared": "You have shared this picture already.",
+        "delete": "Only who asked for this picture, or who may manage messages here, may delete it.",
+        "cancel": "Only who asked for this picture, or who may manage messages here, may cancel it.",
+        "unfinished": "This picture is not finished yet.",
+        "started": "It is being made already, and cannot be cancelled any more.",
+        "crowded": "Several are being made from that picture already. React again when they are finished.",
+    }
+)
+
+
+def circuit(error: errors.CircuitOpen, now: datetime) -> str:
     if error.until is None:
         return CIRCUITS[error.circuit]
     return f"{CIRCUITS[error.circuit]} Try again {moment(max(error.until, now + timedelta(seconds=1)))}."
 
 
-def _quota_spent(error: errors.QuotaSpent) -> str:
+def _quota_spent(error: errors.QuotaSpent, _: datetime) -> str:
     limit, used = error.allowance.limit, error.allowance.used
     whose = {Scope.MEMBER: "You have", Scope.GUILD: "This server has"}[limit.scope]
     costs = f" and this costs {error.cost}" if error.cost > 1 else ""
@@ -235,11 +294,32 @@ def _allowance(allowance: Allowance) -> str:
     return f"{line} All {limit.amount} again {moment(limit.window.end)}." if allowance.used else line
 
 
-def _option_problem(error: errors.OptionInvalid) -> str:
+def _option_problem(error: errors.OptionInvalid, _: datetime) -> str:
     if error.problem == "unknown_preset" and not error.facts.get("known"):
-        return _NO_PRESETS
+        return f"`{error.option}` {_NO_PRESETS}"
     shown = {name: _fact(name, value) for name, value in error.facts.items()}
-    return OPTION_PROBLEMS[error.problem].format(option=error.option, **shown)
+    return f"`{error.option}` {OPTION_PROBLEMS[error.problem].format(option=error.option, **shown)}"
+
+
+REFUSALS: Mapping[type[errors.Refused], Callable[[Any, datetime], str]] = MappingProxyType(
+    {
+        errors.OptionInvalid: _option_problem,
+        errors.QuotaSpent: _quota_spent,
+        errors.QueueFull: lambda error, _: f"{error.length} requests are waiting already. Try again in a few minutes.",
+        errors.MemberBusy: _busy,
+        errors.CircuitOpen: circuit,
+        errors.SourceExpired: _expired,
+        errors.Forbidden: lambda error, _: FORBIDDEN[error.problem],
+        errors.BooksUnavailable: lambda *_: (
+            "The bot cannot take requests at the moment; its operator has been told. Try again later."
+        ),
+        errors.Cancelled: lambda *_: "Cancelled.",
+        errors.Restarting: lambda *_: "The bot is restarting. Try again in a minute.",
+        errors.ResultGone: lambda *_: "That is too long ago. Start again with /thumbnail.",
+        errors.NoPicture: lambda *_: "That message has no picture.",
+        errors.PlaceClosed: lambda *_: "The bot may not post in that channel.",
+    }
+)
 
 
 def _fact(name: str, value: object) -> str:
@@ -261,6 +341,10 @@ def failure(job: Job) -> str:
             said = PROVIDER.get(detail, _GENERIC)
         case errors.NotStarted.kind if detail in tuple(Circuit):
             said = f"{CIRCUITS[Circuit(detail)]} This request was not started."
+        case errors.NotStarted.kind if detail == "cancelled":
+            said = "Cancelled."
+        case errors.NotStarted.kind if detail == "sourceexpired":
+            said = "The picture this was to be made from is no longer kept. Attach it again with /thumbnail."
         case errors.NotStarted.kind if detail:
             said = "The bot restarted before this was started. Run the command again."
         case _:

@@ -48,7 +48,7 @@ async def answer_failure(interaction: discord.Interaction[Client], error: BaseEx
         case _:
             log.error("a command met an unforeseen fault", exc_info=error)
             text = words.UNFORESEEN
-    with suppress(discord.DiscordException, aiohttp.ClientError, OSError):
+    with suppress(discord.DiscordException, aiohttp.ClientError, OSError, RuntimeError):  # a closed session is the last
         if interaction.response.is_done():
             await interaction.followup.send(text, ephemeral=True)
         else:

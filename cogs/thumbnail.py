@@ -8,7 +8,8 @@ import discord
 from discord import app_commands
 
 from bot import options, words
-from bot.model import Asker, Format, Model, Upload, Weight
+from bot.model import Format, Model, Weight
+from cogs import asking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     Choices = list[app_commands.Choice[str]]
 
 _SHOWN_CHOICES = 25  # Discord: choices in one answer
-_UPLOAD_LIMIT = 10 * 1024 * 1024  # bytes Discord takes anywhere, should an interaction not say
 
 
 async def setup(bot: Client) -> None:
@@ -46,6 +46,7 @@ def thumbnail_command(services: Services) -> app_commands.Command[Any, ..., None
         weight="How closely to keep to the picture (PKZ 2)",
         persona="A persona: its name here, or its id",
         style="A style: its name here, or its id",
+        private="Only you see the result, until you share it",
     )
     @app_commands.choices(model=models, format=formats, weight=weights)
     async def thumbnail(
@@ -58,24 +59,22 @@ def thumbnail_command(services: Services) -> app_commands.Command[Any, ..., None
         weight: str | None = None,
         persona: str | None = None,
         style: str | None = None,
+        private: bool = False,  # noqa: FBT001, FBT002 - Discord passes options by name
     ) -> None:
         request = options.checked(
-            image=_upload(image),
+            image=asking.upload(image),
             model=model or services.default_model,
             format=format or services.default_format,
             prompt=prompt,
-            reference=None if reference is None else _upload(reference),
+            reference=None if reference is None else asking.upload(reference),
             weight=weight,
             persona=persona,
             style=style,
             personas=services.personas,
             styles=services.styles,
         )
-
-        async def answer(text: str) -> int:
-            return await _answer(interaction, text)
-
-        await services.thumbnails.accept(request, _asker(interaction), answer)
+        asker, answer = asking.asker(interaction, private=private), asking.answer(interaction, private=private)
+        await services.thumbnails.accept(request, asker, answer)
 
     @thumbnail.autocomplete("persona")
     async def personas(_: discord.Interaction[Client], typed: str) -> Choices:
@@ -86,30 +85,6 @@ def thumbnail_command(services: Services) -> app_commands.Command[Any, ..., None
         return _matching(services.styles, typed)
 
     return thumbnail
-
-
-async def _answer(interaction: discord.Interaction[Client], text: str) -> int:
-    """Answer with a real public message, not "thinking": any later repair is an edit that the bot may make for ever."""
-    response = await interaction.response.send_message(text)
-    if response.message_id is None:
-        return (await interaction.original_response()).id
-    return response.message_id
-
-
-def _upload(attachment: discord.Attachment) -> Upload:
-    return Upload(attachment.url, attachment.filename, attachment.size, attachment.content_type)
-
-
-def _asker(interaction: discord.Interaction[Client]) -> Asker:
-    return Asker(
-        user_id=interaction.user.id,
-        guild_id=interaction.guild_id,
-        channel_id=interaction.channel_id or 0,
-        interaction_id=interaction.id,
-        token=interaction.token,
-        asked_at=interaction.created_at,
-        upload_limit=interaction.filesize_limit or _UPLOAD_LIMIT,
-    )
 
 
 def _matching(presets: Mapping[str, str], typed: str) -> Choices:

@@ -15,11 +15,13 @@ from PIL import Image
 from yarl import URL
 
 from bot import app, config
+from bot.errors import OutputGone
 from bot.thumbnails import nowhere
 from sandbox import pikzels, wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from datetime import datetime
     from pathlib import Path
 
     import pytest
@@ -37,6 +39,32 @@ def png(size: int = 1000) -> bytes:
     return out.getvalue().ljust(size, b"\0")
 
 
+class Cdn:
+    """Where Discord keeps pictures: those the bot sent, and for what a member gave one made up from its address."""
+
+    def __init__(self, discord: wire.Wire) -> None:
+        self._discord = discord
+        self.gone = False
+        self.fetched: list[str] = []
+
+    async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
+        self.fetched.append(address)
+        if self.gone:
+            raise OutputGone("status 404")
+        number = URL(address).path.split("/")[-2]
+        sent = [file.data for message in self._discord.messages.values() for file in message.attachments]
+        names = [str(file.id) for message in self._discord.messages.values() for file in message.attachments]
+        known = dict(zip(names, sent, strict=True)).get(number)
+        yield known or given(number)
+
+
+def given(number: str) -> bytes:
+    """A picture that no other attachment has."""
+    out = BytesIO()
+    Image.new("RGB", (64, 36), f"#{int(number) % 0xFFFFFF:06x}").save(out, "PNG")
+    return out.getvalue()
+
+
 @dataclass(slots=True)
 class Live:
     """One bot with its surroundings."""
@@ -45,6 +73,7 @@ class Live:
     api: pikzels.StandIn
     app: app.App
     folder: Path
+    cdn: Cdn
 
     async def thumbnail(self, *, user_id: int = 1, **options: Any) -> wire.Interaction:
         """Type /thumbnail; returns at once."""
@@ -84,6 +113,7 @@ async def running(
     output: bytes | None = None,
     around: tuple[wire.Wire, pikzels.StandIn] | None = None,
     reach: Callable[[str], None] = nowhere,
+    clock: Callable[[], datetime] = app.utc_now,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[Live]:
     """Start the bot in this process; `around` is a Discord and a Pikzels that stand already."""
@@ -97,11 +127,12 @@ async def running(
         monkeypatch.setattr(Route, "BASE", discord.rest_url)
         monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", URL(discord.gateway_url))
         settings = config.Settings.model_validate(settings_for(folder, api.base_url, sections))
-        bot = await stack.enter_async_context(app.opened(settings, reach=reach))
+        cdn = Cdn(discord)
+        bot = await stack.enter_async_context(app.opened(settings, clock=clock, reach=reach, cdn=cdn))
         connection = asyncio.create_task(bot.client.start("token"))
         stack.push_async_callback(_cancel, connection)
         await discord.ready(10)
-        yield Live(discord, api, bot, folder)
+        yield Live(discord, api, bot, folder, cdn)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

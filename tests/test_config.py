@@ -33,6 +33,8 @@ OTHER: Mapping[str, Any] = {
     "pikzels.timeout": 120.5,
     "pikzels.retry_server_errors": True,
     "storage.folder": "elsewhere",
+    "storage.source_days": 7,
+    "storage.source_megabytes": 64,
     "quota.member_daily": 3,
     "quota.costs.pkz_2": 2,
     "quota.costs.pkz_3": 3,
@@ -44,6 +46,7 @@ OTHER: Mapping[str, Any] = {
     "defaults.format": "9:16",
     "personas": {"mascot": ID},
     "styles": {"comic": ID},
+    "results.seed_reaction": False,
     "health.host": "0.0.0.0",  # noqa: S104 - nothing is opened here
     "health.port": 9090,
     "alerts.webhook": "https://discord.com/api/webhooks/1/x",

@@ -163,6 +163,12 @@ REFUSALS = (
     errors.CircuitOpen(Circuit.KEY, None),
     errors.BooksUnavailable("database or disk is full"),
     errors.Restarting(),
+    errors.SourceExpired("image"),
+    errors.Forbidden("delete"),
+    errors.ResultGone(),
+    errors.NoPicture(),
+    errors.PlaceClosed(),
+    errors.Cancelled(),
 )
 
 

@@ -1,0 +1,173 @@
+"""The forms: to edit a result, and to make one from the picture of a message.
+
+A form's id says what it is about, so one that comes back after a restart, or twice, or from somebody else, means the
+same: nothing of it is kept in memory, and discord.py's own store of forms is not used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import discord
+from discord import app_commands
+
+from bot import options, words
+from bot.errors import NoPicture
+from bot.model import Format, Model, Upload
+from cogs import asking
+from cogs.failures import answer_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bot.client import Client, Services
+    from bot.model import Job
+
+    Submitted = discord.Interaction[Client]
+
+_EDIT, _NEW = "form:edit:", "form:new:"
+_CHOICES = 25  # Discord: options of one select
+
+
+async def setup(bot: Client) -> None:
+    bot.tree.add_command(make_thumbnail(bot.services))
+
+    async def on_interaction(interaction: Submitted) -> None:
+        if interaction.type is discord.InteractionType.modal_submit:
+            await submitted(interaction, bot.services)
+
+    bot.add_listener(on_interaction, "on_interaction")
+
+
+def edit(job: Job) -> discord.ui.Modal:
+    """The form with what a result was made of."""
+    request = job.request
+    fields = _fields(request.model, request.format, request.prompt)
+    upload = discord.ui.FileUpload[discord.ui.Modal](custom_id="image", required=False, max_values=1)
+    fields.append(discord.ui.Label(text="Another picture", description="Else the same one", component=upload))
+    return _modal(_EDIT + job.id, f"Edit #{job.id}", fields)
+
+
+def make_thumbnail(services: Services) -> app_commands.ContextMenu:
+    """Message → Apps → Make thumbnail: its pictures are written down at the click, for the form may outlive them."""
+
+    @app_commands.guild_only()
+    async def callback(interaction: discord.Interaction[Client], message: discord.Message) -> None:
+        images = _images(message)
+        if not images:
+            raise NoPicture
+        draft = await services.results.draft(interaction.user.id, images)
+        fields = _fields(services.default_model, services.default_format, None)
+        if len(images) > 1:
+            fields.insert(0, _which(images))
+        await interaction.response.send_modal(_modal(_NEW + draft, "Make a thumbnail", fields))
+
+    return app_commands.ContextMenu(name="Make thumbnail", callback=callback)
+
+
+def _modal(custom_id: str, title: str, fields: Sequence[discord.ui.Item[Any]]) -> discord.ui.Modal:
+    modal = discord.ui.Modal(title=title, custom_id=custom_id, timeout=None)
+    for field in fields:
+        modal.add_item(field)
+    modal.stop()  # not to be kept: its answer is known by its id
+    return modal
+
+
+def _fields(model: Model, format_: Format, prompt: str | None) -> list[discord.ui.Item[Any]]:
+    text = discord.ui.TextInput[discord.ui.Modal](
+        custom_id="prompt",
+        style=discord.TextStyle.paragraph,
+        default=prompt,
+        required=False,
+        max_length=options.PROMPT_LENGTH,
+    )
+    return [
+        discord.ui.Label(text="Prompt", description="What to change or add; no links", component=text),
+        _select("model", "Model", {one.value: words.MODELS[one] for one in Model}, model.value),
+        _select("format", "Format", {one.value: words.FORMATS[one] for one in Format}, format_.value),
+    ]
+
+
+def _which(images: Sequence[Upload]) -> discord.ui.Item[Any]:
+    names = {str(number): f"{number + 1}. {image.filename}"[:100] for number, image in enumerate(images)}
+    return _select("which", "Which picture", names, "0")
+
+
+def _select(custom_id: str, text: str, names: dict[str, str], chosen: str) -> discord.ui.Item[Any]:
+    shown = [discord.SelectOption(label=name, value=value, default=value == chosen) for value, name in names.items()]
+    return discord.ui.Label(
+        text=text, component=discord.ui.Select[discord.ui.Modal](custom_id=custom_id, options=shown)
+    )
+
+
+def _images(message: discord.Message) -> list[Upload]:
+    """The pictures of a message, its embeds and what it forwards; at most as many as a form can offer."""
+    attached = [*message.attachments, *(one for shot in message.message_snapshots for one in shot.attachments)]
+    images = [asking.upload(one) for one in attached if (one.content_type or "image/").startswith("image/")]
+    embeds = [*message.embeds, *(one for shot in message.message_snapshots for one in shot.embeds)]
+    for media in (embed.image if embed.image.url else embed.thumbnail for embed in embeds):
+        address = media.proxy_url or media.url
+        if address:
+            name = address.partition("?")[0].rpartition("/")[2] or "embedded picture"
+            images.append(Upload(address, name, None, options.EMBEDDED))
+    return images[:_CHOICES]
+
+
+# --- what comes back ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What somebody filled in."""
+
+    model: str
+    format: str
+    prompt: str
+    which: int
+    image: Upload | None
+
+
+async def submitted(interaction: Submitted, services: Services) -> None:
+    """Take a form as a request; any other form is somebody else's."""
+    data: Any = interaction.data or {}
+    custom_id = str(data.get("custom_id", ""))
+    try:
+        if custom_id.startswith(_EDIT):
+            await _edited(interaction, services, custom_id.removeprefix(_EDIT))
+        elif custom_id.startswith(_NEW):
+            await _made(interaction, services, custom_id.removeprefix(_NEW))
+    except Exception as error:  # noqa: BLE001 - the one desk answers everything
+        await answer_failure(interaction, error, services)
+
+
+async def _edited(interaction: Submitted, services: Services, job_id: str) -> None:
+    job, given = await services.results.job(job_id), _answers(interaction)
+    request = options.edited(
+        job.request, model=given.model, format=given.format, prompt=given.prompt, image=given.image
+    )
+    private = asking.is_private(interaction)
+    asker, answer = asking.asker(interaction, private=private), asking.answer(interaction, private=private)
+    await services.thumbnails.accept(request, asker, answer, parent=job)
+
+
+async def _made(interaction: Submitted, services: Services, draft_id: str) -> None:
+    images, given = await services.results.drafted(draft_id, interaction.user.id), _answers(interaction)
+    image = images[given.which] if given.which < len(images) else images[0]
+    request = options.checked(image=image, model=given.model, format=given.format, prompt=given.prompt)
+    await services.thumbnails.accept(request, asking.asker(interaction), asking.answer(interaction))
+
+
+def _answers(interaction: Submitted) -> Answers:
+    data: Any = interaction.data or {}
+    inputs = [field.get("component") or {} for field in data.get("components", ())]
+    given = {one.get("custom_id"): one.get("value") or next(iter(one.get("values") or ()), "") for one in inputs}
+    attached = data.get("resolved", {}).get("attachments", {}).get(given.get("image"))
+    image = attached and Upload(attached["url"], attached["filename"], attached["size"], attached.get("content_type"))
+    return Answers(
+        model=given.get("model", ""),
+        format=given.get("format", ""),
+        prompt=given.get("prompt", ""),
+        which=int(given.get("which") or 0),
+        image=image or None,
+    )

@@ -1,0 +1,47 @@
+"""What somebody may do in a channel, for events that do not say it: reckoned as Discord documents it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import discord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bot.client import Client
+
+
+async def may_manage_messages(bot: Client, event: discord.RawReactionActionEvent) -> bool:
+    """Whether who reacted may manage messages there; asks Discord for the server, the member and the channel."""
+    guild_id = event.guild_id or 0
+    guild: Any = await bot.http.get_guild(guild_id)
+    member: Any = await bot.http.get_member(guild_id, event.user_id)
+    channel: Any = await bot.http.get_channel(event.channel_id)
+    if channel.get("parent_id") and "permission_overwrites" not in channel:  # a thread has its channel's
+        channel = await bot.http.get_channel(channel["parent_id"])
+    if int(guild["owner_id"]) == event.user_id:
+        return True
+    roles = {guild_id, *map(int, member["roles"])}
+    granted = [int(role["permissions"]) for role in guild["roles"] if int(role["id"]) in roles]
+    allowed = permissions(granted, channel.get("permission_overwrites", ()), guild_id, event.user_id, roles)
+    return allowed.administrator or allowed.manage_messages
+
+
+def permissions(
+    granted: Sequence[int], overwrites: Sequence[Any], guild_id: int, user_id: int, roles: set[int]
+) -> discord.Permissions:
+    """Role by role, then the channel's exceptions: for everyone, for the roles together, for the member."""
+    value = 0
+    for one in granted:
+        value |= one
+    by_id = {int(one["id"]): (int(one["allow"]), int(one["deny"])) for one in overwrites}
+    allow, deny = by_id.get(guild_id, (0, 0))
+    value = value & ~deny | allow
+    of_roles = [by_id[role] for role in roles - {guild_id} if role in by_id]
+    for _, deny in of_roles:
+        value &= ~deny
+    for allow, _ in of_roles:
+        value |= allow
+    allow, deny = by_id.get(user_id, (0, 0))
+    return discord.Permissions(value & ~deny | allow)

@@ -1,0 +1,108 @@
+"""The buttons under results, which work for ever: an id says what is meant, the books know the rest."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from io import BytesIO
+from typing import TYPE_CHECKING, Self
+
+import discord
+
+from bot import buttons, words
+from bot.buttons import Action
+from bot.errors import Forbidden, ResultGone
+from cogs import asking, forms
+from cogs.failures import answer_failure
+
+if TYPE_CHECKING:
+    import re
+    from typing import Any
+
+    from bot.client import Client
+    from bot.model import Job
+
+    Press = discord.Interaction[Client]
+
+
+async def setup(bot: Client) -> None:
+    bot.add_dynamic_items(JobButton)
+
+
+class JobButton(discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]], template=buttons.TEMPLATE):
+    """Any button under a job's message."""
+
+    def __init__(self, action: Action, job_id: str) -> None:
+        super().__init__(buttons.button(action, job_id))
+        self.action = action
+        self.job_id = job_id
+
+    @classmethod
+    async def from_custom_id(
+        cls, _interaction: discord.Interaction[Any], _item: discord.ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(Action(match["action"]), match["job_id"])
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        try:
+            await _PRESSED[self.action](interaction, await interaction.client.services.results.job(self.job_id))
+        except Exception as error:  # noqa: BLE001 - the one desk answers everything
+            await answer_failure(interaction, error, interaction.client.services)
+
+
+async def again(interaction: Press, job: Job) -> None:
+    private = asking.is_private(interaction)
+    asker, answer = asking.asker(interaction, private=private), asking.answer(interaction, private=private)
+    await interaction.client.services.thumbnails.accept(job.request, asker, answer, parent=job)
+
+
+async def edit(interaction: Press, job: Job) -> None:
+    await interaction.response.send_modal(forms.edit(job))
+
+
+async def info(interaction: Press, job: Job) -> None:
+    await interaction.response.send_message(words.info(job), ephemeral=True)
+
+
+async def share(interaction: Press, job: Job) -> None:
+    async def post() -> int:
+        await interaction.response.defer()
+        shown = interaction.message.attachments if interaction.message else []
+        if not shown:
+            raise ResultGone
+        content = await interaction.client.services.fetched(shown[0].url)
+        file = discord.File(BytesIO(content), shown[0].filename, description=words.alt(job))
+        view = buttons.view(job, buttons.OF_RESULT)
+        message = await interaction.followup.send(words.result(job), file=file, view=view, wait=True)
+        return message.id
+
+    await interaction.client.services.results.share(job, interaction.user.id, post)
+    with suppress(discord.HTTPException):
+        await interaction.edit_original_response(view=buttons.view(job, buttons.OF_RESULT))
+
+
+async def delete(interaction: Press, job: Job) -> None:
+    async def remove() -> None:
+        await interaction.response.defer()
+        with suppress(discord.NotFound):
+            await interaction.delete_original_response()
+
+    results, moderates = interaction.client.services.results, asking.moderates(interaction)
+    await results.delete(job, interaction.user.id, remove, moderates=moderates)
+
+
+async def cancel(interaction: Press, job: Job) -> None:
+    services = interaction.client.services
+    services.results.may_cancel(job, interaction.user.id, moderates=asking.moderates(interaction))
+    if not services.thumbnails.cancel(job.id):
+        raise Forbidden("started")
+    await interaction.response.defer()
+
+
+_PRESSED = {
+    Action.AGAIN: again,
+    Action.EDIT: edit,
+    Action.INFO: info,
+    Action.SHARE: share,
+    Action.DELETE: delete,
+    Action.CANCEL: cancel,
+}

@@ -1,0 +1,158 @@
+"""Living with results: buttons, reactions, forms, sharing and history, on real sockets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandbox import pikzels, wire
+from sandbox.replies import Reply
+from tests.live import KEY, Live, png, running
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from bot.model import Job
+
+MODERATOR = wire.ORDINARY_PERMISSIONS | wire.MANAGE_MESSAGES
+
+
+@pytest.fixture
+async def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Live]:
+    async with running(tmp_path, monkeypatch, quota={"member_daily": 3}) as started:
+        yield started
+
+
+def button(action: str, job: Job) -> str:
+    return f"job:{action}:{job.id}"
+
+
+def labels(message: wire.Message) -> list[str]:
+    return [one["label"] for row in message.components for one in row["components"]]
+
+
+async def press(live: Live, action: str, message: wire.Message, job: Job, *, user_id: int = 1) -> wire.Message:
+    """Press a button and wait for what it shows first."""
+    pressed = await live.discord.click(message, button(action, job), user_id=user_id)
+    await pressed.wait(lambda i: i.message is not None and i.message is not message, 10)
+    assert pressed.message is not None
+    return pressed.message
+
+
+async def another(live: Live, than: set[int]) -> wire.Message:
+    """The message with a picture that is not one of `than`."""
+
+    def found(discord: wire.Wire) -> list[wire.Message]:
+        return [one for one in discord.messages.values() if one.attachments and one.id not in than]
+
+    await live.discord.wait(lambda discord: bool(found(discord)), 20)
+    return found(live.discord)[0]
+
+
+# --- buttons ------------------------------------------------------------------------------------------------------
+
+
+async def test_again_makes_another_for_whoever_presses_it(live: Live) -> None:
+    first = await live.made(prompt="a cat")
+    assert labels(first) == ["Again", "Edit", "Info", "Delete"]
+    job = await live.job(first)
+    answer = await press(live, "again", first, job, user_id=2)
+    second = await another(live, {first.id})
+    assert second.id == answer.id
+    made = await live.job(second)
+    assert (made.parent_id, made.asker.user_id, made.request.prompt) == (job.id, 2, "a cat")
+    assert (await live.left(1), await live.left(2)) == (2, 2)
+
+
+async def test_buttons_work_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with wire.serve(keep_files=True) as discord, pikzels.serve(api_key=KEY, output=png()) as api:
+        async with running(tmp_path, monkeypatch, around=(discord, api)) as live:
+            first = await live.made()
+            job = await live.job(first)
+        async with running(tmp_path, monkeypatch, around=(discord, api)) as live:
+            told = await press(live, "info", first, job)
+            assert told.ephemeral
+            assert f"#{job.id}" in told.content
+            await press(live, "again", first, job)
+            assert (await live.job(await another(live, {first.id}))).parent_id == job.id
+
+
+async def test_delete_is_for_the_asker_and_for_moderators(live: Live) -> None:
+    first = await live.made()
+    job = await live.job(first)
+    refused = await press(live, "delete", first, job, user_id=2)
+    assert (refused.ephemeral, first.deleted) == (True, False)
+    assert "may delete it" in refused.content
+    await live.discord.click(first, button("delete", job), user_id=2, permissions=MODERATOR)
+    await live.discord.wait(lambda _: first.deleted, 10)
+    assert await live.left() == 2
+
+
+async def test_cancel_takes_a_request_out_of_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path, monkeypatch, pikzels={"concurrency": 1}) as live:
+        live.api.script(Reply.hold())
+        running_one = await live.thumbnail()
+        await live.api.called(1)
+        waiting = await live.thumbnail(user_id=2)
+        await waiting.wait(lambda i: i.message is not None, 10)
+        assert waiting.message is not None
+        assert labels(waiting.message) == ["Cancel"]
+        job_id = waiting.message.content.split("#")[1].split()[0]
+        stranger = await live.discord.click(waiting.message, f"job:cancel:{job_id}", user_id=3)
+        await stranger.wait(lambda i: i.message is not None and i.message.ephemeral, 10)
+        await live.discord.click(waiting.message, f"job:cancel:{job_id}", user_id=2)
+        await waiting.wait(lambda i: i.message is not None and "Cancelled" in i.message.content, 10)
+        assert "You were not charged." in waiting.message.content
+        live.api.release()
+        await running_one.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
+        assert (await live.left(2), len(live.api.calls)) == (10, 1)
+
+
+# --- private ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_private_result_is_seen_by_its_asker_alone_and_shared_once(live: Live) -> None:
+    first = await live.made(private=True)
+    assert first.ephemeral
+    assert labels(first) == ["Again", "Edit", "Info", "Share", "Delete"]
+    job = await live.job(first)
+    for _ in range(2):
+        await live.discord.click(first, button("share", job), user_id=1)
+    shared = await another(live, {first.id})
+    assert (shared.ephemeral, shared.attachments[0].data) == (False, first.attachments[0].data)
+    await live.app.thumbnails.idle(10)
+    assert sum(1 for one in live.discord.messages.values() if one.attachments and not one.ephemeral) == 1
+    refused = await press(live, "again", shared, job, user_id=2)
+    assert not refused.ephemeral
+    assert await live.left(1) == 2
+
+
+# --- reactions ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_reaction_makes_another_as_a_reply_on_the_account_of_who_reacted(live: Live) -> None:
+    first = await live.made(prompt="a cat")
+    job = await live.job(first)
+    await live.discord.wait(lambda _: "🔁" in first.reactions, 10)
+    await live.discord.react(first, "🔁", user_id=2)
+    second = await another(live, {first.id})
+    made = await live.job(second)
+    assert (made.parent_id, made.asker.user_id, second.replied_to) == (job.id, 2, first)
+    assert (await live.left(1), await live.left(2), len(live.api.calls)) == (2, 2, 2)
+
+
+async def test_reacting_again_costs_nothing_again(live: Live) -> None:
+    first = await live.made()
+    for _ in range(3):
+        await live.discord.react(first, "🔁", user_id=2)
+        await live.discord.unreact(first, "🔁", user_id=2)
+    await another(live, {first.id})
+    await live.discord.react(first, "🔁", user_id=2)
+    await live.discord.react(first, "🔁", user_id=7, bot=True)
+    stranger = live.discord.say("not a result")
+    await live.discord.react(stranger, "🔁", user_id=2)
+    await live.made(user_id=5)
+    await live.app.thumbnails.idle(10)
+    assert (await live.left(2), len(live.api.calls)) == (2, 3)
