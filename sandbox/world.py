@@ -12,7 +12,7 @@ from bot import app, config
 from sandbox import pikzels
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 
 API_KEY = "pkz_sandbox"
 SETTLE_SECONDS = 30.0  # simcord waits this long for the bot to come to rest after an action
+
+
+class Cdn:
+    """Where the simulated Discord keeps pictures; it comes to be after the bot."""
+
+    def __init__(self) -> None:
+        self.world: World | None = None
+
+    async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
+        yield await self.read(address)
+
+    async def read(self, address: str) -> bytes:
+        assert self.world is not None, "nobody has given a picture yet"
+        return bytes(await self.world.app.client.http.get_from_cdn(address))
 
 
 @dataclass(slots=True)
@@ -32,6 +46,7 @@ class World:
     guild: simcord.GuildHandle
     channel: simcord.ChannelHandle
     app: app.App
+    _cdn: Cdn
     _running: AsyncExitStack
 
     def member(self, name: str) -> simcord.MemberActor:
@@ -46,7 +61,8 @@ class World:
     async def restart(self) -> None:
         """Close the bot as SIGTERM would, and start it anew on the same storage and the same Discord."""
         await self._running.aclose()
-        self.app = await self._running.enter_async_context(app.opened(self.settings, clock=self.env.now))
+        restarted = app.opened(self.settings, clock=self.env.now, cdn=self._cdn)
+        self.app = await self._running.enter_async_context(restarted)
         await self.env.restart_bot(self.app.client)
 
 
@@ -63,24 +79,21 @@ async def opened(
     Nothing is read from the environment or a config.toml. With `check_errors`, what the bot only logged is raised.
     """
     async with AsyncExitStack() as stack:
-        known: list[World] = []  # the bot opens before its Discord exists; it asks neither before it is there
+        cdn = Cdn()
 
         def clock() -> datetime:
-            return known[0].env.now() if known else app.utc_now()
+            return app.utc_now() if cdn.world is None else cdn.world.env.now()
 
-        async def fetch(url: str) -> bytes:
-            return bytes(await known[0].app.client.http.get_from_cdn(url))
-
-        api = await stack.enter_async_context(pikzels.serve(api_key=API_KEY, delay=delay, fetch=fetch))
+        api = await stack.enter_async_context(pikzels.serve(api_key=API_KEY, delay=delay, fetch=cdn.read))
         settings = _settings(folder, api, sections or {})
         running = await stack.enter_async_context(AsyncExitStack())
-        bot = await running.enter_async_context(app.opened(settings, clock=clock))
+        bot = await running.enter_async_context(app.opened(settings, clock=clock, cdn=cdn))
         env = await stack.enter_async_context(
             simcord.run(bot.client, settle_timeout=SETTLE_SECONDS, check_errors=check_errors)
         )
         guild = env.create_guild(name="Thumbnail makers")
-        world = World(env, api, settings, guild, guild.create_text_channel("thumbnails"), bot, running)
-        known.append(world)
+        world = World(env, api, settings, guild, guild.create_text_channel("thumbnails"), bot, cdn, running)
+        cdn.world = world
         yield world
         await running.aclose()  # while its Discord is still there
 
