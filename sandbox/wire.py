@@ -19,6 +19,7 @@ from sandbox.wire_commands import Commands, Option
 from sandbox.wire_events import Events
 from sandbox.wire_files import Attachment, Upload
 from sandbox.wire_gateway import Gateway, NotConnected
+from sandbox.wire_guilds import Society
 from sandbox.wire_interactions import Interaction, Interactions
 from sandbox.wire_messages import Edit, Message, Messages
 from sandbox.wire_people import People
@@ -60,6 +61,7 @@ __all__ = [
     "NotConnected",
     "Option",
     "Seen",
+    "Society",
     "Upload",
     "Wire",
     "serve",
@@ -91,6 +93,7 @@ class Wire(People):
             events=events,
             faults=Faults(),
             permissions=permissions,
+            society=Society(),
         )
         super().__init__(rooms, ids)
         self._signal = signal

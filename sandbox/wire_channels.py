@@ -11,11 +11,13 @@ from aiohttp import web
 from sandbox.wire_files import Form, read_form
 from sandbox.wire_refusals import Refusal
 from sandbox.wire_replies import done, number, reply
-from sandbox.wire_scene import APPLICATION_ID, MANAGE_MESSAGES, ORDINARY_PERMISSIONS, Json, person
+from sandbox.wire_scene import APPLICATION_ID, MANAGE_MESSAGES, MIB, ORDINARY_PERMISSIONS, Json, person
 
 if TYPE_CHECKING:
     from sandbox.wire_messages import Message
     from sandbox.wire_rooms import Rooms
+
+FILE_LIMIT = 10 * MIB
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Routes = tuple[tuple[str, str, Handler], ...]
@@ -34,7 +36,6 @@ class ChannelRoutes:
         reaction = reactions + "/{emoji}"
         return (
             ("POST", "/users/@me/channels", self._open_direct),
-            ("GET", channel, self._channel),
             ("GET", channel + "/messages", self._list_messages),
             ("POST", channel + "/messages", self._post_message),
             ("GET", message, self._get_message),
@@ -52,9 +53,6 @@ class ChannelRoutes:
         wanted = await request.json()
         return reply(channels.payload(channels.direct(int(wanted["recipient_id"]))))
 
-    async def _channel(self, request: web.Request) -> web.Response:
-        return reply(self._rooms.channels.payload(number(request, "channel")))
-
     async def _list_messages(self, request: web.Request) -> web.Response:
         query = request.query
         after, before = int(query.get("after", 0)), int(query.get("before", 1 << 63))
@@ -63,8 +61,11 @@ class ChannelRoutes:
         return reply(list(islice(found, int(query.get("limit", 50)))))
 
     async def _post_message(self, request: web.Request) -> web.Response:
+        channel_id = number(request, "channel")
         form = await self._form(request)
-        return reply(self._rooms.messages.post(number(request, "channel"), form).payload())
+        if self._rooms.channels.partner(channel_id) in self._rooms.society.closed:
+            raise Refusal.known(50007)
+        return reply(self._rooms.messages.post(channel_id, form).payload())
 
     async def _get_message(self, request: web.Request) -> web.Response:
         return reply(_shown(self._message(request)))
@@ -113,7 +114,9 @@ class ChannelRoutes:
 
     async def _form(self, request: web.Request) -> Form:
         rules = self._rooms.rules
-        return await read_form(request, limit=rules.file_limit, keep=rules.keep_files)
+        direct = self._rooms.channels.guild_id(number(request, "channel")) is None
+        limit = min(rules.file_limit, FILE_LIMIT) if direct else rules.file_limit  # no server has raised it there
+        return await read_form(request, limit=limit, keep=rules.keep_files)
 
 
 def _shown(message: Message) -> Json:

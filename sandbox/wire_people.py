@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sandbox.wire_files import Upload
+    from sandbox.wire_guilds import Society
     from sandbox.wire_messages import Message
     from sandbox.wire_rooms import Rooms
 
@@ -38,6 +39,11 @@ class People:
     def permissions(self) -> dict[int, int]:
         """What each person may do, and the bot under APPLICATION_ID; who is not in it is an ordinary member."""
         return self._rooms.permissions
+
+    @property
+    def society(self) -> Society:
+        """The guilds' roles, members and overwrites, as REST shows them, and who has closed their direct messages."""
+        return self._rooms.society
 
     async def slash(
         self, name: str, *, options: Mapping[str, Option] | None = None, **origin: Unpack[OriginFields]
@@ -108,6 +114,8 @@ class People:
         roles: tuple[int, ...] = (),
     ) -> None:
         """The event is sent each time, even if the reaction is there already."""
+        society = self._rooms.society
+        bot, roles = bot or user_id in society.bots, roles or society.members.get(user_id, ())
         await self._rooms.reactions.add(_seen(message), emoji, user_id=user_id, bot=bot, roles=roles)
 
     async def unreact(self, message: Message, emoji: str, *, user_id: int = USER_ID) -> None:
@@ -136,6 +144,7 @@ class People:
         who = fields.setdefault("user_id", USER_ID)
         fields.setdefault("permissions", self.permissions.get(who, ORDINARY_PERMISSIONS))
         fields.setdefault("app_permissions", self.permissions.get(APPLICATION_ID, ORDINARY_PERMISSIONS))
+        fields.setdefault("roles", self.society.members.get(who, ()))
         return Origin(**fields)
 
     def _usage(self, origin: Origin) -> Usage:

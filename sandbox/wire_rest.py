@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sandbox.wire_channels import ChannelRoutes, Handler, Routes
 from sandbox.wire_files import Form, read_form
+from sandbox.wire_guilds import GuildRoutes
 from sandbox.wire_refusals import Fault, Refusal
 from sandbox.wire_replies import done, number, refused, reply
 from sandbox.wire_scene import APPLICATION_ID, application, own_user, user
@@ -70,6 +71,7 @@ class Rest:
             ("PATCH", sent, self._edit_sent),
             ("DELETE", sent, self._delete_sent),
             *ChannelRoutes(self._rooms).routes(),
+            *GuildRoutes(self._rooms.society, self._rooms.channels).routes(),
         )
 
     @web.middleware

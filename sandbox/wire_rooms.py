@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sandbox.wire_commands import Commands
     from sandbox.wire_events import Events
     from sandbox.wire_gateway import Gateway
+    from sandbox.wire_guilds import Society
     from sandbox.wire_interactions import Interactions
     from sandbox.wire_messages import Messages
     from sandbox.wire_reactions import Reactions
@@ -45,3 +46,4 @@ class Rooms:
     events: Events
     faults: Faults
     permissions: dict[int, int]
+    society: Society
