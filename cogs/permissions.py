@@ -11,30 +11,37 @@ if TYPE_CHECKING:
 
     from bot.client import Client
 
+_THREADS = (10, 11, 12)  # Discord's types: of news, public, private
+
 
 async def may_manage_messages(bot: Client, event: discord.RawReactionActionEvent) -> bool:
     """Whether who reacted may manage messages there; asks Discord for the server, the member and the channel."""
     guild_id = event.guild_id or 0
-    guild: Any = await bot.http.get_guild(guild_id)
-    member: Any = await bot.http.get_member(guild_id, event.user_id)
-    channel: Any = await bot.http.get_channel(event.channel_id)
-    if channel.get("parent_id") and "permission_overwrites" not in channel:  # a thread has its channel's
-        channel = await bot.http.get_channel(channel["parent_id"])
+    guild: Any = await bot.http.get_guild(guild_id, with_counts=False)
     if int(guild["owner_id"]) == event.user_id:
         return True
+    member: Any = await bot.http.get_member(guild_id, event.user_id)
+    channel: Any = await bot.http.get_channel(event.channel_id)
+    if channel["type"] in _THREADS:  # it has no overwrites but its channel's
+        channel = await bot.http.get_channel(channel["parent_id"])
     roles = {guild_id, *map(int, member["roles"])}
     granted = [int(role["permissions"]) for role in guild["roles"] if int(role["id"]) in roles]
-    allowed = permissions(granted, channel.get("permission_overwrites", ()), guild_id, event.user_id, roles)
-    return allowed.administrator or allowed.manage_messages
+    overwrites = channel.get("permission_overwrites", ())
+    return permissions(granted, overwrites, guild_id, event.user_id, roles).manage_messages
 
 
 def permissions(
     granted: Sequence[int], overwrites: Sequence[Any], guild_id: int, user_id: int, roles: set[int]
 ) -> discord.Permissions:
-    """Role by role, then the channel's exceptions: for everyone, for the roles together, for the member."""
+    """Role by role, then the channel's exceptions: for everyone, for the roles together, for the member.
+
+    An administrator is above every exception, and no exception makes one. The owner is above all this.
+    """
     value = 0
     for one in granted:
         value |= one
+    if discord.Permissions(value).administrator:
+        return discord.Permissions.all()
     by_id = {int(one["id"]): (int(one["allow"]), int(one["deny"])) for one in overwrites}
     allow, deny = by_id.get(guild_id, (0, 0))
     value = value & ~deny | allow
