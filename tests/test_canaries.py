@@ -24,7 +24,7 @@ from bot.errors import BotError
 from sandbox import pikzels, wire
 from sandbox.contract import Problem
 from sandbox.replies import Reply
-from tests.live import PHOTO, Live, books, png, settings_for
+from tests.live import PHOTO, Cdn, Live, books, png, settings_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -109,11 +109,12 @@ async def bot(
     assert not any(secret in repr(settings) + str(settings) for secret in (TOKEN, KEY, HOOK))
     logs.set_up(level="DEBUG", as_json=as_json, secrets=settings.secrets())
     async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(app.opened(settings))
+        cdn = Cdn(discord)
+        opened = await stack.enter_async_context(app.opened(settings, cdn=cdn))
         connection = asyncio.create_task(opened.client.start(settings.discord.token.get_secret_value()))
         stack.push_async_callback(_cancel, connection)
         await discord.ready(10)
-        yield Live(discord, api, opened, folder)
+        yield Live(discord, api, opened, folder, cdn)
     await discord.gone(10)
 
 

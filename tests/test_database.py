@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 JOB = (
     "INSERT INTO jobs (id, interaction_id, state, user_id, channel_id, upload_limit, image_url, model, format,"
-    " cost, asked_at, created_at) VALUES ('j', 1, 'reserved', 1, 1, 1, 'u', 'm', 'f', 1, 1, 1)"
+    " cost, asked_at, created_at, private) VALUES ('j', 1, 'reserved', 1, 1, 1, 'u', 'm', 'f', 1, 1, 1, 0)"
 )
 ENTRY = "INSERT INTO entries (job_id, kind, user_id, held, spent, counted_at, at) VALUES ('j', 'hold', 1, 1, 0, 1, 1)"
 
