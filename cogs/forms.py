@@ -13,7 +13,7 @@ import discord
 from discord import app_commands
 
 from bot import options, words
-from bot.errors import NoPicture
+from bot.errors import NoPicture, OptionInvalid
 from bot.model import Format, Model, Upload
 from cogs import asking
 from cogs.failures import answer_failure
@@ -54,9 +54,7 @@ def make_thumbnail(services: Services) -> app_commands.ContextMenu:
 
     @app_commands.guild_only()
     async def callback(interaction: discord.Interaction[Client], message: discord.Message) -> None:
-        images = _images(message)
-        if not images:
-            raise NoPicture
+        images = _usable(_images(message), services)
         draft = await services.results.draft(interaction.user.id, images)
         fields = _fields(services.default_model, services.default_format, None)
         if len(images) > 1:
@@ -101,8 +99,25 @@ def _select(custom_id: str, text: str, names: dict[str, str], chosen: str) -> di
     )
 
 
+def _usable(images: Sequence[Upload], services: Services) -> list[Upload]:
+    """Those that would be taken, at most as many as a form can offer, for nobody should fill one in for nothing. Raises
+    `NoPicture`, or what is wrong with the first where none would be taken.
+    """
+    usable, wrong = [], list[OptionInvalid]()
+    for image in images:
+        try:
+            options.checked(image=image, model=services.default_model, format=services.default_format)
+        except OptionInvalid as invalid:
+            wrong.append(invalid)
+        else:
+            usable.append(image)
+    if not usable:
+        raise wrong[0] if wrong else NoPicture
+    return usable[:_CHOICES]
+
+
 def _images(message: discord.Message) -> list[Upload]:
-    """The pictures of a message, its embeds and what it forwards; at most as many as a form can offer."""
+    """The pictures of a message, its embeds and what it forwards."""
     attached = [*message.attachments, *(one for shot in message.message_snapshots for one in shot.attachments)]
     images = [asking.upload(one) for one in attached if (one.content_type or "image/").startswith("image/")]
     embeds = [*message.embeds, *(one for shot in message.message_snapshots for one in shot.embeds)]
@@ -111,7 +126,7 @@ def _images(message: discord.Message) -> list[Upload]:
         if address:
             name = address.partition("?")[0].rpartition("/")[2] or "embedded picture"
             images.append(Upload(address, name, None, options.EMBEDDED))
-    return images[:_CHOICES]
+    return images
 
 
 # --- what comes back ----------------------------------------------------------------------------------------------
