@@ -16,6 +16,7 @@ from bot.errors import (
     ProviderMoved,
     ProviderRefused,
     ProviderUnreachable,
+    SourceExpired,
     Undeliverable,
 )
 from bot.model import Loudness, Output, State
@@ -24,7 +25,7 @@ from bot.words import FREE
 from tests.outside import BAD, DAY, GOOD, Way
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from bot.errors import Failed
     from bot.model import Job, Picture, ThumbnailRequest
@@ -42,6 +43,25 @@ _UNUSUAL = (
 )
 _TIMEOUT = 180.0  # seconds a call may take
 _EXPIRES = DAY  # seconds the provider keeps an output
+
+
+class Given:
+    """The pictures a job is made from lie where they are, or do not any more."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    def check(self, _: ThumbnailRequest) -> None:
+        if self._life.world.happens("source expired"):
+            raise SourceExpired("image")
+
+    async def prepared(self, request: ThumbnailRequest) -> ThumbnailRequest:
+        await self._life.take(self._life.world.seconds(0.02), "preparing")
+        self.check(request)
+        return request
+
+    async def keep(self, _: Job) -> None:
+        await self._life.take(self._life.world.seconds(2), "keeping the original")
 
 
 class Provider:
@@ -73,6 +93,8 @@ class Provider:
 
     def _check(self, asked: Asked, address: str) -> None:
         """The paid call is written down before, and made again only where no work can have been done."""
+        if asked.taken_back:
+            self._life.world.forbidden("called though it was taken back", asked)
         for number, call in enumerate(asked.calls, 1):
             if isinstance(call, str):
                 self._life.world.forbidden(f"called again, though a call before {call}", asked)
@@ -135,11 +157,12 @@ class Source:
 class Delivery:
     """One message a request, and whatever else carries its picture."""
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: Life, cancel: Callable[[str], bool]) -> None:
         self._life = life
         self._world = life.world
+        self._cancel = cancel
 
-    async def answer(self, asked: Asked, text: str) -> int:
+    async def answer(self, asked: Asked, job: Job, text: str, cancellable: bool) -> int:  # noqa: FBT001 - as it is called
         """The public answer to a command; its id."""
         await self._life.take(self._world.seconds(0.2), "answering")
         if self._is_away() or self._world.happens("answer refused"):
@@ -148,10 +171,17 @@ class Delivery:
             self._world.forbidden("a request was answered twice", asked)
         asked.message = asked.number
         self._world.note("answered", asked, text.split(" ", 1)[0])
+        if cancellable and self._world.happens("taken back"):
+            self._world.loop.call_later(self._world.seconds(20), self._take_back, asked, job)
         await self._life.take(self._world.seconds(0.1), "answer taken")
         if self._world.happens("answer lost"):
             raise ConnectionError("Discord's answer")
         return asked.message
+
+    def _take_back(self, asked: Asked, job: Job) -> None:
+        if not self._life.dead and self._cancel(job.id):
+            asked.taken_back = True
+            self._world.note("taken back", asked)
 
     async def deliver(self, job: Job, picture: Picture) -> int:
         asked = self._world.by_address(job.request.image_url)
@@ -196,11 +226,15 @@ class Delivery:
         if self._world.happens("delivery's answer lost"):
             raise DeliveryDelayed("lost")
 
-    async def progress(self, job: Job, _: str) -> None:
+    async def progress(self, job: Job, _: str, *, cancellable: bool = False) -> None:
         asked = self._world.by_address(job.request.image_url)
         await self._life.take(self._world.seconds(0.5), "progress")
-        if asked.shown or asked.told:
+        if asked.shown or asked.told or (cancellable and asked.calls):
             self._world.forbidden("progress was shown after the end", asked)
+
+    async def invite(self, job: Job, message_id: int) -> None:
+        await self._life.take(self._world.seconds(0.3), "inviting")
+        self._world.note("invited", self._world.by_address(job.request.image_url), str(message_id))
 
     def confirm(self, asked: Asked) -> None:
         """The bot knows now that the picture is to be seen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -70,9 +71,10 @@ class Audit:
         """What was confirmed is charged soon, by a bot that runs `since` then and can write."""
         now, world = self._world.loop.time(), self._world
         for asked in self._settling():
-            if asked.released and asked.handed_over:  # claimed at the very moment it was given up: theirs for nothing
+            if asked.handed_over and (asked.released or now > world.journal_full_at > -math.inf):
+                # claimed at the very moment it was given up, or while nothing at all could be written: for nothing
                 asked.excused = True
-                world.counts["claimed as it was given up"] += 1
+                world.counts["claimed and not charged at once"] += 1
             elif now > max(asked.confirmed_at or 0, world.books_down_until, since) + _SETTLING:
                 world.forbidden("confirmed long ago and not charged", asked)
                 asked.excused = True

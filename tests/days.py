@@ -14,36 +14,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bot.books import JournaledBooks
-from bot.database import Database
-from bot.errors import BooksUnavailable, Refused
-from bot.gate import Gate
-from bot.ledger import Ledger
-from bot.model import Model
-from bot.quota import Rules
-from bot.thumbnails import Thumbnails
-from tests.adapters import Counters, Delivery, Operator, Provider, Source
 from tests.audit import Audit
-from tests.disk import Ballast, Disk, Folder, MortalJournal, Store, Trip
 from tests.makers import NOON, asker, request
-from tests.outside import DAY, HOUR, Asked, Life, World
+from tests.outside import DAY, HOUR, Asked, World
+from tests.process import MODELS, Bot, Plan
 from tests.virtual import Loop, Numbered
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections import Counter
     from collections.abc import Coroutine, Iterator
-    from datetime import datetime
 
-    import aiosqlite
-
-    from bot import journal
-    from bot.model import Circuit
+    from bot.model import Asker
 
 JOBS = 100
 _LATEST = 3 * DAY  # requests come until so many were taken, or until here
 _REST = 10 * DAY  # longer than a picture waits for its asker, and an asker for words
-_MODELS = tuple(Model)
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a place of folders with names of their own, where a flush costs nothing
 
 
@@ -54,121 +39,6 @@ class Result:
     digest: str
     counts: Counter[str]
     broken: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How this day's bot is set up, and how much is asked of it."""
-
-    rules: Rules
-    members: int
-    gate: dict[str, int]
-    retry_server_errors: bool
-    gap: float  # seconds between two moments with requests
-    burst: int  # requests in such a moment, at most
-    fuse: int  # steps between two crashes, 0 for none
-    stops: int
-    journal: int  # bytes
-
-    @classmethod
-    def drawn(cls, chance: random.Random) -> Plan:
-        burst, dearest = chance.choice((1, 1, 3, 12)), chance.choice((1, 2, 4))
-        return cls(
-            rules=Rules(chance.randint(2, 6) * dearest, {model: chance.randint(0, dearest) for model in _MODELS}),
-            members=chance.randint(15, 40),
-            gate={
-                "concurrency": chance.randint(1, 6),
-                "length": chance.randint(3, 30),
-                "per_member": chance.randint(1, 4),
-            },
-            retry_server_errors=chance.random() < 0.3,
-            gap=chance.choice((60.0, 300.0, 600.0)) * burst,
-            burst=burst,
-            fuse=chance.choice((0, 60, 300, 1500)),
-            stops=chance.choice((0, 0, 2, 6)),
-            journal=chance.choice((500, 4_000, 64_000)),
-        )
-
-
-class Bot(Life):
-    """One process with the real use case, gate, ledger and transactions."""
-
-    def __init__(self, world: World, plan: Plan, audit: Audit, *, fuse: int) -> None:
-        super().__init__(world, fuse=fuse)
-        self.gate = Gate(**plan.gate, clock=world.clock, on_open=self._on_open)
-        connection = cast("aiosqlite.Connection", Trip(self))
-        self.database = Database(connection, cast("sqlite3.Connection", Disk(self, audit)))
-        self.books = JournaledBooks(
-            Ledger(self.database, spool=cast("Path", Folder(world))),
-            MortalJournal(world.journal, self, size=plan.journal),
-            cast("journal.Ballast", Ballast(self)),
-            clock=world.clock,
-            on_unavailable=lambda _: None,
-        )
-        self.delivery = Delivery(self)
-        self.ready_at = math.inf
-        self.thumbnails = Thumbnails(
-            admission=self.gate,
-            books=self.books,
-            provider=Provider(self, retry_server_errors=plan.retry_server_errors),
-            source=Source(self),
-            store=Store(self),
-            delivery=self.delivery,
-            operator=Operator(self),
-            counters=Counters(),
-            rules=plan.rules,
-            clock=world.clock,
-            retry_server_errors=plan.retry_server_errors,
-            reach=self.reach,
-        )
-
-    def _on_open(self, circuit: Circuit, until: datetime | None) -> None:
-        self.world.note("circuit", None, circuit)
-        if until is None:  # the operator mends it and restarts
-            self.world.loop.call_later(self.world.chance.expovariate(1 / HOUR), self.end, "stop")
-
-    @property
-    def is_ready(self) -> bool:
-        return self.ready_at < math.inf and not self.dead
-
-    async def start(self) -> None:
-        try:
-            await self.books.replay()
-        except BooksUnavailable:
-            self.die("starting")
-            return
-        while not self.is_ready:
-            try:
-                await self.thumbnails.recover()
-                self.ready_at = self.world.loop.time()
-            except BooksUnavailable:
-                await asyncio.sleep(self.world.seconds(30))  # a client that ended is replaced by a fresh one
-
-    async def stop(self, grace: float) -> None:
-        await self.thumbnails.close(grace=grace)
-        await self.books.close()
-        await self.database.drained()
-
-    async def accept(self, asked: Asked) -> None:
-        try:
-            await self.thumbnails.accept(asked.request, asked.asker, lambda text: self.delivery.answer(asked, text))
-        except (Refused, ConnectionError) as refused:
-            self.world.note("refused", asked, type(refused).__name__)
-            self.world.counts[f"refused: {type(refused).__name__}"] += 1
-
-    async def claim(self, member: int) -> None:
-        try:
-            claimed = await self.thumbnails.claim(member, self.delivery.hand_over)
-        except (BooksUnavailable, ConnectionError) as error:
-            self.world.note("claim failed", None, type(error).__name__)
-        else:
-            self.world.counts["claimed"] += claimed
-
-    async def tidy(self) -> None:
-        try:
-            await self.thumbnails.tidy()
-        except BooksUnavailable:
-            self.world.note("not tidied")
 
 
 class Day:
@@ -268,17 +138,22 @@ class Day:
         if chance.random() < 0.03:
             self._hear(self.bot.claim(member))
             return
-        asked = self._request(member)
+        asked = self._request(self._asker(member))
         self._hear(self.bot.accept(asked))
-        if world.happens("sent twice"):
-            world.loop.call_later(chance.choice((0, 0, 0.1, 60)), lambda: self._hear(self.bot.accept(asked)))
+        if world.happens("sent twice"):  # a reaction whose job was released may become another job
+            again = asked if asked.asker.reacted_to is None else self._request(asked.asker)
+            world.loop.call_later(chance.choice((0, 0, 0.1, 60)), lambda: self._hear(self.bot.accept(again)))
 
-    def _request(self, member: int) -> Asked:
+    def _asker(self, member: int) -> Asker:
+        number, now = len(self.world.asked) + 1, self.world.loop.time()
+        who = asker(member, interaction_id=10**18 + number, at=NOON + timedelta(seconds=now))
+        by_reaction = self.world.chance.random() < 0.2
+        return replace(who, interaction_id=None, token="", reacted_to=number) if by_reaction else who
+
+    def _request(self, who: Asker) -> Asked:
         world, number = self.world, len(self.world.asked) + 1
-        what = replace(request(world.chance.choice(_MODELS)), image_url=f"https://cdn.example/{number}")
-        at = NOON + timedelta(seconds=world.loop.time())
+        what = replace(request(world.chance.choice(MODELS)), image_url=f"https://cdn.example/{number}")
         closes = world.loop.time() + world.chance.expovariate(1 / 30)
-        who = asker(member, interaction_id=10**18 + number, at=at)
         asked = Asked(number, what, who, world.drawn_way(), closes)
         world.asked.append(asked)
         return asked

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bot.errors import PictureUnusable
-from bot.journal import Journal, JournalFull
+from bot.journal import Journal, JournalFull, _line
 from bot.model import Picture
 from bot.spool import KEPT
 from tests.outside import BAD, Died
@@ -185,6 +185,8 @@ class MortalJournal(Journal):
     def append(self, record: Record) -> None:
         self._life.reach("before the journal")
         try:
+            if self._end + len(_line(record)) == self._size:
+                raise JournalFull(self._end)  # a journal that is full to the last byte cannot be read again
             super().append(record)
         except JournalFull:
             self._life.world.counts["journal full"] += 1

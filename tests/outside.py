@@ -50,8 +50,10 @@ RATES: Mapping[str, tuple[float, float, float]] = {
     "picture unusable": (0.3, 0.02, 0.2),
     "sent twice": (0.5, 0.02, 0.3),
     "slow": (0.4, 0.02, 0.3),
+    "source expired": (0.2, 0.02, 0.1),
     "spool error": (0.3, 0.02, 0.3),
     "stuck for a day": (0.1, 0.01, 0.03),
+    "taken back": (0.4, 0.1, 0.8),
     "unforeseen": (0.2, 0.01, 0.05),
 }
 # For each thing that can be down: how likely a day has it at all, at most how often, and how long in seconds.
@@ -65,6 +67,7 @@ OUTAGES: Mapping[str, tuple[float, int, float, float]] = {
     "spool full": (0.3, 3, 10, 2 * HOUR),
 }
 BAD, GOOD = b"no picture", b"a picture"  # what an output's address may give
+_SHOWN = 10  # broken promises of a day: the first tell most
 LONG_OUTAGE = 26 * HOUR  # longer than anyone is told, and than any output is kept
 _LONG_ONES = {"discord": 0.002, "source": 0.002}
 
@@ -106,6 +109,7 @@ class Asked:
     charged: bool = False
     released: bool = False
     handed_over: bool = False  # by a claim
+    taken_back: bool = False  # while it waited in line
     told: int = 0
 
 
@@ -196,6 +200,8 @@ class World:
     def forbidden(self, what: str, asked: Asked | None = None) -> None:
         """A promise was broken."""
         self.note("BROKEN", asked, what)
+        if len(self.broken) >= _SHOWN:
+            return
         at = timedelta(seconds=round(self.loop.time(), 3))
         self.broken.append(f"{what} (request {asked.number if asked else '-'}, after {at})")
 
