@@ -38,6 +38,8 @@ class Scenario:
     jobs: int = 1
     upload_limit: int = 10 * 1024 * 1024
     posts: int = 1  # at most, for one job
+    private: bool = False
+    again: str = ""  # how another is asked for when the first is there: by reaction, or by button
     usable: bool = True  # whether what the provider made can be shown at all
 
     @property
@@ -71,6 +73,9 @@ SCENARIOS = {
     "message gone": Scenario(discord=message_gone),
     "every way closed": Scenario(discord=every_way_closed),
     "too large for Discord": Scenario(upload_limit=100_000),
+    "private": Scenario(private=True),
+    "again by reaction": Scenario(again="reaction"),
+    "again by button": Scenario(again="button"),
 }
 if LONG:
     SCENARIOS["slowed down"] = Scenario(calls=(Reply.error("TOO_MANY_REQUESTS", retry_after="1"),), posts=2)
@@ -79,6 +84,22 @@ if LONG:
 def _has_ended(asked: wire.Interaction) -> bool:
     message = asked.message
     return message is not None and bool(message.attachments or "You were not charged." in message.content)
+
+
+def _nobody_waits(discord: wire.Wire) -> bool:
+    """Whether no message still promises a picture."""
+    return not any(
+        message.content.startswith(("Queued", "Generating"))
+        for message in discord.messages.values()
+        if not message.deleted
+    )
+
+
+async def first(hoped: asyncio.Task[Any], ended: asyncio.Task[int]) -> None:
+    """Wait for what is hoped for, or until nobody is left to do it."""
+    await asyncio.wait((hoped, ended), return_when=asyncio.FIRST_COMPLETED)
+    hoped.cancel()
+    await asyncio.gather(hoped, return_exceptions=True)
 
 
 @dataclass(slots=True)
@@ -159,24 +180,40 @@ class Run:
             try:
                 asked = await self.discord.slash(
                     "thumbnail",
-                    options={"image": PHOTO},
+                    options={"image": PHOTO, "private": self.scenario.private},
                     user_id=1 + number,
                     attachment_size_limit=self.scenario.upload_limit,
                 )
             except ConnectionError:  # it died meanwhile; the wire notices before, or while it sends
                 return
             self.asked.append(asked)
-            answered = asyncio.create_task(asked.acked.wait())
-            await asyncio.wait((answered, ended), return_when=asyncio.FIRST_COMPLETED)
-            answered.cancel()
+            await first(asyncio.create_task(asked.acked.wait()), ended)
+        if self.scenario.again:
+            await self._ask_again(self.asked[0], ended)
+
+    async def _ask_again(self, asked: wire.Interaction, ended: asyncio.Task[int]) -> None:
+        """React to the first picture, or press its button, as another member."""
+        await first(asyncio.create_task(asked.wait(lambda i: bool(i.message and i.message.components), 5)), ended)
+        await first(asyncio.create_task(asked.wait(_has_ended, 5)), ended)
+        if ended.done() or asked.message is None or not asked.message.attachments:
+            return
+        before = len(self.discord.messages)
+        try:
+            if self.scenario.again == "reaction":
+                await self.discord.react(asked.message, "🔁", user_id=7)
+            else:
+                job_id = asked.message.content.split("#")[1].split()[0]
+                self.asked.append(await self.discord.click(asked.message, f"job:again:{job_id}", user_id=7))
+        except ConnectionError:
+            return
+        await first(asyncio.create_task(self.discord.wait(lambda wire: len(wire.messages) > before, 5)), ended)
+        if not ended.done() and self.scenario.again == "reaction":
+            await first(asyncio.create_task(self.discord.wait(_nobody_waits, 5)), ended)
 
     async def _rest(self, ended: asyncio.Task[int]) -> None:
         """Wait until every member has read how it ended, or nobody is left to tell."""
         for asked in (asked for asked in self.asked if asked.message is not None):
-            told = asyncio.create_task(asked.wait(_has_ended, 5))
-            await asyncio.wait((told, ended), return_when=asyncio.FIRST_COMPLETED)
-            told.cancel()
-            await asyncio.gather(told, return_exceptions=True)
+            await first(asyncio.create_task(asked.wait(_has_ended, 5)), ended)
 
     def open_jobs(self) -> list[dict[str, Any]]:
         return [job for job in books(self.folder / "data")[0] if job["ended_at"] is None and job["parked_at"] is None]
@@ -205,6 +242,7 @@ class Run:
             message = asked.message
             if message is not None and self.scenario.reachable:
                 assert _has_ended(asked), message.content
+        assert _nobody_waits(self.discord) or not self.scenario.reachable
         assert [path for path in (self.folder / "data" / "spool").iterdir() if path.suffix == ".part"] == []
 
 
@@ -252,11 +290,11 @@ async def test_killed_at_any_point_nobody_loses_a_picture_or_pays_for_none(tmp_p
     async with nursery() as forks:
         [trace, *_] = await play(scenario, forks, tmp_path / "whole")
         assert "accepting" in trace
-        for first in occurrences(trace)[2:]:  # the first two belong to a start with nothing to recover
-            traces = await play(scenario, forks, tmp_path / f"{runs}-{first[0]}", first)
+        for death in occurrences(trace)[2:]:  # the first two belong to a start with nothing to recover
+            traces = await play(scenario, forks, tmp_path / f"{runs}-{death[0]}", death)
             runs += 1
             seconds = occurrences(traces[1]) if len(traces) > 1 else []
             for second in seconds if LONG else chance.sample(seconds, min(1, len(seconds))):
-                await play(scenario, forks, tmp_path / f"{runs}-{first[0]}-{second[0]}", first, second)
+                await play(scenario, forks, tmp_path / f"{runs}-{death[0]}-{second[0]}", death, second)
                 runs += 1
     print(f"{name}: {runs} runs with a kill, points {', '.join(dict.fromkeys(trace))}")  # noqa: T201 - the count is shown
