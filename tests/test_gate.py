@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from bot.errors import CircuitOpen, MemberBusy, NotStarted, ProviderRefused, QueueFull, Restarting
+from bot.errors import Cancelled, CircuitOpen, MemberBusy, NotStarted, ProviderRefused, QueueFull, Restarting
 from bot.gate import Gate, Place
 from bot.model import Circuit, Verdict
 from bot.verdicts import judge
@@ -262,3 +262,36 @@ async def test_a_closed_gate_takes_nobody_and_sends_the_line_away() -> None:
     with pytest.raises(NotStarted) as sent_away:
         await anext_turn(waiting)
     assert sent_away.value.reason == "not_started:restarting"
+
+
+# --- taking a request back ----------------------------------------------------------------------------------------
+
+
+async def test_who_is_sent_away_leaves_the_line_and_the_others_move_up() -> None:
+    bench = Bench(concurrency=1)
+    _, second, third = bench.enter(1, 2, 3)
+    assert second.send_away(Cancelled())
+    assert (third.position, bench.gate.waiting) == (1, 1)
+    with pytest.raises(NotStarted) as sent:
+        async with second.turn():
+            pass
+    assert sent.value.reason == "not_started:cancelled"
+    second.leave()
+    assert not second.send_away(Cancelled())
+
+
+async def test_whose_turn_has_come_is_not_sent_away() -> None:
+    bench = Bench(concurrency=1)
+    [first] = bench.enter(1)
+    assert not first.send_away(Cancelled())
+    async with first.turn():
+        assert bench.gate.running == 1
+
+
+async def test_one_of_a_members_several_places_is_sent_away_and_frees_one_of_their_places() -> None:
+    bench = Bench(concurrency=1, per_member=3)
+    places = bench.enter(1, 1, 1)
+    assert places[1].send_away(Cancelled())
+    places[1].leave()
+    assert places[2].position == 1
+    bench.enter(1)
