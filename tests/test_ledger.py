@@ -209,3 +209,48 @@ async def test_every_option_survives_the_database(tmp_path: Path) -> None:
         again = await ledger.job(job.id)
     assert again is not None
     assert again.request == full
+
+
+# --- reactions ----------------------------------------------------------------------------------------------------
+
+
+async def react(ledger: Ledger, user_id: int, message_id: int = 5) -> Job:
+    by = replace(asker(user_id), interaction_id=None, reacted_to=message_id)
+    return await ledger.reserve(request(), by, cost=1, limits=[limit(user_id=user_id)], now=NOON)
+
+
+async def test_one_reaction_of_one_member_to_one_message_makes_one_job(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        outcomes = await asyncio.gather(*(react(ledger, 1) for _ in range(20)), return_exceptions=True)
+        assert sorted(type(one).__name__ for one in outcomes) == ["AlreadyTaken"] * 19 + ["Job"]
+        await react(ledger, 1, message_id=6)
+        await react(ledger, 2)
+
+
+async def test_a_member_without_allowance_who_reacted_before_is_not_told_so_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        for message_id in range(5):
+            await react(ledger, 1, message_id)
+        with pytest.raises(AlreadyTaken):
+            await react(ledger, 1, 0)
+        with pytest.raises(QuotaSpent):
+            await react(ledger, 1, 99)
+
+
+async def test_a_reaction_whose_job_was_released_may_be_given_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        first = await react(ledger, 1)
+        await ledger.released(first, reason="x", request_id=None, now=NOON)
+        again = await react(ledger, 1)
+        assert again.id != first.id
+        with pytest.raises(AlreadyTaken):
+            await react(ledger, 1)
+
+
+async def test_a_job_knows_which_one_it_was_made_again_from(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        first = await reserve(ledger)
+        again = await ledger.reserve(request(), asker(2), cost=1, limits=[], now=NOON, parent_id=first.id)
+        stored = await ledger.job(again.id)
+        assert stored is not None
+        assert (stored.parent_id, first.parent_id) == (first.id, None)

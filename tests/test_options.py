@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from bot.errors import OptionInvalid
 from bot.model import Format, Model, ThumbnailRequest, Upload, Weight
-from bot.options import IMAGE_BYTES, checked
+from bot.options import EMBEDDED, IMAGE_BYTES, checked, edited, expiry
 from bot.pikzels import body
 from tests.contract import REQUEST
 
@@ -277,3 +279,69 @@ def test_what_the_schema_accepts_is_refused_only_for_a_listed_reason(
     assert others == {}
     refused = refusal(choice)
     assert refused is None or stricter_on_purpose(refused, sent)
+
+
+# --- made again ---------------------------------------------------------------------------------------------------
+
+REQUESTS = st.builds(
+    ThumbnailRequest,
+    image_url=st.just(URL),
+    model=st.sampled_from(Model),
+    format=st.sampled_from(Format),
+    prompt=st.none() | st.just("a cat"),
+    image_kept=st.none() | st.just("0" * 64),
+)
+DATA_URL = "data:image/png;base64,iVBORw0KGgo="
+
+
+@given(request=REQUESTS, model=st.sampled_from(Model), supported=st.booleans(), weighed=st.booleans())
+def test_what_is_edited_fits_the_contract_whatever_it_was_before(
+    request: ThumbnailRequest, model: Model, *, supported: bool, weighed: bool
+) -> None:
+    if supported and request.model in (Model.PKZ_4, Model.PKZ_4_5):
+        request = replace(request, support_image_url=URL, support_kept="1" * 64)
+    if weighed and request.model is Model.PKZ_2:
+        request = replace(request, image_weight=Weight.LOW)
+    changed = edited(request, model=model, format="1:1", prompt=" two\nlines ")
+    assert (changed.model, changed.format, changed.prompt) == (model, Format.SQUARE, "two lines")
+    assert changed.image_kept == request.image_kept
+    for sent in (changed, replace(changed, image_base64=DATA_URL), replace(changed, support_base64=_support(changed))):
+        assert REQUEST.is_valid(body(sent))
+
+
+def _support(request: ThumbnailRequest) -> str | None:
+    return DATA_URL if request.support_image_url else None
+
+
+def test_bytes_go_in_place_of_the_address() -> None:
+    request = replace(chosen(reference=upload()), image_base64=DATA_URL, support_base64=DATA_URL)
+    assert {name for name in body(request) if "image" in name} == {"image_base64", "support_image_base64"}
+
+
+def test_another_picture_takes_the_place_of_the_kept_one() -> None:
+    request = replace(chosen(), image_kept="0" * 64)
+    changed = edited(request, model="pkz_3", format="16:9", prompt="", image=upload(url="https://a/new.png"))
+    assert (changed.image_url, changed.image_kept, changed.prompt) == ("https://a/new.png", None, None)
+    with pytest.raises(OptionInvalid, match="image"):
+        edited(request, model="pkz_3", format="16:9", prompt="", image=upload(content_type="text/plain"))
+
+
+@pytest.mark.parametrize(
+    ("address", "seconds"),
+    [
+        ("https://cdn.discordapp.com/a.png?ex=65f0a1b2&is=1&hm=2", 0x65F0A1B2),
+        ("https://cdn.discordapp.com/a.png", None),
+        ("https://cdn.discordapp.com/a.png?ex=", None),
+        ("https://cdn.discordapp.com/a.png?ex=zz", None),
+        ("https://cdn.discordapp.com/a.png?ex=1&ex=2", None),
+        ("https://cdn.discordapp.com/a.png?ex=ffffffffffffffffff", None),
+        ("https://[", None),
+    ],
+)
+def test_an_address_says_itself_when_it_ends(address: str, seconds: int | None) -> None:
+    assert expiry(address) == (None if seconds is None else datetime.fromtimestamp(seconds, UTC))
+
+
+def test_a_picture_of_an_embed_is_taken_as_one_though_nothing_more_is_known() -> None:
+    request = checked(image=upload(content_type=EMBEDDED, size=None, filename="x"), model="pkz_3", format="16:9")
+    assert request.image_url == URL
