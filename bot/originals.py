@@ -65,14 +65,17 @@ class Originals:
     async def prepared(self, request: ThumbnailRequest) -> ThumbnailRequest:
         """The request as it is sent: with an address that still works, else with the bytes. Raises `SourceExpired`."""
         self.check(request)
-        image = await self._bytes(request.image_url, request.image_kept)
-        support = await self._bytes(request.support_image_url, request.support_kept)
+        image = await self._bytes(request.image_url, request.image_kept, option="image")
+        support = await self._bytes(request.support_image_url, request.support_kept, option="reference")
         return replace(request, image_base64=image, support_base64=support)
 
-    async def _bytes(self, address: str | None, sha256: str | None) -> str | None:
+    async def _bytes(self, address: str | None, sha256: str | None, *, option: str) -> str | None:
         if address is None or sha256 is None or self._is_valid(address):
             return None
-        return await self._kept.data_url(sha256)
+        found = await self._kept.data_url(sha256)
+        if found is None and options.expiry(address) is not None:
+            raise SourceExpired(option)  # removed since, or damaged
+        return found
 
     def _is_there(self, address: str, sha256: str | None) -> bool:
         if sha256 is not None and self._kept.has(sha256):

@@ -14,9 +14,13 @@ from bot import pictures
 from bot.errors import PictureUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    from collections.abc import AsyncIterable, Iterator
     from datetime import datetime, timedelta
     from pathlib import Path
+
+_PARTIAL = ".part"
+_HALF_WRITTEN = 3600.0  # seconds after which nobody writes it any more
+_NO_TIME = 0.0  # at which nothing is too old
 
 
 class Sources:
@@ -38,7 +42,7 @@ class Sources:
         """Write `pieces` down; returns their SHA-256. Raises `PictureUnusable` for what is no picture, `OSError`, and
         what `pieces` raises; nothing is left behind then.
         """
-        partial = self._folder / f"{secrets.token_hex(8)}.part"
+        partial = self._folder / f"{secrets.token_hex(8)}{_PARTIAL}"
         digest = hashlib.sha256()
         try:
             with partial.open("wb") as file:
@@ -46,12 +50,16 @@ class Sources:
                     digest.update(piece)
                     file.write(piece)
             pictures.inspect(partial, sha256="")
-            await asyncio.to_thread(partial.replace, self._folder / digest.hexdigest())
+            await asyncio.to_thread(self._take_in, partial, digest.hexdigest())
         except BaseException:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
         return digest.hexdigest()
+
+    def _take_in(self, partial: Path, sha256: str) -> None:
+        partial.replace(self._folder / sha256)
+        self._sweep(_NO_TIME)  # a busy hour is not to fill the disk until the next sweep
 
     def has(self, sha256: str) -> bool:
         return (self._folder / sha256).is_file()
@@ -70,15 +78,24 @@ class Sources:
         return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
     async def sweep(self, *, now: datetime) -> int:
-        """Remove what was not used for its life, then the least recently used over the cap; returns how many went."""
+        """Remove what was not used for its life, what is half written, then the least recently used over the cap;
+        returns how many went.
+        """
         return await asyncio.to_thread(self._sweep, now.timestamp())
 
     def _sweep(self, now: float) -> int:
-        found = ((path.stat(), path) for path in self._folder.iterdir())
         total = removed = 0
-        for status, path in sorted(found, key=lambda one: one[0].st_mtime, reverse=True):
-            total += status.st_size
-            if now - status.st_mtime > self._life.total_seconds() or total > self._cap:
+        for status, path in sorted(self._files(), key=lambda one: one[0].st_mtime, reverse=True):
+            half = path.suffix == _PARTIAL
+            life = _HALF_WRITTEN if half else self._life.total_seconds()
+            if now - status.st_mtime > life or (not half and total + status.st_size > self._cap):
                 path.unlink(missing_ok=True)
                 removed += 1
+            else:
+                total += status.st_size
         return removed
+
+    def _files(self) -> Iterator[tuple[os.stat_result, Path]]:
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # has just got its name, or gone
+                yield path.stat(), path
