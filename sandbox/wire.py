@@ -51,6 +51,7 @@ __all__ = [
     "CHANNEL_ID",
     "GUILD_ID",
     "MANAGE_MESSAGES",
+    "MIB",
     "ORDINARY_PERMISSIONS",
     "OWNER_ID",
     "USER_ID",

@@ -134,6 +134,11 @@ class People:
         self._rooms.channels.learn(where)
         return self._rooms.messages.say(where, content, files, reply_to)
 
+    def direct(self, user_id: int) -> list[Message]:
+        """What the bot and a person have written to each other, the oldest first."""
+        rooms = self._rooms
+        return [m for m in rooms.messages.by_id.values() if rooms.channels.partner(m.channel_id) == user_id]
+
     def _origin(self, fields: OriginFields) -> Origin:
         """Plain permissions, unless they are set for the person or for this once."""
         channels = self._rooms.channels

@@ -114,7 +114,8 @@ async def test_who_has_closed_their_direct_messages_gets_none(served: wire.Wire,
     await open_.send("Hello")
     served.society.closed.clear()
     await closed.send("Hello again")
-    assert [message.content for message in served.messages.values()] == ["Hello", "Hello again"]
+    assert [message.content for message in served.direct(80)] == ["Hello again"]
+    assert [message.content for message in served.direct(81)] == ["Hello"]
 
 
 async def test_a_server_may_have_raised_the_size_of_files_but_direct_messages_have_not(
