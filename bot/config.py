@@ -255,10 +255,11 @@ def _file() -> Path:
 
 
 def _refuse_unknown_sections() -> None:
-    """pydantic-settings passes over a misspelt section in the environment; a person would want to know."""
+    """pydantic-settings passes over a misspelt name in the environment; a person would want to know."""
     for name in os.environ:
-        section, nested, _ = name.removeprefix(PREFIX).partition(NESTING)
-        if name.startswith(PREFIX) and nested and section.lower() not in Settings.model_fields:
+        section, _, _ = name.removeprefix(PREFIX).partition(NESTING)
+        known = {*Settings.model_fields, "config"}
+        if name.startswith(PREFIX) and section.lower() not in known:
             raise ConfigurationWrong(name, "is not a setting")
 
 

@@ -250,6 +250,8 @@ def test_a_wrong_setting_in_the_file_is_named(text: str, setting: str, problem: 
     ("name", "text", "setting"),
     [
         ("BOT_DISCRD__TOKEN", CANARY, "BOT_DISCRD__TOKEN"),
+        ("BOT_TOKEN", CANARY, "BOT_TOKEN"),
+        ("BOT_DISCORD_TOKEN", CANARY, "BOT_DISCORD_TOKEN"),
         ("BOT_DISCORD__TOKN", CANARY, "discord.tokn"),
         ("BOT_QUEUE__LENGTH", CANARY, "queue.length"),
         ("BOT_PERSONAS", CANARY, "environment"),
