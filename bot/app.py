@@ -208,6 +208,7 @@ async def _keep_tidy(app: App) -> None:
         await asyncio.sleep(_TIDY_SECONDS)
         try:
             await app.thumbnails.tidy()
+            await app.client.services.results.tidy()
             await app.sources.sweep(now=utc_now())
             await app.database.checkpoint()
         except (BotError, OSError, sqlite3.Error):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from bot.database import Database, Transaction
+    from bot.database import Database
     from bot.model import Job
 
 DRAFT_LIFE = timedelta(hours=1)
@@ -79,12 +79,13 @@ class Archive:
         made = secrets.token_urlsafe(12)
         values = (made, user_id, json.dumps([asdict(image) for image in images]), ms(now))
 
-        def steps(transaction: Transaction) -> None:
-            transaction.run("DELETE FROM drafts WHERE made_at < ?", (ms(now - DRAFT_LIFE),))
-            transaction.run("INSERT INTO drafts (id, user_id, images, made_at) VALUES (?, ?, ?, ?)", values)
-
-        await self._database.write(steps)
+        await self.forget_drafts(now=now)
+        await self._database.run("INSERT INTO drafts (id, user_id, images, made_at) VALUES (?, ?, ?, ?)", values)
         return made
+
+    async def forget_drafts(self, *, now: datetime) -> None:
+        """A form that has not come back in an hour will not."""
+        await self._database.run("DELETE FROM drafts WHERE made_at < ?", (ms(now - DRAFT_LIFE),))
 
     async def drafted(self, draft_id: str, user_id: int) -> list[Upload]:
         """The pictures of a member's own draft; none when it is too old."""

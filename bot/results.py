@@ -106,6 +106,10 @@ class Results:
         """Remember the pictures a form is about until it comes back; returns the draft's id."""
         return await self._library.draft(user_id, images, now=self._clock())
 
+    async def tidy(self) -> None:
+        """Forget what nobody waits for. Call it now and then."""
+        await self._library.forget_drafts(now=self._clock())
+
     async def drafted(self, draft_id: str, user_id: int) -> list[Upload]:
         """The pictures of a member's own draft; raises `ResultGone` when it is too old."""
         images = await self._library.drafted(draft_id, user_id)

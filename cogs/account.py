@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from bot import words
+from bot import buttons, words
 
 if TYPE_CHECKING:
     from typing import Any
@@ -39,7 +39,10 @@ def recover_command(services: Services) -> app_commands.Command[Any, ..., None]:
 
         async def hand_over(job: Job, picture: Picture) -> int:
             file = services.attachment(job, picture)
-            message = await interaction.followup.send(words.result(job), file=file, ephemeral=True, wait=True)
+            view = buttons.view(job, buttons.OF_PRIVATE_RESULT)
+            message = await interaction.followup.send(
+                words.result(job), file=file, view=view, ephemeral=True, wait=True
+            )
             return message.id
 
         if not await services.thumbnails.claim(interaction.user.id, hand_over):

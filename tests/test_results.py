@@ -129,6 +129,48 @@ async def test_a_private_result_is_seen_by_its_asker_alone_and_shared_once(live:
     assert await live.left(1) == 2
 
 
+async def test_a_private_result_after_its_token_died_comes_by_direct_message_and_nobody_else_sees_it(
+    live: Live,
+) -> None:
+    live.api.script(Reply.hold())
+    interaction = await live.thumbnail(private=True)
+    await live.api.called(1)
+    live.discord.expire_token(interaction)
+    live.api.release()
+    message = await another(live, set())
+    assert message.guild_id is None
+    await live.app.thumbnails.idle(10)
+    assert (await live.left(), [one for one in live.discord.messages.values() if not one.ephemeral]) == (2, [message])
+
+
+async def test_the_end_of_a_private_request_after_its_token_died_is_told_by_direct_message(live: Live) -> None:
+    live.api.script(Reply.hold())
+    live.api.script_output(*[Reply.raw(200, b"no picture")] * 5)
+    interaction = await live.thumbnail(private=True)
+    await live.api.called(1)
+    live.discord.expire_token(interaction)
+    live.api.release()
+    await live.discord.wait(lambda discord: any("not charged" in one.content for one in discord.messages.values()), 10)
+    await live.app.thumbnails.idle(10)
+    [told] = [one for one in live.discord.messages.values() if "not charged" in one.content]
+    assert (told.guild_id, await live.left()) == (None, 3)
+
+
+async def test_what_was_recovered_can_be_shared(live: Live) -> None:
+    live.discord.fail("PATCH", "*", status=403, code=50001, times=100)
+    live.discord.fail("POST", "/channels/*", status=403, code=50001, times=100)
+    interaction = await live.thumbnail()
+    await interaction.wait(lambda i: i.message is not None, 10)
+    await live.app.thumbnails.idle(10)
+    claim = await live.discord.slash("recover", user_id=1)
+    await claim.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
+    assert claim.message is not None
+    assert "Share" in labels(claim.message)
+    await live.discord.click(claim.message, button("share", await live.job(claim.message)), user_id=1)
+    shared = await another(live, {claim.message.id})
+    assert not shared.ephemeral
+
+
 # --- reactions ----------------------------------------------------------------------------------------------------
 
 
