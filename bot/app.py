@@ -24,6 +24,7 @@ from bot.books import JournaledBooks
 from bot.client import Client, Identifies, Services
 from bot.delivery import Messenger
 from bot.downloads import Downloads
+from bot.endings import nowhere
 from bot.errors import BotError, ConfigurationWrong, IdentifiesSpent
 from bot.gate import Gate
 from bot.journal import Ballast, Journal
@@ -35,7 +36,7 @@ from bot.pikzels import Pikzels
 from bot.results import Results
 from bot.sources import Sources
 from bot.spool import Spool
-from bot.thumbnails import Thumbnails, nowhere
+from bot.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from pathlib import Path
+
+T = TypeVar("T")
 
 
 class Model(StrEnum):
@@ -209,3 +211,10 @@ class Verdict:
     throttle: bool = False  # slow down: fewer calls at once
     counts: bool = False  # counts towards the circuit of too many failures
     pause_for: timedelta | None = None  # when the provider does not say itself
+
+
+def having(value: T | None) -> T:
+    """A fact that a job in this state always has; the database's checks say so."""
+    if value is None:
+        raise AssertionError("a job without the facts its state promises")
+    return value

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from bot import words
+from bot.endings import OUTPUT_LIFE, PATIENCE, Endings, nowhere
 from bot.errors import (
     BooksUnavailable,
     Cancelled,
@@ -18,23 +19,19 @@ from bot.errors import (
     Interrupted,
     NotStarted,
     OutcomeUnknown,
-    OutputGone,
     OutputUnreachable,
-    PictureUnusable,
     Restarting,
     SourceExpired,
-    TransitionRefused,
     Undeliverable,
-    Unforeseen,
 )
-from bot.model import Job, Loudness, Output, Picture, State
+from bot.model import Job, Loudness, Output, Picture, State, having
 from bot.patience import Patience, asked_pause
 from bot.progress import Progress
 from bot.underway import Underway
-from bot.verdicts import judge
+from bot.verdicts import fetch_again, judge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from datetime import datetime
 
     from bot.model import Allowance, Asker, ThumbnailRequest, Verdict
@@ -49,14 +46,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-OUTPUT_LIFE = timedelta(hours=24) - timedelta(minutes=5)  # the provider keeps an output 24 hours
 CLAIM_LIFE = timedelta(days=7)  # how long a picture waits for its asker
-PATIENCE = timedelta(hours=24)  # how long an end is tried to be told
 _LAST_WORDS = 10.0  # seconds for telling those whose jobs a stop has ended
-
-
-def nowhere(_: str) -> None:
-    """What is reached in production: nothing happens."""
 
 
 class Thumbnails:
@@ -99,6 +90,17 @@ class Thumbnails:
         self._places: dict[str, Place] = {}  # of the jobs that wait or call
         self._underway = Underway()
         self._patience = Patience(on_unavailable=self._page_books)
+        self._endings = Endings(
+            books=books,
+            store=store,
+            delivery=delivery,
+            operator=operator,
+            counters=counters,
+            patience=self._patience,
+            judge=self._judge,
+            clock=clock,
+            reach=reach,
+        )
         self._recovered = False
 
     # --- the straight line -----------------------------------------------------------------------------------------
@@ -139,6 +141,10 @@ class Thumbnails:
             place.leave()
             raise
 
+    async def claim(self, user_id: int, hand_over: HandOver) -> int:
+        """Give a member every picture that is kept for them; returns how many. See `Endings.claim`."""
+        return await self._endings.claim(user_id, hand_over)
+
     def cancel(self, job_id: str) -> bool:
         """Take a job out of the line; False when it has started, or is no job that waits."""
         place = self._places.get(job_id)
@@ -155,7 +161,7 @@ class Thumbnails:
             self._reach("answered")
             return await self._books.acked(job, message_id=message_id)
         except BaseException:
-            self._underway.start(self._release(job, NotStarted()), job)
+            self._underway.start(self._endings.release(job, NotStarted()), job)
             raise
 
     async def _see_through(self, job: Job, place: Place | None = None, *, shown: int = 0) -> None:
@@ -170,14 +176,14 @@ class Thumbnails:
         except Interrupted:
             log.info("job %s goes on after the next start", job.id)
         except Undeliverable as failure:
-            await self._park(job, failure)
+            await self._endings.park(job, failure)
         except Failed as failure:
-            await self._release(job, failure)
+            await self._endings.release(job, failure)
         except BooksUnavailable as unavailable:
-            await self._release(job, NotStarted(unavailable))
+            await self._endings.release(job, NotStarted(unavailable))
         except Exception:
             log.exception("job %s met an unforeseen fault", job.id)
-            await self._end_unforeseen(job)
+            await self._endings.unforeseen(job)
 
     async def _generate(self, job: Job, place: Place, *, shown: int) -> Job:
         self._places[job.id] = place
@@ -221,8 +227,8 @@ class Thumbnails:
         """Fetch the output onto disk, patiently: it is paid for and stays a day. Where the disk takes nothing, memory
         holds it until it is delivered; the books then know only that it was made.
         """
-        output = _having(job.output)
-        until = _having(job.generated_at) + OUTPUT_LIFE
+        output = having(job.output)
+        until = having(job.generated_at) + OUTPUT_LIFE
 
         async def once() -> Picture:
             async with self._transfers:
@@ -237,7 +243,9 @@ class Thumbnails:
                     raise OutputUnreachable(disk) from None
 
         self._reach("generated")
-        picture = await self._patience.persist(once, lambda failure, tries: self._another_fetch(failure, tries, until))
+        picture = await self._patience.persist(
+            once, lambda failure, tries: fetch_again(failure, tries) and self._clock() < until
+        )
         self._reach("kept")
         if picture.content is not None:
             return replace(job, picture=picture)
@@ -248,15 +256,17 @@ class Thumbnails:
             return await take(pieces)
 
     async def _deliver(self, job: Job) -> None:
-        picture = _having(job.picture)
-        until = _having(job.generated_at) + PATIENCE
+        picture = having(job.picture)
+        until = having(job.generated_at) + PATIENCE
 
         async def once() -> int:
             async with self._transfers:
                 return await self._delivery.deliver(job, picture)
 
         self._reach("spooled")
-        message_id = await self._patience.persist(once, lambda failure, _: self._clock() < until and _delayed(failure))
+        message_id = await self._patience.persist(
+            once, lambda failure, _: self._clock() < until and isinstance(failure, DeliveryDelayed)
+        )
         self._reach("shown")
         await self._patience.commit(lambda: self._books.delivered(job, message_id=message_id, now=self._clock()))
         self._reach("delivered")
@@ -264,103 +274,6 @@ class Thumbnails:
         await self._store.drop(job)
         self._reach("dropped")
         await self._delivery.invite(job, message_id)
-
-    # --- any other ending --------------------------------------------------------------------------------------------
-
-    async def _release(self, job: Job, failure: Failed) -> None:
-        """Give the hold back, tell the operator, then tell the member for as long as it takes."""
-        request_id = getattr(failure, "request_id", None)
-        self._reach("releasing")
-        try:
-            ended = await self._patience.commit(
-                lambda: self._books.released(job, reason=failure.reason, request_id=request_id, now=self._clock())
-            )
-        except TransitionRefused:
-            log.warning("job %s had ended already", job.id)
-            return
-        self._reach("released")
-        log.info("job %s released: %s", job.id, words.operator(failure))
-        self._counters.ended(failure.kind)
-        self._operator.tell(self._loudness(failure), failure.kind, f"job {job.id}: {words.operator(failure)}")
-        await self._tell(ended, words.failure(ended))
-        await self._store.drop(ended)
-
-    async def _park(self, job: Job, failure: Undeliverable) -> None:
-        """Keep a picture that nobody could be given: it is whole and paid for, and its asker may come for it."""
-        self._reach("parking")
-        try:
-            job = await self._on_disk(job)
-        except Interrupted:
-            return
-        except Failed as lost:
-            await self._release(job, lost)
-            return
-        await self._patience.commit(lambda: self._books.parked(job, now=self._clock()))
-        self._reach("parked")
-        self._operator.tell(Loudness.WARN, failure.kind, f"job {job.id}: {words.operator(failure)}; kept for a claim")
-        with suppress(Failed):  # where words are taken though the picture was not
-            await self._delivery.tell(job, words.kept(job))
-
-    async def _on_disk(self, job: Job) -> Job:
-        """A picture that only memory holds is written down before it has to wait for somebody."""
-        picture = _having(job.picture)
-        if picture.content is None:
-            return job
-        until = _having(job.generated_at) + OUTPUT_LIFE
-
-        async def once() -> Picture:
-            try:
-                return await self._store.keep(job, _one(_having(picture.content)))
-            except OSError as error:
-                raise OutputUnreachable(f"spool: {type(error).__name__} {error.errno}") from error
-
-        kept = await self._patience.persist(once, lambda failure, tries: self._another_fetch(failure, tries, until))
-        return await self._patience.commit(lambda: self._books.spooled(job, kept))
-
-    async def _end_unforeseen(self, job: Job) -> None:
-        """A fault of this program must not cost a picture that is paid for: keep it, or fetch it again with the next
-        tidying up.
-        """
-        job = await self._books.job(job.id) or job
-        if job.state is State.SPOOLED:
-            await self._park(job, Undeliverable("a fault of this program"))
-        elif job.state is not State.GENERATED:
-            await self._release(job, Unforeseen())
-        self._operator.tell(Loudness.PAGE, Unforeseen.kind, f"job {job.id}: a fault of this program, see its log")
-
-    async def claim(self, user_id: int, hand_over: HandOver) -> int:
-        """Give a member every picture that is kept for them; returns how many.
-
-        `hand_over` shows one and returns the id of the message that carries it; what it raises stops the claim, with
-        the pictures not yet handed over still kept.
-        """
-        claimed = 0
-        for job in await self._books.parked_jobs(user_id):
-            picture = _having(job.picture)
-            if not picture.path.exists():
-                await self._release(job, PictureUnusable("gone from the spool"))
-                continue
-            message_id = await hand_over(job, picture)
-            with suppress(TransitionRefused):  # claimed twice at the same moment: charged once
-                await self._books.delivered(job, message_id=message_id, now=self._clock())
-                self._counters.ended("claimed")
-            await self._store.drop(job)
-            claimed += 1
-        return claimed
-
-    async def _tell(self, job: Job, text: str) -> None:
-        until = _having(job.ended_at) + PATIENCE
-        try:
-            await self._patience.persist(
-                lambda: self._delivery.tell(job, text), lambda failure, _: self._clock() < until and _delayed(failure)
-            )
-        except Interrupted:
-            return  # the next start tells
-        except Failed as failure:
-            log.info("job %s: its end could not be told: %s", job.id, words.operator(failure))
-        self._reach("telling")
-        await self._books.told(job, now=self._clock())
-        self._reach("told")
 
     # --- starting and stopping ---------------------------------------------------------------------------------------
 
@@ -373,7 +286,7 @@ class Thumbnails:
         untold = await self._books.untold_jobs()
         going_on = await self._settle(keep=not self._restored)
         for job in untold:
-            self._underway.start(self._tell(job, words.failure(job)), job)
+            self._underway.start(self._endings.tell(job), job)
         for job in going_on:
             self._underway.start(self._see_through(job), job)
             self._underway.start(self._originals.keep(job), job)
@@ -392,7 +305,7 @@ class Thumbnails:
             if job.id in before or job.id in self._underway.jobs:
                 continue
             if job.parked_at is not None and job.parked_at + CLAIM_LIFE < now:
-                self._underway.start(self._release(job, Undeliverable("nobody came for it")), job)
+                self._underway.start(self._endings.release(job, Undeliverable("nobody came for it")), job)
             elif job.parked_at is None and job.state in (State.GENERATED, State.SPOOLED):
                 self._underway.start(self._see_through(job), job)
         removed = await self._store.sweep(now=now, needed=frozenset(job.id for job in jobs))
@@ -427,9 +340,11 @@ class Thumbnails:
             if keep and job.state in (State.GENERATED, State.SPOOLED):
                 going_on.append(job)
             elif job.state is State.SENDING:
-                self._underway.start(self._release(job, OutcomeUnknown("the program stopped before the answer")), job)
+                self._underway.start(
+                    self._endings.release(job, OutcomeUnknown("the program stopped before the answer")), job
+                )
             else:
-                self._underway.start(self._release(job, NotStarted(Restarting())), job)
+                self._underway.start(self._endings.release(job, NotStarted(Restarting())), job)
         return going_on
 
     # --- what a failure means --------------------------------------------------------------------------------------
@@ -442,35 +357,3 @@ class Thumbnails:
 
     def _another_call(self, failure: Failed, tries: int) -> bool:
         return tries <= self._judge(failure).retries
-
-    def _another_fetch(self, failure: Failed, tries: int, until: datetime) -> bool:
-        if isinstance(failure, OutputGone):
-            return tries < 3  # noqa: PLR2004 - a moment's inconsistency of a CDN, not more
-        if isinstance(failure, PictureUnusable):
-            return tries < 2  # noqa: PLR2004 - damaged on the way, perhaps
-        return isinstance(failure, OutputUnreachable) and self._clock() < until
-
-    def _loudness(self, failure: Failed) -> Loudness:
-        match failure:
-            case OutputUnreachable() | PictureUnusable() | Unforeseen():
-                return Loudness.PAGE  # a paid picture did not arrive
-            case Undeliverable():
-                return Loudness.WARN
-            case _:
-                verdict = self._judge(failure)
-                return verdict.loudness if verdict.pause is None else Loudness.COUNT  # its circuit has told already
-
-
-async def _one(piece: bytes) -> AsyncIterator[bytes]:
-    yield piece
-
-
-def _delayed(failure: Failed) -> bool:
-    return isinstance(failure, DeliveryDelayed)
-
-
-def _having(value: T | None) -> T:
-    """A column that this state of a job always has; the database's checks say so."""
-    if value is None:
-        raise AssertionError("a job without the facts its state promises")
-    return value

@@ -10,7 +10,18 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from bot.errors import AnswerUnusable, OutcomeUnknown, ProviderMoved, ProviderRefused, ProviderUnreachable
+from bot.errors import (
+    AnswerUnusable,
+    OutcomeUnknown,
+    OutputGone,
+    OutputUnreachable,
+    PictureUnusable,
+    ProviderMoved,
+    ProviderRefused,
+    ProviderUnreachable,
+    Undeliverable,
+    Unforeseen,
+)
 from bot.model import Circuit, Loudness, Verdict
 
 if TYPE_CHECKING:
@@ -106,3 +117,25 @@ def _by_class(status: int) -> Verdict:
     """A code the contract does not name: its HTTP class decides, and it is never tried again."""
     by_status = {401: _KEY, 402: _BALANCE, 403: _KEY}
     return by_status.get(status) or (_UNKNOWN_5XX if status >= 500 else _UNKNOWN_4XX)  # noqa: PLR2004 - HTTP's classes
+
+
+def fetch_again(failure: Failed, tries: int) -> bool:
+    """Whether a finished picture may still come after `failure` of so many tries to fetch it."""
+    match failure:
+        case OutputGone():
+            return tries < 3  # noqa: PLR2004 - a moment's inconsistency of a CDN, not more
+        case PictureUnusable():
+            return tries < 2  # noqa: PLR2004 - damaged on the way, perhaps
+        case _:
+            return isinstance(failure, OutputUnreachable)
+
+
+def loudness(failure: Failed, verdict: Verdict) -> Loudness:
+    """How the operator hears of a job that ended with `failure`."""
+    match failure:
+        case OutputUnreachable() | PictureUnusable() | Unforeseen():
+            return Loudness.PAGE  # a paid picture did not arrive
+        case Undeliverable():
+            return Loudness.WARN
+        case _:
+            return verdict.loudness if verdict.pause is None else Loudness.COUNT  # its circuit has told already

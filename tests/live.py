@@ -15,8 +15,8 @@ from PIL import Image
 from yarl import URL
 
 from bot import app, config
+from bot.endings import nowhere
 from bot.errors import OutputGone
-from bot.thumbnails import nowhere
 from sandbox import pikzels, wire
 
 if TYPE_CHECKING:
