@@ -133,6 +133,7 @@ async def test_a_private_result_after_its_token_died_comes_by_direct_message_and
     live: Live,
 ) -> None:
     live.api.script(Reply.hold())
+    live.discord.fail("PATCH", "/channels/*", status=403, code=50001, times=10)  # as if it could be edited, but not now
     interaction = await live.thumbnail(private=True)
     await live.api.called(1)
     live.discord.expire_token(interaction)
