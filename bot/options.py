@@ -70,10 +70,13 @@ def edited(
     format: str,  # noqa: A002 - the contract's own name
     prompt: str | None,
     image: Upload | None = None,
+    reference: Upload | None = None,
 ) -> ThumbnailRequest:
-    """`request` with what a form changes; raises `OptionInvalid`. What the new model does not take is left out."""
+    """`request` with what a form changes; raises `OptionInvalid`. What is old and not for the new model is left out."""
     chosen = _member(Model, model, option="model")
     supports = chosen in SUPPORT_MODELS
+    if reference is not None and not supports:
+        raise OptionInvalid("reference", "wrong_model", models=SUPPORT_MODELS)
     changed = replace(
         request,
         model=chosen,
@@ -83,7 +86,11 @@ def edited(
         support_kept=request.support_kept if supports else None,
         image_weight=request.image_weight if chosen in WEIGHT_MODELS else None,
     )
-    return changed if image is None else replace(changed, image_url=_picture(image, option="image"), image_kept=None)
+    if image is not None:
+        changed = replace(changed, image_url=_picture(image, option="image"), image_kept=None)
+    if reference is not None:
+        changed = replace(changed, support_image_url=_picture(reference, option="reference"), support_kept=None)
+    return changed
 
 
 def expiry(address: str) -> datetime | None:

@@ -44,8 +44,11 @@ def edit(job: Job) -> discord.ui.Modal:
     """The form with what a result was made of."""
     request = job.request
     fields = _fields(request.model, request.format, request.prompt)
-    upload = discord.ui.FileUpload[discord.ui.Modal](custom_id="image", required=False, max_values=1)
-    fields.append(discord.ui.Label(text="Another picture", description="Else the same one", component=upload))
+    fields.append(_upload("image", "Another picture", "Else the same one"))
+    if request.support_image_url:
+        fields.append(_upload("reference", "Another reference picture", "Else the same one"))
+    else:
+        fields.append(_upload("reference", "A reference picture", "For PKZ 4 and PKZ 4.5"))
     return _modal(_EDIT + job.id, f"Edit #{job.id}", fields)
 
 
@@ -116,6 +119,11 @@ def _usable(images: Sequence[Upload], services: Services) -> list[Upload]:
     return usable[:_CHOICES]
 
 
+def _upload(custom_id: str, text: str, description: str) -> discord.ui.Item[Any]:
+    upload = discord.ui.FileUpload[discord.ui.Modal](custom_id=custom_id, required=False, max_values=1)
+    return discord.ui.Label(text=text, description=description, component=upload)
+
+
 def _images(message: discord.Message) -> list[Upload]:
     """The pictures of a message, its embeds and what it forwards."""
     attached = [*message.attachments, *(one for shot in message.message_snapshots for one in shot.attachments)]
@@ -141,6 +149,7 @@ class Answers:
     prompt: str
     which: int
     image: Upload | None
+    reference: Upload | None
 
 
 async def submitted(interaction: Submitted, services: Services) -> None:
@@ -159,7 +168,12 @@ async def submitted(interaction: Submitted, services: Services) -> None:
 async def _edited(interaction: Submitted, services: Services, job_id: str) -> None:
     job, given = await services.results.job(job_id), _answers(interaction)
     request = options.edited(
-        job.request, model=given.model, format=given.format, prompt=given.prompt, image=given.image
+        job.request,
+        model=given.model,
+        format=given.format,
+        prompt=given.prompt,
+        image=given.image,
+        reference=given.reference,
     )
     private = asking.is_private(interaction)
     asker, answer = asking.asker(interaction, private=private), asking.answer(interaction, private=private)
@@ -177,12 +191,16 @@ def _answers(interaction: Submitted) -> Answers:
     data: Any = interaction.data or {}
     inputs = [field.get("component") or {} for field in data.get("components", ())]
     given = {one.get("custom_id"): one.get("value") or next(iter(one.get("values") or ()), "") for one in inputs}
-    attached = data.get("resolved", {}).get("attachments", {}).get(given.get("image"))
-    image = attached and Upload(attached["url"], attached["filename"], attached["size"], attached.get("content_type"))
+    attached = data.get("resolved", {}).get("attachments", {})
     return Answers(
         model=given.get("model", ""),
         format=given.get("format", ""),
         prompt=given.get("prompt", ""),
         which=int(given.get("which") or 0),
-        image=image or None,
+        image=_attached(attached.get(given.get("image"))),
+        reference=_attached(attached.get(given.get("reference"))),
     )
+
+
+def _attached(data: Any) -> Upload | None:
+    return data and Upload(data["url"], data["filename"], data["size"], data.get("content_type"))

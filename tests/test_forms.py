@@ -14,7 +14,7 @@ from sandbox.replies import Reply
 from tests.live import KEY, PHOTO, Live, png, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from pathlib import Path
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 REFERENCE = wire.Upload("reference.png", 300_000, "image/png")
 OTHER = wire.Upload("other.webp", 400_000, "image/webp")
+NOTES = wire.Upload("notes.txt", 5, "text/plain")
+LASTING = "https://example.org/lasting/1/"
 EMPTY = "That message has no picture. You were not charged."
 TOO_LONG_AGO = "That is too long ago. Start again with /thumbnail. You were not charged."
 EXPIRED = "The picture this was made from is no longer kept. Attach it again with /thumbnail or Edit."
@@ -81,11 +83,10 @@ async def sent(
     form: wire.Interaction,
     values: dict[str, Value] | None = None,
     *,
-    files: Sequence[wire.Upload] = (),
     user_id: int = 1,
 ) -> wire.Message:
     """Send a form, and wait for its picture or the words that end it."""
-    return await ended(await live.discord.submit(form, values, files=files, user_id=user_id))
+    return await ended(await live.discord.submit(form, values, user_id=user_id))
 
 
 async def ended(interaction: wire.Interaction) -> wire.Message:
@@ -130,9 +131,9 @@ def bodies(live: Live) -> list[dict[str, Any]]:
 
 async def test_the_form_shows_what_the_result_was_made_of(live: Live) -> None:
     form = await edit(live, await live.made(prompt="a cat", model="pkz_4", format="9:16"))
-    assert shown(form) == {"prompt": "a cat", "model": "pkz_4", "format": "9:16", "image": None}
+    assert shown(form) == {"prompt": "a cat", "model": "pkz_4", "format": "9:16", "image": None, "reference": None}
     bare = await edit(live, await live.made())
-    assert shown(bare) == {"prompt": None, "model": "pkz_4_5", "format": "16:9", "image": None}
+    assert shown(bare) == {"prompt": None, "model": "pkz_4_5", "format": "16:9", "image": None, "reference": None}
 
 
 async def test_a_form_sent_as_it_is_makes_another_of_the_same(live: Live) -> None:
@@ -164,7 +165,7 @@ async def test_a_prompt_of_the_longest_kind_can_be_edited(live: Live) -> None:
 
 async def test_another_picture_takes_the_place_of_the_old_one(live: Live) -> None:
     first = await live.made(prompt="a cat", reference=REFERENCE)
-    second = await sent(live, await edit(live, first), files=[OTHER])
+    second = await sent(live, await edit(live, first), {"image": [OTHER]})
     before, after = bodies(live)
     assert after.pop("image_url").endswith("/other.webp")
     assert before.pop("image_url").endswith("/photo.png")
@@ -175,10 +176,27 @@ async def test_another_picture_takes_the_place_of_the_old_one(live: Live) -> Non
 
 async def test_a_picture_that_is_none_is_refused_before_anything_else(live: Live) -> None:
     first = await live.made()
-    refused = await sent(live, await edit(live, first), files=[wire.Upload("notes.txt", 5, "text/plain")])
+    refused = await sent(live, await edit(live, first), {"image": [NOTES]})
     assert refused.ephemeral
     assert refused.content == "`image` must be a PNG, JPEG or WebP picture. You were not charged."
     assert (await live.left(), len(live.api.calls)) == (4, 1)
+
+
+async def test_a_reference_can_be_added_and_replaced_where_the_model_takes_one(live: Live) -> None:
+    first = await live.made(model="pkz_4")
+    second = await sent(live, await edit(live, first), {"reference": [REFERENCE]})
+    third = await sent(live, await edit(live, second), {"reference": [OTHER]})
+    assert [body.get("support_image_url", "").rpartition("/")[2] for body in bodies(live)] == [
+        "",
+        "reference.png",
+        "other.webp",
+    ]
+    assert len({body["image_url"] for body in bodies(live)}) == 1
+    refused = await sent(live, await edit(live, third), {"model": ["pkz_3"], "reference": [REFERENCE]})
+    assert refused.ephemeral
+    assert refused.content.startswith("`reference` works only with PKZ 4 or PKZ 4.5.")
+    refused = await sent(live, await edit(live, third), {"reference": [NOTES]})
+    assert refused.content.startswith("`reference` must be a PNG, JPEG or WebP picture.")
 
 
 async def test_what_another_model_does_not_take_is_left_out(live: Live) -> None:
@@ -273,7 +291,7 @@ async def test_a_source_that_has_expired_is_asked_for_again(again: Again) -> Non
         assert (refused.ephemeral, refused.content) == (True, f"{EXPIRED} You were not charged.")
         assert len(live.api.calls) == 1
         clock.ahead = timedelta()  # the wire signs a new picture's address by the real clock
-        await sent(live, form, files=[OTHER])
+        await sent(live, form, {"image": [OTHER]})
         assert bodies(live)[1]["image_url"].endswith("/other.webp")
 
 
@@ -295,8 +313,20 @@ async def test_an_expired_reference_is_not_missed_by_a_model_without_one(again: 
         refused = await sent(live, form, {"model": ["pkz_3"]})
         assert refused.content.startswith(EXPIRED)
         clock.ahead = timedelta()
-        await sent(live, form, {"model": ["pkz_3"]}, files=[OTHER])
+        await sent(live, form, {"model": ["pkz_3"], "image": [OTHER]})
         assert set(bodies(live)[1]) == {"model", "format", "image_url"}
+
+
+async def test_an_expired_reference_can_be_attached_again(again: Again) -> None:
+    clock = Clock()
+    async with again(clock=clock, storage={"source_days": 0}) as live:
+        form = await edit(live, await live.made(model="pkz_4", reference=REFERENCE))
+        clock.ahead = timedelta(hours=25)
+        late = await live.discord.submit(form, {"image": [wire.Upload("new.png", 9, "image/png", url=LASTING)]})
+        assert (await ended(late)).content.startswith("The reference picture this was made from is no longer kept.")
+        both = [wire.Upload(f"{name}.png", 9, "image/png", url=LASTING + name) for name in ("new", "other")]
+        await sent(live, form, {"image": both[:1], "reference": both[1:]})
+        assert [bodies(live)[1][name] for name in ("image_url", "support_image_url")] == [one.url for one in both]
 
 
 # --- make thumbnail -----------------------------------------------------------------------------------------------
