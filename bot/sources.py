@@ -33,6 +33,7 @@ class Sources:
         self._life = life
         self._cap = cap
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._total = sum(status.st_size for status, _ in self._files())
 
     @property
     def keeps(self) -> bool:
@@ -58,8 +59,11 @@ class Sources:
         return digest.hexdigest()
 
     def _take_in(self, partial: Path, sha256: str) -> None:
-        partial.replace(self._folder / sha256)
-        self._sweep(_NO_TIME)  # a busy hour is not to fill the disk until the next sweep
+        target = self._folder / sha256
+        self._total += 0 if target.exists() else partial.stat().st_size
+        partial.replace(target)
+        if self._total > self._cap:  # a busy hour is not to fill the disk until the next sweep
+            self._sweep(_NO_TIME)
 
     def has(self, sha256: str) -> bool:
         return (self._folder / sha256).is_file()
@@ -74,6 +78,8 @@ class Sources:
             content = path.read_bytes()
             os.utime(path)
         except (OSError, PictureUnusable):
+            return None
+        if hashlib.sha256(content).hexdigest() != path.name:  # a power cut came between its name and its bytes
             return None
         return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
@@ -93,6 +99,7 @@ class Sources:
                 removed += 1
             else:
                 total += status.st_size
+        self._total = total
         return removed
 
     def _files(self) -> Iterator[tuple[os.stat_result, Path]]:

@@ -70,6 +70,14 @@ async def test_bytes_come_back_as_an_address_of_their_true_type(tmp_path: Path, 
     assert address == f"data:image/{type_};base64,{base64.b64encode(content).decode()}"
 
 
+async def test_a_file_that_a_power_cut_left_short_is_as_good_as_gone(tmp_path: Path) -> None:
+    sources = kept_in(tmp_path)
+    await sources.keep(pieces(CAT))
+    path = tmp_path / "sources" / name(CAT)
+    path.write_bytes(CAT[:-10])  # its header is whole
+    assert await kept_in(tmp_path).data_url(name(CAT)) is None
+
+
 async def test_what_is_gone_or_damaged_comes_back_as_nothing(tmp_path: Path) -> None:
     sources = kept_in(tmp_path)
     await sources.keep(pieces(CAT))
