@@ -242,6 +242,24 @@ async def test_who_waited_their_turn_may_react_again(wide: Live) -> None:
     assert len(pictures(wide)) == 4
 
 
+async def test_what_takes_long_counts_for_as_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = timedelta(0)
+    async with running(tmp_path, monkeypatch, clock=lambda: datetime.now(UTC) + late) as live:
+        first = await finished(live)
+        live.api.always(Reply.hold())
+        for user_id in (101, 102, 103):
+            await live.discord.react(first, AGAIN, user_id=user_id)
+        await live.api.called(4)
+        late = timedelta(minutes=5)
+        await react_only(live, first, AGAIN, user_id=104)
+        assert len(told(live, 104)) == 1
+        live.api.release()
+        await settle(live)
+        live.api.always(Reply.ok())
+        await react(live, first, AGAIN, 105)
+        assert (len(pictures(live)), told(live, 105)) == (5, [])
+
+
 async def test_one_person_reacting_to_fifty_results_gets_what_the_allowance_has(wide: Live) -> None:
     results = await asyncio.gather(*(wide.made(user_id=user_id) for user_id in range(200, 250)))
     await wide.app.thumbnails.idle(20)
@@ -357,6 +375,8 @@ async def test_in_a_server_not_seen_before_the_members_kind_is_asked_for(live: L
     await react(live, asked.message, AGAIN, 70, 71, 72)
     assert [(await live.job(one)).asker.user_id for one in pictures(live)] == [1, 72]
     assert told(live, 70, 71) == []
+    asked_for = {seen.path.rpartition("/")[2] for seen in live.discord.requests if "/members/" in seen.path}
+    assert asked_for == {"70", "71", "72"}  # of its own seeds it knows
 
 
 async def test_without_seeds_reactions_work_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
