@@ -32,23 +32,26 @@ class Progress:
         """The turn of `place`, with the line's movement shown before it, and that the waiting is over in it. `shown`
         is the position that can be read now.
         """
+        if shown == 0:
+            async with place.turn():
+                yield
+            return
         async with _beside(self._show_line(place, shown)) as waiting, place.turn():
             await waiting()
-            async with _beside(self._show_running(needed=shown > 0)):
+            async with _beside(self._show_running()):
                 yield
 
     async def _show_line(self, place: Place, shown: int) -> None:
-        while shown > 0:
+        while True:
             await self._pause()
             if 0 < place.position != shown:
                 shown = place.position
                 await self._delivery.progress(self._job, words.queued(self._job, shown), cancellable=True)
 
-    async def _show_running(self, *, needed: bool) -> None:
-        if needed:
-            text = words.generating(self._job, self._clock())
-            await self._pause()
-            await self._delivery.progress(self._job, text)
+    async def _show_running(self) -> None:
+        text = words.generating(self._job, self._clock())
+        await self._pause()
+        await self._delivery.progress(self._job, text)
 
     async def _pause(self) -> None:
         loop = asyncio.get_running_loop()
