@@ -160,7 +160,7 @@ class Reactions(commands.Cog):
                 reference=original.to_reference(fail_if_not_exists=False),
                 mention_author=False,
                 view=buttons.view(job, buttons.OF_WAITING if cancellable else ()),
-                nonce=job.id,
+                nonce=f"again-{job.id}",  # the bare id is for the picture: Discord would show this one in its place
             )
         except (discord.Forbidden, discord.NotFound):
             raise PlaceClosed from None

@@ -622,6 +622,15 @@ async def test_where_the_bot_may_not_post_the_person_is_told_and_not_charged(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+async def test_where_the_answer_cannot_be_changed_the_picture_comes_in_a_message_of_its_own(live: Live) -> None:
+    first = await finished(live)
+    live.discord.fail("PATCH", POSTS + "/*", code=50013, times=100)
+    await react(live, first, AGAIN, 2)
+    assert (len(pictures(live)), await live.left(2), len(live.api.calls)) == (2, 2, 2)
+    [answer] = [one for one in public(live) if one.replied_to is first]
+    assert answer not in pictures(live)
+
+
 async def test_when_discord_does_not_take_the_answer_the_person_is_told(live: Live) -> None:
     first = await finished(live)
     live.discord.fail("POST", POSTS, code=50035)
