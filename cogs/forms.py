@@ -44,9 +44,9 @@ def edit(job: Job) -> discord.ui.Modal:
     """The form with what a result was made of."""
     request = job.request
     fields = _fields(request.model, request.format, request.prompt)
-    fields.append(_upload("image", "Another picture", "Else the same one"))
+    fields.append(_upload("image", "Another picture", "Leave empty to keep the old one"))
     if request.support_image_url:
-        fields.append(_upload("reference", "Another reference picture", "Else the same one"))
+        fields.append(_upload("reference", "Another reference picture", "Leave empty to keep the old one"))
     else:
         fields.append(_upload("reference", "A reference picture", "For PKZ 4 and PKZ 4.5"))
     return _modal(_EDIT + job.id, f"Edit #{job.id}", fields)
