@@ -87,7 +87,8 @@ class Archive:
         """A form that has not come back in an hour will not."""
         await self._database.run("DELETE FROM drafts WHERE made_at < ?", (ms(now - DRAFT_LIFE),))
 
-    async def drafted(self, draft_id: str, user_id: int) -> list[Upload]:
+    async def drafted(self, draft_id: str, user_id: int, *, now: datetime) -> list[Upload]:
         """The pictures of a member's own draft; none when it is too old."""
-        rows = await self._database.run("SELECT images FROM drafts WHERE id = ? AND user_id = ?", (draft_id, user_id))
+        sql = "SELECT images FROM drafts WHERE id = ? AND user_id = ? AND made_at >= ?"
+        rows = await self._database.run(sql, (draft_id, user_id, ms(now - DRAFT_LIFE)))
         return [Upload(**image) for image in json.loads(rows[0]["images"])] if rows else []

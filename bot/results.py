@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bot.errors import AlreadyTaken, Forbidden, ResultGone
+from bot.errors import Forbidden, ResultGone
 from bot.model import State
 
 if TYPE_CHECKING:
@@ -54,15 +54,13 @@ class Results:
         return await self._library.crowd(message_id)
 
     async def share(self, job: Job, user_id: int, post: Callable[[], Awaitable[int]]) -> None:
-        """Have `post` show a private result to everybody, once; raises `Forbidden`, `AlreadyTaken` for a second click
-        beside the first, and what `post` raises, after which it may be shared again.
+        """Have `post` show a private result to everybody, once; raises `Forbidden`, for a second click
+        beside the first too, and what `post` raises, after which it may be shared again.
         """
         if user_id != job.asker.user_id:
             raise Forbidden("share")
-        if job.shared_id is not None:
+        if job.shared_id is not None or job.id in self._sharing:
             raise Forbidden("shared")
-        if job.id in self._sharing:
-            raise AlreadyTaken
         self._sharing.add(job.id)
         try:
             await self._library.shared(job, message_id=await post())
@@ -112,7 +110,7 @@ class Results:
 
     async def drafted(self, draft_id: str, user_id: int) -> list[Upload]:
         """The pictures of a member's own draft; raises `ResultGone` when it is too old."""
-        images = await self._library.drafted(draft_id, user_id)
+        images = await self._library.drafted(draft_id, user_id, now=self._clock())
         if not images:
             raise ResultGone
         return images

@@ -232,7 +232,8 @@ def history(job: Job, link: str | None) -> str:
     """One result in a member's list."""
     prompt = shortened(harmless(job.request.prompt or "").strip(), 150).replace("\n", " ")
     when = f"<t:{int((job.ended_at or job.created_at).timestamp())}:f>"
-    where = f"[open it]({link})" if link else "only you could see it"
+    gone = "only you could see it" if job.asker.private else "its message is gone"
+    where = f"[open it]({link})" if link else gone
     line = f"**#{job.id}** · {MODELS[job.request.model]} · {job.request.format} · {when} · {where}"
     return f"{line}\n```\n{prompt}\n```" if prompt else line
 
@@ -242,7 +243,8 @@ def history(job: Job, link: str | None) -> str:
 
 def refusal(error: errors.Refused, *, now: datetime) -> str:
     said = REFUSALS.get(type(error))
-    return f"{said(error, now) if said else 'This request was not taken.'} {FREE}"
+    told = said(error, now) if said else "This request was not taken."
+    return told if isinstance(error, errors.Forbidden) and error.problem != "crowded" else f"{told} {FREE}"
 
 
 def _busy(error: errors.MemberBusy, _: datetime) -> str:

@@ -158,6 +158,7 @@ async def outcomes(live: Live, hook: Hook) -> None:
     await live.made(user_id=33)
 
     await refused_before_there_is_a_job(live)
+    await living_with_results(live)
     await trouble_with_discord(live)
     for member, reply in enumerate((Reply.redirect("https://elsewhere.example/"), Reply.error("INVALID_API_KEY")), 60):
         api.script(reply)
@@ -171,6 +172,32 @@ async def refused_before_there_is_a_job(live: Live) -> None:
     for _ in range(2):
         await live.made(user_id=41)
     assert (await live.said(user_id=41)).ephemeral
+
+
+async def living_with_results(live: Live) -> None:
+    """Every way to go on from a result, and some that fail."""
+    discord = live.discord
+    public, private = await live.made(user_id=70, prompt="a cat"), await live.made(user_id=71, private=True)
+    job_id = public.content.split("#")[1].split()[0]
+    for action in ("again", "info", "edit"):
+        clicked = await discord.click(public, f"job:{action}:{job_id}", user_id=72)
+        await clicked.acked.wait()
+    await discord.submit(clicked, {"prompt": "a dog"})
+    await discord.submit(clicked, {"prompt": "see http://a.example"})
+    await discord.react(public, "🔁", user_id=73)
+    await discord.react(public, "✉️", user_id=73)
+    chosen = await discord.context_menu("Make thumbnail", discord.say("look", files=[PHOTO]), user_id=74)
+    await chosen.acked.wait()
+    await discord.submit(chosen)
+    live.cdn.gone = True
+    for _ in range(2):
+        share = private.content.split("#")[1].split()[0]
+        await (await discord.click(private, f"job:share:{share}", user_id=71)).acked.wait()
+        live.cdn.gone = False
+    await (await discord.slash("history", user_id=70)).acked.wait()
+    await discord.wait(lambda wire: sum(bool(message.attachments) for message in wire.messages.values()) > 8, 20)
+    await live.app.thumbnails.idle(10)
+    await (await discord.click(public, f"job:delete:{job_id}", user_id=70)).acked.wait()
 
 
 async def trouble_with_discord(live: Live) -> None:
@@ -291,7 +318,8 @@ def signatures(discord: wire.Wire) -> list[str]:
 def tokens(discord: wire.Wire, jobs: Iterable[Mapping[str, Any]]) -> list[str]:
     """Of the interactions whose jobs have ended and been told."""
     by_id = {interaction.id: interaction.token for interaction in discord.interactions.values()}
-    return [by_id[job["interaction_id"]] for job in jobs if job["ended_at"] and job["told_at"]]
+    ended = (job for job in jobs if job["interaction_id"] and job["ended_at"] and job["told_at"])
+    return [by_id[job["interaction_id"]] for job in ended]
 
 
 @pytest.fixture

@@ -405,7 +405,6 @@ async def test_a_draft_is_for_who_began_it_and_for_an_hour(again: Again) -> None
         await menu(live, message, user_id=3)
         await sent(live, form)
         clock.ahead = timedelta(minutes=61)
-        await menu(live, message, user_id=3)
         late = await sent(live, form)
         assert (late.ephemeral, late.content) == (True, TOO_LONG_AGO)
         assert len(live.api.calls) == 1

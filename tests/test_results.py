@@ -118,8 +118,8 @@ async def test_a_private_result_is_seen_by_its_asker_alone_and_shared_once(live:
     assert first.ephemeral
     assert labels(first) == ["Again", "Edit", "Info", "Share", "Delete"]
     job = await live.job(first)
-    for _ in range(2):
-        await live.discord.click(first, button("share", job), user_id=1)
+    clicks = [await live.discord.click(first, button("share", job), user_id=1) for _ in range(2)]
+    await clicks[1].wait(lambda i: i.message is not None and "shared this picture already" in i.message.content, 10)
     shared = await another(live, {first.id})
     assert (shared.ephemeral, shared.attachments[0].data) == (False, first.attachments[0].data)
     await live.app.thumbnails.idle(10)
