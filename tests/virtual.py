@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
 T = TypeVar("T")
+
+_TRIP = 0.001  # seconds back from a thread
 
 
 class Stuck(Exception):
@@ -51,12 +54,13 @@ class Loop(asyncio.BaseEventLoop):
         return ()
 
     def run_in_executor(self, _: Any, call: Callable[..., T], *given: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """What would go to a thread is done here and now; its caller hears of it a turn later, as always."""
+        """What would go to a thread is done here and now; its caller hears of it later, as always."""
         future: asyncio.Future[T] = self.create_future()
         try:
-            future.set_result(call(*given))
+            answer = partial(future.set_result, call(*given))
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            future.set_exception(error)
+            answer = partial(future.set_exception, error)
+        self.call_later(_TRIP, lambda: None if future.done() else answer())
         return future
 
     def _numbered(self, loop: Loop, work: Coroutine[Any, Any, T], **given: Any) -> Numbered[T]:
