@@ -206,14 +206,15 @@ def _listen(stop: Callable[[], None]) -> None:
 
 async def _keep_tidy(app: App) -> None:
     while True:
-        await asyncio.sleep(_TIDY_SECONDS)
         try:
-            await app.thumbnails.tidy()
             await app.client.services.results.tidy()
             await app.sources.sweep(now=utc_now())
             await app.database.checkpoint()
+            await asyncio.sleep(_TIDY_SECONDS)  # with the jobs only later: a start looks after them by itself
+            await app.thumbnails.tidy()
         except (BotError, OSError, sqlite3.Error):
             log.exception("tidying up failed; the next time in an hour")
+            await asyncio.sleep(_TIDY_SECONDS)
 
 
 async def _stay_connected(app: App, token: str) -> None:

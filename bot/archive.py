@@ -43,7 +43,7 @@ class Archive:
 
     async def crowd(self, message_id: int) -> int:
         """How many jobs that reactions to a message asked for have not ended."""
-        sql = "SELECT COUNT(*) AS open FROM jobs WHERE reacted_to = ? AND ended_at IS NULL"
+        sql = "SELECT COUNT(*) AS open FROM jobs WHERE reacted_to = ? AND ended_at IS NULL AND parked_at IS NULL"
         return int((await self._database.run(sql, (message_id,)))[0]["open"])
 
     async def newest(self, user_id: int, count: int) -> list[Job]:

@@ -37,21 +37,22 @@ class Originals:
 
     async def keep(self, job: Job) -> None:
         """Keep what `job` is made from, as well as may be: a job needs it only to be made again."""
-        request = job.request
-        if not self._kept.keeps or (request.image_kept and (request.support_kept or not request.support_image_url)):
+        if not self._kept.keeps:
             return
+        request = job.request
         try:
-            image = request.image_kept or await self._fetched(request.image_url)
-            support = request.support_kept
-            if request.support_image_url and not support:
-                support = await self._fetched(request.support_image_url)
-            await self._notes.sourced(job, image=image, support=support)
+            image = await self._keep(request.image_url, request.image_kept)
+            support = await self._keep(request.support_image_url, request.support_kept)
+            if (image, support) != (request.image_kept, request.support_kept):
+                await self._notes.sourced(job, image=image, support=support)
         except Failed as failure:
             log.info("what job %s is made from is not kept: %s", job.id, words.operator(failure))
         except (OSError, BooksUnavailable) as error:
             log.warning("what job %s is made from is not kept: %s", job.id, type(error).__name__)
 
-    async def _fetched(self, address: str) -> str:
+    async def _keep(self, address: str | None, sha256: str | None) -> str | None:
+        if address is None or (sha256 is not None and self._kept.has(sha256)):
+            return sha256
         async with self._transfers, aclosing(self._source.fetch(address)) as pieces:
             return await self._kept.keep(pieces)
 

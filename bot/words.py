@@ -348,7 +348,7 @@ def failure(job: Job) -> str:
         case errors.NotStarted.kind if detail == "sourceexpired":
             said = "The picture this was to be made from is no longer kept. Attach it again with /thumbnail."
         case errors.NotStarted.kind if detail:
-            said = "The bot restarted before this was started. Run the command again."
+            said = "The bot restarted before this was started. Try again."
         case _:
             said = FAILURES.get(kind, FAILURES[errors.Failed.kind])
     return f"{said} {FREE} · #{job.id}"
@@ -357,7 +357,7 @@ def failure(job: Job) -> str:
 FAILURES: Mapping[str, str] = MappingProxyType(
     {
         errors.Failed.kind: "Something went wrong. Try again.",
-        errors.NotStarted.kind: "This request was not started. Run the command again.",
+        errors.NotStarted.kind: "This request was not started. Try again.",
         errors.ProviderUnreachable.kind: "The image service could not be reached. Try again in a few minutes.",
         errors.OutcomeUnknown.kind: "The bot lost contact with the image service. Try again.",
         errors.AnswerUnusable.kind: "The image service returned something unusable. Try again.",

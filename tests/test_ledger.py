@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot import database
+from bot.archive import Archive
 from bot.errors import AlreadyTaken, QuotaSpent, TransitionRefused
 from bot.ledger import Ledger
 from bot.model import Job, Limit, Model, Output, Picture, State
@@ -254,3 +255,16 @@ async def test_a_job_knows_which_one_it_was_made_again_from(tmp_path: Path) -> N
         stored = await ledger.job(again.id)
         assert stored is not None
         assert (stored.parent_id, first.parent_id) == (first.id, None)
+
+
+async def test_a_crowd_is_of_those_who_still_wait_and_not_of_pictures_kept_for_a_claim(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        archive = Archive(ledger._database, spool=tmp_path)
+        jobs = [await react(ledger, user_id) for user_id in range(1, 4)]
+        assert (await archive.crowd(5), await archive.crowd(6)) == (3, 0)
+        await ledger.released(jobs[0], reason="x", request_id=None, now=NOON)
+        job = await ledger.sending(await ledger.acked(jobs[1], message_id=9), now=NOON)
+        job = await ledger.generated(job, Output("https://x", None), now=NOON)
+        job = await ledger.spooled(job, Picture(tmp_path / "a.png", "PNG", 1, 1, 1, "0"))
+        await ledger.parked(job, now=NOON)
+        assert await archive.crowd(5) == 1

@@ -171,7 +171,7 @@ async def test_killed_while_a_request_waits_in_line_it_says_so_after_the_restart
     await asyncio.wait_for(house.discord.interactions[max(house.discord.interactions)].acked.wait(), 10)
     await house.kill(child)
     again = await house.start()
-    await waiting.wait(says("The bot restarted before this was started. Run the command again."), 10)
+    await waiting.wait(says("The bot restarted before this was started. Try again."), 10)
     await stopped(again)
     assert len(house.api.calls) == 1
     assert sorted(house.entries()) == sorted([HELD, HELD, RELEASED, RELEASED])

@@ -238,6 +238,12 @@ async def test_what_is_kept_already_is_not_fetched_again(tmp_path: Path) -> None
     assert (cdn.fetched, notes.found) == ([], [])
 
 
+async def test_what_is_kept_no_more_is_fetched_and_kept_again(tmp_path: Path) -> None:
+    given, sources = originals(tmp_path, Cdn({LIVE: CAT}))
+    await given.keep(a_job(image_url=LIVE, image_kept=name(CAT)))
+    assert sources.has(name(CAT))
+
+
 async def test_a_life_of_zero_fetches_nothing(tmp_path: Path) -> None:
     cdn = Cdn({LIVE: CAT})
     given, _ = originals(tmp_path, cdn, life=timedelta(0))
