@@ -52,6 +52,7 @@ class JournaledBooks:
         self._on_unavailable = on_unavailable
         self._owed: list[Record] = []
         self._believed: dict[str, Job] = {}  # jobs with records that are owed
+        self._journalling = asyncio.Lock()  # a record is not to be cleared away while it is written
         self._carrier: asyncio.Task[None] | None = None
         self._probed = datetime.min.replace(tzinfo=UTC)
 
@@ -69,7 +70,7 @@ class JournaledBooks:
         if self._carrier is not None:
             self._carrier.cancel()
             await asyncio.wait([self._carrier])
-        with suppress(BooksUnavailable):
+        with suppress(BooksUnavailable, OSError):
             await self._pay()
 
     # --- before anything has happened: the database or nothing -------------------------------------------------------
@@ -133,12 +134,13 @@ class JournaledBooks:
             except BooksUnavailable as unavailable:
                 await self._make_room()
                 self._on_unavailable(unavailable)
-        try:
-            await asyncio.to_thread(self._journal.append, record)
-        except OSError as error:
-            raise BooksUnavailable(f"the journal too ({type(error).__name__})") from error
-        self._owed.append(record)
-        self._believed[believed.id] = believed
+        async with self._journalling:
+            try:
+                await asyncio.to_thread(self._journal.append, record)
+            except OSError as error:
+                raise BooksUnavailable(f"the journal too ({type(error).__name__})") from error
+            self._owed.append(record)
+            self._believed[believed.id] = believed
         if self._carrier is None or self._carrier.done():
             self._carrier = asyncio.create_task(self._carry_all_over(), name="journal-carrier", context=Context())
         return believed
@@ -147,10 +149,10 @@ class JournaledBooks:
 
     async def _carry_all_over(self) -> None:
         pause = 0.2
-        while self._owed:
+        while self._owed or self._believed:
             try:
                 await self._pay()
-            except BooksUnavailable:
+            except (BooksUnavailable, OSError):
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -159,10 +161,11 @@ class JournaledBooks:
         while self._owed:
             await self._carry_over(self._owed[0])
             del self._owed[0]
-        if self._believed:
-            self._believed.clear()
-            self._journal.clear()  # at once, lest a new record comes between
-            log.info("the database has caught up with the journal")
+        async with self._journalling:
+            if self._believed and not self._owed:
+                await asyncio.to_thread(self._journal.clear)
+                self._believed.clear()
+                log.info("the database has caught up with the journal")
 
     async def _carry_over(self, record: Record) -> None:
         """Apply one record, perhaps a second time: then the state it starts from is gone."""
