@@ -71,7 +71,7 @@ class Audit:
         """What was confirmed is charged soon, by a bot that runs `since` then and can write."""
         now, world = self._world.loop.time(), self._world
         for asked in self._settling():
-            if asked.handed_over and (asked.released or now > world.journal_full_at > -math.inf):
+            if asked.handed_over and (asked.released or now > world.journal_failed_at > -math.inf):
                 # claimed at the very moment it was given up, or while nothing at all could be written: for nothing
                 asked.excused = True
                 world.counts["claimed and not charged at once"] += 1
@@ -83,7 +83,7 @@ class Audit:
         """What a bot had no time to write down is shown again by the next one, and charged then."""
         now, world = self._world.loop.time(), self._world
         for asked in self._settling():
-            asked.excused = now <= max(asked.confirmed_at or 0, world.journal_full_at) + _SETTLING
+            asked.excused = now <= max(asked.confirmed_at or 0, world.journal_failed_at) + _SETTLING
 
     def _settling(self) -> list[Asked]:
         self._world.unsettled = [asked for asked in self._world.unsettled if not (asked.charged or asked.excused)]

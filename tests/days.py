@@ -189,9 +189,9 @@ class Day:
         return int(number)
 
     def _end(self) -> None:
-        """Where the books could not even be read or the journal was full, the rest may be left to the next start."""
+        """Where the books could not be read, or the journal took nothing, the rest may be left to the next start."""
         left, counts = self._unsettled(), self.world.counts
-        excused = counts["books gone down"] or counts["journal full"]
+        excused = counts["books gone down"] or counts["journal took nothing"]
         if not left or not excused or counts["started once more"]:
             self.bot.end("rest")
             return

@@ -183,18 +183,24 @@ class MortalJournal(Journal):
         self._life = life
 
     def append(self, record: Record) -> None:
+        world = self._life.world
         self._life.reach("before the journal")
         try:
-            if self._end + len(_line(record)) == self._size:
-                raise JournalFull(self._end)  # a journal that is full to the last byte cannot be read again
-            super().append(record)
-        except JournalFull:
-            self._life.world.counts["journal full"] += 1
-            self._life.world.journal_full_at = self._life.world.loop.time()
+            self._append(record)
+        except OSError:
+            world.counts["journal took nothing"] += 1
+            world.journal_failed_at = world.loop.time()
             raise
-        self._life.world.note("journal", None, record["step"])
-        self._life.world.counts["journaled"] += 1
+        world.note("journal", None, record["step"])
+        world.counts["journaled"] += 1
         self._life.reach("after the journal")
+
+    def _append(self, record: Record) -> None:
+        if self._life.world.happens("journal fails"):
+            raise OSError(errno.EIO, "journal")
+        if self._end + len(_line(record)) == self._size:
+            raise JournalFull(self._end)  # a journal that is full to the last byte cannot be read again
+        super().append(record)
 
     def clear(self) -> None:
         self._life.reach("before the journal is cleared")

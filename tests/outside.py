@@ -42,6 +42,7 @@ RATES: Mapping[str, tuple[float, float, float]] = {
     "delivery's answer lost": (0.4, 0.02, 0.3),
     "download breaks": (0.5, 0.02, 0.5),
     "file lost": (0.2, 0.1, 0.5),
+    "journal fails": (0.2, 0.1, 0.5),
     "memory full": (0.3, 0.1, 0.5),
     "message deleted": (0.3, 0.02, 0.2),
     "no way of delivery": (0.3, 0.02, 0.2),
@@ -132,7 +133,7 @@ class World:
         self.rates = {name: self._rate(*odds) for name, odds in RATES.items()}
         self.down: Counter[str] = Counter()
         self.lasting = False  # something was down for longer than anyone is told
-        self.books_down_until = self.journal_full_at = -math.inf
+        self.books_down_until = self.journal_failed_at = -math.inf
         self.room = 0  # writes that a full disk takes nevertheless
         for what, odds in OUTAGES.items():
             self._plan_outages(what, *odds)
