@@ -28,7 +28,7 @@ from PIL import Image
 
 from bot.journal import Journal
 from bot.spool import Spool
-from tests.mortal import JOBS, KINDS, SHOWABLE, UNREACHABLE, Effects, Loop, Order, live
+from tests.mortal import JOBS, KINDS, SHOWABLE, UNREACHABLE, Loop, Order, effects_in, live
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,7 +94,7 @@ class Run:
     # --- what is left ------------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        effects = Effects(self._folder / "effects")
+        effects = effects_in(self._folder / "effects")
         with closing(sqlite3.connect(self._folder / "bot.sqlite3")) as books:
             books.row_factory = sqlite3.Row
             jobs = list(books.execute(_JOBS))
@@ -102,7 +102,7 @@ class Run:
         self.counts["jobs"] += len(jobs)
         known = {int(job["image_url"].rpartition("/")[2]): job for job in jobs}
         for number in range(JOBS):
-            done, job = effects.done[number], known.get(number)
+            done, job = effects[number], known.get(number)
             wrong = self._wrong_job(number, done, job) if job is not None else {"effects without a job": bool(done)}
             self._note(wrong, f"request {number} ({self._kinds[number]}) {done}")
         spool = self._folder / "spool"

@@ -97,10 +97,7 @@ class Effects:
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self.done: defaultdict[int, list[str]] = defaultdict(list)  # by request
-        for line in path.read_text().splitlines():
-            number, what = json.loads(line)
-            self.done[number].append(what)
+        self.done = effects_in(path)
 
     def add(self, number: int, what: str) -> None:
         os.write(self._file, f"{json.dumps([number, what])}\n".encode())
@@ -108,6 +105,15 @@ class Effects:
 
     def count(self, number: int, what: str) -> int:
         return self.done[number].count(what)
+
+
+def effects_in(path: Path) -> defaultdict[int, list[str]]:
+    """What was done, by request."""
+    done: defaultdict[int, list[str]] = defaultdict(list)
+    for line in path.read_text().splitlines():
+        number, what = json.loads(line)
+        done[number].append(what)
+    return done
 
 
 @dataclass(frozen=True, slots=True)
