@@ -7,7 +7,6 @@ import gc
 import logging
 import random
 import signal
-import sqlite3
 import threading
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from bot.client import Client, Identifies, Services
 from bot.delivery import Messenger
 from bot.downloads import Downloads
 from bot.endings import nowhere
-from bot.errors import BotError, ConfigurationWrong, IdentifiesSpent
+from bot.errors import ConfigurationWrong, IdentifiesSpent
 from bot.gate import Gate
 from bot.journal import Ballast, Journal
 from bot.ledger import Ledger
@@ -39,7 +38,7 @@ from bot.spool import Spool
 from bot.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from bot.config import Settings
@@ -141,8 +140,8 @@ async def opened(
             thumbnails=thumbnails,
             results=Results(library=archive, job=books.job, clock=clock),
             fetched=partial(_whole, cdn),
-            facts=ledger,
-            identifies=Identifies(ledger, clock=clock),
+            facts=books,
+            identifies=Identifies(books, clock=clock),
             clock=clock,
             attachment=messenger.attachment,
             refused=counters.refused,
@@ -205,16 +204,20 @@ def _listen(stop: Callable[[], None]) -> None:
 
 
 async def _keep_tidy(app: App) -> None:
+    """What is due at every start and every hour; with the jobs only later, since a start looks after them by itself."""
     while True:
-        try:
-            await app.client.services.results.tidy()
-            await app.sources.sweep(now=utc_now())
-            await app.database.checkpoint()
-            await asyncio.sleep(_TIDY_SECONDS)  # with the jobs only later: a start looks after them by itself
-            await app.thumbnails.tidy()
-        except (BotError, OSError, sqlite3.Error):
-            log.exception("tidying up failed; the next time in an hour")
-            await asyncio.sleep(_TIDY_SECONDS)
+        await _tidied(app.client.services.results.tidy)
+        await _tidied(lambda: app.sources.sweep(now=utc_now()))
+        await _tidied(app.database.checkpoint)
+        await asyncio.sleep(_TIDY_SECONDS)
+        await _tidied(app.thumbnails.tidy)
+
+
+async def _tidied(step: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await step()
+    except Exception:
+        log.exception("tidying up failed; the next time in an hour")
 
 
 async def _stay_connected(app: App, token: str) -> None:

@@ -97,7 +97,7 @@ class Services:
     facts: Facts
     identifies: Identifies
     clock: Callable[[], datetime]
-    attachment: Callable[[Job, Picture], discord.File]
+    attachment: Callable[[Job, Picture, int], Awaitable[discord.File]]  # made to fit so many bytes
     refused: Callable[[str], None]  # counts a refusal by its kind
     default_model: Model
     default_format: Format

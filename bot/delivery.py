@@ -16,7 +16,7 @@ from discord.http import handle_message_parameters
 from discord.webhook.async_ import async_context
 
 from bot import buttons, pictures, words
-from bot.errors import DeliveryDelayed, MessageDeleted, Undeliverable
+from bot.errors import DeliveryDelayed, MessageDeleted, NotStarted, Undeliverable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -112,9 +112,24 @@ class Messenger:
     async def tell(self, job: Job, text: str) -> None:
         """Show `text` in place of whatever the job's message says; raises as `deliver` does."""
         view = buttons.view(job, buttons.OF_ENDED)
-        rungs: tuple[Rung, ...] = (self._by_token, self._by_dm if job.asker.private else self._by_bot)
+        rungs: tuple[Rung, ...] = (self._by_token,) if job.asker.private else (self._by_token, self._by_bot)
         with suppress(MessageDeleted):  # nobody is waiting there any more
-            await self._climb(*(partial(rung, job, text, None, view) for rung in rungs))
+            try:
+                await self._climb(*(partial(rung, job, text, None, view) for rung in rungs))
+            except MessageDeleted:
+                raise
+            except Undeliverable as failure:
+                if not (job.asker.private or job.asker.reacted_to) or _never_answered(job):
+                    raise
+                await self._tell_asker(job, text, failure)
+
+    async def _tell_asker(self, job: Job, text: str, failure: Undeliverable) -> None:
+        try:
+            await self._by_dm(job, text, None, None)
+        except _RungFailed as closed:
+            later = closed.step is _Step.LATER
+            observed = f"{failure.observed}; {closed.observed}"
+            raise (DeliveryDelayed(observed) if later else Undeliverable(observed)) from None
 
     async def invite(self, job: Job, message_id: int) -> None:
         """Put the reaction that makes another under a public result; it never matters."""
@@ -223,20 +238,32 @@ class Messenger:
         ) as parameters:
             return await _tried(rung, self._client.http.send_message(channel_id, params=parameters))
 
-    def attachment(self, job: Job, picture: Picture) -> discord.File:
-        """The picture as a file to send, good for one attempt."""
-        source = picture.path if picture.content is None else BytesIO(picture.content)
-        return discord.File(source, words.filename(job, picture.suffix), description=words.alt(job))
-
-    async def _files(self, job: Job, picture: Picture | None, *, limit: int) -> Sequence[discord.File]:
-        if picture is None:
-            return []
+    async def attachment(self, job: Job, picture: Picture, limit: int) -> discord.File:
+        """The picture as a file of at most `limit` bytes, good for one attempt; raises `Undeliverable`."""
         fitting: Picture | None = picture
         if picture.size > limit:
             fitting = await asyncio.to_thread(pictures.shrink, picture, limit=limit)
         if fitting is None:
-            raise _RungFailed(_Step.NEXT, f"cannot be made smaller than {limit} bytes")
-        return [await asyncio.to_thread(self.attachment, job, fitting)]
+            raise Undeliverable(f"cannot be made smaller than {limit} bytes")
+        return await asyncio.to_thread(_file, job, fitting)
+
+    async def _files(self, job: Job, picture: Picture | None, *, limit: int) -> Sequence[discord.File]:
+        if picture is None:
+            return []
+        try:
+            return [await self.attachment(job, picture, limit)]
+        except Undeliverable as failure:
+            raise _RungFailed(_Step.NEXT, failure.observed) from None
+
+
+def _never_answered(job: Job) -> bool:
+    """Whether the answer itself failed: then whoever gave it tells its asker."""
+    return job.message_id is None and job.reason == NotStarted.kind
+
+
+def _file(job: Job, picture: Picture) -> discord.File:
+    source = picture.path if picture.content is None else BytesIO(picture.content)
+    return discord.File(source, words.filename(job, picture.suffix), description=words.alt(job))
 
 
 async def _tried(rung: str, call: Awaitable[T]) -> T:

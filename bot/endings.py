@@ -126,6 +126,8 @@ class Endings:
         tidying up.
         """
         job = await self._books.job(job.id) or job
+        if job.ended_at is not None:
+            return
         if job.state is State.SPOOLED:
             await self.park(job, Undeliverable("a fault of this program"))
         elif job.state is not State.GENERATED:
@@ -135,21 +137,27 @@ class Endings:
     async def claim(self, user_id: int, hand_over: HandOver) -> int:
         """Give a member every picture that is kept for them; returns how many.
 
-        `hand_over` shows one and returns the id of the message that carries it; what it raises stops the claim, with
-        the pictures not yet handed over still kept.
+        `hand_over` shows one and returns the id of the message that carries it; a picture for which it fails stays
+        kept, and the first of its failures is raised when all were tried.
         """
-        claimed = 0
+        claimed, failures = 0, list[Exception]()
         for job in await self._books.parked_jobs(user_id):
             picture = having(job.picture)
             if not picture.path.exists():
                 await self.release(job, PictureUnusable("gone from the spool"))
                 continue
-            message_id = await hand_over(job, picture)
+            try:
+                message_id = await hand_over(job, picture)
+            except Exception as failure:  # noqa: BLE001 - raised below: one picture is not to stand before the others
+                failures.append(failure)
+                continue
             with suppress(TransitionRefused):  # claimed twice at the same moment: charged once
                 await self._books.delivered(job, message_id=message_id, now=self._clock())
                 self._counters.ended("claimed")
             await self._store.drop(job)
             claimed += 1
+        if failures:
+            raise failures[0]
         return claimed
 
     async def tell(self, job: Job) -> None:

@@ -58,7 +58,7 @@ class Journal:
     def _lines(self) -> list[bytes]:
         whole = []
         for line in self._path.read_bytes().split(b"\n"):
-            if line[:8] != _checksum(line[9:]):
+            if not line or line[:8] != _checksum(line[9:]):
                 break
             whole.append(line + b"\n")
         return whole
@@ -76,7 +76,7 @@ def _line(record: Record) -> bytes:
 
 
 def _checksum(text: bytes) -> bytes:
-    return b"%08x" % zlib.crc32(text) if text else b""
+    return b"%08x" % zlib.crc32(text)
 
 
 class Ballast:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -40,21 +40,24 @@ class Originals:
         if not self._kept.keeps:
             return
         request = job.request
-        try:
-            image = await self._keep(request.image_url, request.image_kept)
-            support = await self._keep(request.support_image_url, request.support_kept)
-            if (image, support) != (request.image_kept, request.support_kept):
+        image = await self._kept_of(job, request.image_url, request.image_kept)
+        support = await self._kept_of(job, request.support_image_url, request.support_kept)
+        if (image, support) != (request.image_kept, request.support_kept):
+            with suppress(BooksUnavailable, OSError):  # made again from its address, for as long as that works
                 await self._notes.sourced(job, image=image, support=support)
-        except Failed as failure:
-            log.info("what job %s is made from is not kept: %s", job.id, words.operator(failure))
-        except (OSError, BooksUnavailable) as error:
-            log.warning("what job %s is made from is not kept: %s", job.id, type(error).__name__)
 
-    async def _keep(self, address: str | None, sha256: str | None) -> str | None:
+    async def _kept_of(self, job: Job, address: str | None, sha256: str | None) -> str | None:
+        """The hash under which one picture is kept now; as it was before when it cannot be."""
         if address is None or (sha256 is not None and self._kept.has(sha256)):
             return sha256
-        async with self._transfers, aclosing(self._source.fetch(address)) as pieces:
-            return await self._kept.keep(pieces)
+        try:
+            async with self._transfers, aclosing(self._source.fetch(address)) as pieces:
+                return await self._kept.keep(pieces)
+        except Failed as failure:
+            log.info("what job %s is made from is not kept: %s", job.id, words.operator(failure))
+        except OSError as error:
+            log.warning("what job %s is made from is not kept: %s", job.id, type(error).__name__)
+        return sha256
 
     def check(self, request: ThumbnailRequest) -> None:
         """Raises `SourceExpired` when a picture of `request` is neither kept nor still at its address."""

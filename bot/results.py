@@ -38,10 +38,12 @@ class Results:
         self._clock = clock
         self._sharing: set[str] = set()
 
-    async def job(self, job_id: str) -> Job:
-        """The job a button belongs to; raises `ResultGone` when the books do not know it (any more)."""
+    async def job(self, job_id: str, user_id: int) -> Job:
+        """The job a button or a form of `user_id` is about; raises `ResultGone` when the books do not know it, or when
+        it is private to somebody else: the id of a form is what a client sends.
+        """
         job = await self._job(job_id)
-        if job is None:
+        if job is None or (job.asker.private and job.shared_id is None and job.asker.user_id != user_id):
             raise ResultGone
         return job
 
@@ -67,14 +69,19 @@ class Results:
         finally:
             self._sharing.discard(job.id)
 
-    async def delete(self, job: Job, user_id: int, remove: Callable[[], Awaitable[None]], *, moderates: bool) -> None:
-        """Have `remove` take a result's message away; raises `Forbidden`, and what `remove` raises."""
+    async def delete(
+        self, job: Job, user_id: int, remove: Callable[[], Awaitable[None]], *, message_id: int, moderates: bool
+    ) -> None:
+        """Have `remove` take away the message of a result; raises `Forbidden`, and what `remove` raises. A result that
+        was shared stays one for as long as its public message stands.
+        """
         if user_id != job.asker.user_id and not moderates:
             raise Forbidden("delete")
         if job.state is not State.DELIVERED:
             raise Forbidden("unfinished")
         await remove()
-        await self._library.deleted(job, now=self._clock())
+        if job.shared_id in (None, message_id):
+            await self._library.deleted(job, now=self._clock())
 
     def may_cancel(self, job: Job, user_id: int, *, moderates: bool) -> None:
         """Raises `Forbidden` for anybody but the asker and who may manage messages."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bot import pictures
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable
+    from collections.abc import AsyncIterable, Callable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -53,7 +53,9 @@ class Spool:
                     if len(block) >= _BLOCK:
                         await _to_its_end(_append, file.fileno(), block, digest)
                         block = bytearray()
-                return await _to_its_end(self._finish, job, partial, file.fileno(), block, digest)
+                picture = await _to_its_end(self._finish, job, partial, file.fileno(), block, digest)
+                self._held.pop(job.id, None)
+                return picture
         except BaseException:
             with suppress(OSError):
                 self._drop(job.id)
@@ -73,14 +75,17 @@ class Spool:
         `PictureUnusable`, and whatever `pieces` raises.
         """
         content = bytearray()
-        async for piece in pieces:
-            content += piece
-            if self._held.total() + len(content) > HELD_BYTES:
-                raise MemoryError
-        path, digest = self.folder / job.id, hashlib.sha256(content).hexdigest()
-        picture = pictures.inspect(path, sha256=digest, content=bytes(content))
-        self._held[job.id] = picture.size
-        return picture
+        try:
+            async for piece in pieces:
+                content += piece
+                self._held[job.id] = len(content)
+                if self._held.total() > HELD_BYTES:
+                    raise MemoryError
+            digest = hashlib.sha256(content).hexdigest()
+            return pictures.inspect(self.folder / job.id, sha256=digest, content=bytes(content))
+        except BaseException:
+            self._held.pop(job.id, None)
+            raise
 
     async def drop(self, job: Job) -> None:
         """Remove every file of a job that needs none any more."""
@@ -98,11 +103,7 @@ class Spool:
         return await asyncio.to_thread(self._sweep, now, needed)
 
     def _sweep(self, now: datetime, needed: frozenset[str]) -> int:
-        files = sorted(
-            ((path.stat(), path) for path in self.folder.iterdir() if path.is_file()),
-            key=lambda found: found[0].st_mtime,
-            reverse=True,
-        )
+        files = sorted(self._files(), key=lambda found: found[0].st_mtime, reverse=True)
         total = removed = 0
         for status, path in files:
             total += status.st_size
@@ -113,6 +114,12 @@ class Spool:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed
+
+    def _files(self) -> Iterator[tuple[os.stat_result, Path]]:
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # delivered meanwhile
+                if path.is_file():
+                    yield path.stat(), path
 
 
 async def _to_its_end(call: Callable[..., T], *given: Any) -> T:

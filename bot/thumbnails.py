@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -271,7 +271,8 @@ class Thumbnails:
         await self._patience.commit(lambda: self._books.delivered(job, message_id=message_id, now=self._clock()))
         self._reach("delivered")
         self._counters.ended("delivered")
-        await self._store.drop(job)
+        with suppress(OSError):  # the next sweep takes it
+            await self._store.drop(job)
         self._reach("dropped")
         await self._delivery.invite(job, message_id)
 
@@ -281,10 +282,10 @@ class Thumbnails:
         """After a start: end what cannot go on, go on with what can, tell what was not told. Once in a process."""
         if self._recovered:
             return
-        self._recovered = True
         self._reach("recovering")
         untold = await self._books.untold_jobs()
         going_on = await self._settle(keep=not self._restored)
+        self._recovered = True  # not before: what could not be read is read by the next connection
         for job in untold:
             self._underway.start(self._endings.tell(job), job)
         for job in going_on:

@@ -232,7 +232,7 @@ def history(job: Job, link: str | None) -> str:
     """One result in a member's list."""
     prompt = shortened(harmless(job.request.prompt or "").strip(), 150).replace("\n", " ")
     when = f"<t:{int((job.ended_at or job.created_at).timestamp())}:f>"
-    gone = "only you could see it" if job.asker.private else "its message is gone"
+    gone = "only you could see it" if job.asker.private else "not in the channel any more"
     where = f"[open it]({link})" if link else gone
     line = f"**#{job.id}** · {MODELS[job.request.model]} · {job.request.format} · {when} · {where}"
     return f"{line}\n```\n{prompt}\n```" if prompt else line

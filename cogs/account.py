@@ -8,6 +8,7 @@ import discord
 from discord import app_commands
 
 from bot import buttons, words
+from cogs.asking import UPLOAD_LIMIT
 
 if TYPE_CHECKING:
     from typing import Any
@@ -38,7 +39,7 @@ def recover_command(services: Services) -> app_commands.Command[Any, ..., None]:
         await interaction.response.defer(ephemeral=True)
 
         async def hand_over(job: Job, picture: Picture) -> int:
-            file = services.attachment(job, picture)
+            file = await services.attachment(job, picture, interaction.filesize_limit or UPLOAD_LIMIT)
             view = buttons.view(job, buttons.OF_PRIVATE_RESULT)
             message = await interaction.followup.send(
                 words.result(job), file=file, view=view, ephemeral=True, wait=True

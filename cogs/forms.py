@@ -166,7 +166,7 @@ async def submitted(interaction: Submitted, services: Services) -> None:
 
 
 async def _edited(interaction: Submitted, services: Services, job_id: str) -> None:
-    job, given = await services.results.job(job_id), _answers(interaction)
+    job, given = await services.results.job(job_id, interaction.user.id), _answers(interaction)
     request = options.edited(
         job.request,
         model=given.model,

@@ -148,7 +148,10 @@ class Reactions(commands.Cog):
         if max(len(of_this), await results.crowd(event.message_id)) < _AT_ONCE:
             return
         for made in of_this:
-            if made.user_id == event.user_id and (await results.job(made.job_id)).state is not State.RELEASED:
+            if (
+                made.user_id == event.user_id
+                and (await results.job(made.job_id, event.user_id)).state is not State.RELEASED
+            ):
                 raise AlreadyTaken
         raise Forbidden("crowded")
 
@@ -207,7 +210,9 @@ class Reactions(commands.Cog):
                 await self._bot.http.delete_message(event.channel_id, event.message_id)
 
         try:
-            await self._services.results.delete(job, event.user_id, remove, moderates=moderates)
+            await self._services.results.delete(
+                job, event.user_id, remove, message_id=event.message_id, moderates=moderates
+            )
         except Forbidden:
             return  # an opinion, not a request
 

@@ -10,7 +10,7 @@ import discord
 
 from bot import buttons, words
 from bot.buttons import Action
-from bot.errors import Forbidden, ResultGone
+from bot.errors import Failed, Forbidden, ResultGone
 from cogs import asking, forms
 from cogs.failures import answer_failure
 
@@ -44,9 +44,13 @@ class JobButton(discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]], temp
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
         try:
-            await _PRESSED[self.action](interaction, await interaction.client.services.results.job(self.job_id))
+            await _PRESSED[self.action](interaction, await _job(interaction, self.job_id))
         except Exception as error:  # noqa: BLE001 - the one desk answers everything
             await answer_failure(interaction, error, interaction.client.services)
+
+
+async def _job(interaction: Press, job_id: str) -> Job:
+    return await interaction.client.services.results.job(job_id, interaction.user.id)
 
 
 async def again(interaction: Press, job: Job) -> None:
@@ -69,7 +73,10 @@ async def share(interaction: Press, job: Job) -> None:
         shown = interaction.message.attachments if interaction.message else []
         if not shown:
             raise ResultGone
-        content = await interaction.client.services.fetched(shown[0].url)
+        try:
+            content = await interaction.client.services.fetched(shown[0].url)
+        except Failed:
+            raise ResultGone from None
         file = discord.File(BytesIO(content), shown[0].filename, description=words.alt(job))
         view = buttons.view(job, buttons.OF_RESULT)
         message = await interaction.followup.send(words.result(job), file=file, view=view, wait=True)
@@ -87,7 +94,8 @@ async def delete(interaction: Press, job: Job) -> None:
             await interaction.delete_original_response()
 
     results, moderates = interaction.client.services.results, asking.moderates(interaction)
-    await results.delete(job, interaction.user.id, remove, moderates=moderates)
+    message_id = interaction.message.id if interaction.message else 0
+    await results.delete(job, interaction.user.id, remove, message_id=message_id, moderates=moderates)
 
 
 async def cancel(interaction: Press, job: Job) -> None:

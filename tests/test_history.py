@@ -134,7 +134,7 @@ async def test_a_message_that_is_gone_has_neither_link_nor_picture(live: Live) -
     await live.discord.delete_message(result.id)
     shown = await history(live)
     assert (listed(shown), links(shown), pictures(shown)) == ([job.id], [""], [""])
-    assert "its message is gone" in shown.embeds[0]["description"]
+    assert "not in the channel any more" in shown.embeds[0]["description"]
     assert ids(shown) == [f"job:again:{job.id}", f"job:edit:{job.id}"], "another can still be made of it"
 
 
