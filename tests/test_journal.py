@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import subprocess
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bot import database
 from bot.books import JournaledBooks
-from bot.errors import BooksUnavailable
+from bot.errors import BooksUnavailable, TransitionRefused
 from bot.journal import Ballast, Journal, JournalFull
 from bot.ledger import Ledger
 from bot.model import Job, Output, Picture, State
 from sandbox import pikzels, wire
 from sandbox.replies import Reply
-from tests.live import KEY, books, png, running
+from tests.live import KEY, Live, books, png, running
 from tests.makers import NOON, asker, limit, request
 
 if TYPE_CHECKING:
@@ -67,6 +68,15 @@ def test_a_record_half_written_at_the_end_is_none(tmp_path: Path, cut: int) -> N
     assert again.records() == [{"n": 1}]
     again.append({"n": 3})
     assert Journal(path, size=4096).records() == [{"n": 1}, {"n": 3}]
+
+
+def test_a_journal_full_to_the_last_byte_can_be_read_again(tmp_path: Path) -> None:
+    size = len(b"00000000 " + b'{"n": 1}' + b"\n")
+    Journal(tmp_path / "journal", size=size).append({"n": 1})
+    again = Journal(tmp_path / "journal", size=size)
+    assert again.records() == [{"n": 1}]
+    with pytest.raises(JournalFull):
+        again.append({"n": 2})
 
 
 def test_a_full_journal_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
@@ -253,6 +263,99 @@ async def test_a_journal_that_is_no_use_either_leaves_the_step_to_be_tried_again
         assert (await here.books.generated(job, OUTPUT, now=NOON)).state is State.GENERATED
 
 
+async def test_what_is_being_written_down_is_not_lost_with_its_writer(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        jobs = [await here.sent(), await here.sent()]
+        await here.fill()
+        writing = asyncio.create_task(here.books.generated(jobs[0], OUTPUT, now=NOON))
+        await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.wait([writing])
+        open_ = {job.id: job.state for job in await here.books.open_jobs()}
+        assert open_ == {jobs[0].id: State.GENERATED, jobs[1].id: State.SENDING}
+        await here.books.generated(jobs[1], OUTPUT, now=NOON)
+        assert [one["job"] for one in Journal(tmp_path / "journal").records()] == [job.id for job in jobs]
+        await here.clear()
+        await here.caught_up()
+        assert {job.state for job in await here.ledger.open_jobs()} == {State.GENERATED}
+
+
+async def test_the_journal_takes_no_step_that_does_not_follow(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        job = await here.sent()
+        await here.fill()
+        delivered = await go_through(here, job, tmp_path)
+        with pytest.raises(TransitionRefused):
+            await here.books.released(delivered, reason="unforeseen", request_id=None, now=NOON)
+        with pytest.raises(TransitionRefused):
+            await here.books.delivered(job, message_id=12, now=NOON)
+        await here.clear()
+        await here.caught_up()
+        assert ending(await here.ledger.job(job.id)) == ending(delivered)
+
+
+async def test_a_start_that_cannot_carry_over_yet_goes_on_as_the_last_process_believed(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        job = await here.sent()
+        await here.fill()
+        believed = await go_through(here, job, tmp_path)
+    async with database.opened(tmp_path / "bot.sqlite3") as store:
+        await store._connection.execute_fetchall("PRAGMA query_only = ON")
+        heard: list[BooksUnavailable] = []
+        journaled = JournaledBooks(
+            Ledger(store, spool=tmp_path),
+            Journal(tmp_path / "journal"),
+            Ballast(tmp_path / "ballast"),
+            clock=lambda: NOON,
+            on_unavailable=heard.append,
+        )
+        assert (await journaled.replay(), len(heard), (tmp_path / "ballast").exists()) == (3, 1, False)
+        assert ending(await journaled.job(job.id)) == ending(believed)
+        with pytest.raises(BooksUnavailable):
+            await journaled.reserve(request(), asker(), cost=1, limits=[], now=NOON)
+        await store._connection.execute_fetchall("PRAGMA query_only = OFF")
+        await journaled.close()
+        assert ending(await Ledger(store, spool=tmp_path).job(job.id)) == ending(believed)
+
+
+async def test_facts_wait_in_memory_while_the_disk_takes_nothing(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        await here.fill()
+        await here.books.remember("identified", "[1]")
+        assert (await here.books.fact("identified"), await here.ledger.fact("identified")) == ("[1]", None)
+        await here.clear()
+        await here.books.remember("identified", "[1, 2]")
+        assert await here.ledger.fact("identified") == "[1, 2]"
+
+
+class Flaky:
+    """A ledger that cannot be read once, in a way nobody foresaw."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._well = False
+
+    async def job(self, job_id: str) -> Job | None:
+        if not self._well:
+            self._well = True
+            raise sqlite3.DatabaseError
+        return await self._ledger.job(job_id)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+
+async def test_an_odd_fault_does_not_end_the_carrying_over(tmp_path: Path) -> None:
+    async with desk(tmp_path) as here:
+        job = await here.sent()
+        here.books._ledger = Flaky(here.ledger)  # type: ignore[assignment] # as good as one
+        await here.fill()
+        await here.books.generated(job, OUTPUT, now=NOON)
+        await here.clear()
+        await here.caught_up()
+        assert [one.state for one in await here.ledger.open_jobs()] == [State.GENERATED]
+
+
 # --- the whole bot ------------------------------------------------------------------------------------------------
 
 
@@ -351,3 +454,19 @@ async def test_a_disk_that_is_really_full_loses_nothing(small_disk: Path, monkey
     jobs, entries = books(small_disk / "data")
     assert [job["state"] for job in jobs] == ["delivered"] * 5
     assert sorted(entry["kind"] for entry in entries) == ["charge"] * 5 + ["hold"] * 5
+
+
+async def test_a_start_on_a_full_disk_brings_the_bot_online(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with wire.serve(keep_files=True) as discord, pikzels.serve(api_key=KEY, output=png()) as api:
+        async with running(small_disk / "data", monkeypatch, around=(discord, api)) as live:
+            await live.made()
+        fill_up(small_disk)
+        async with running(small_disk / "data", monkeypatch, around=(discord, api)) as live:
+            assert "today: 1 of 10" in (await said_privately(live, "quota")).content
+
+
+async def said_privately(live: Live, command: str) -> wire.Message:
+    asked = await live.discord.slash(command, user_id=1)
+    await asked.wait(lambda i: i.message is not None, 10)
+    assert asked.message is not None
+    return asked.message
