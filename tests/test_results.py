@@ -8,6 +8,7 @@ import pytest
 
 from sandbox import pikzels, wire
 from sandbox.replies import Reply
+from tests.conftest import a_picture
 from tests.live import KEY, Live, png, running
 
 if TYPE_CHECKING:
@@ -170,6 +171,66 @@ async def test_what_was_recovered_can_be_shared(live: Live) -> None:
     await live.discord.click(claim.message, button("share", await live.job(claim.message)), user_id=1)
     shared = await another(live, {claim.message.id})
     assert not shared.ephemeral
+
+
+async def test_the_end_of_a_private_request_waits_for_discord_and_is_told_in_its_place(live: Live) -> None:
+    live.api.script(Reply.error("GENERATION_REJECTED"))
+    live.discord.fail("PATCH", "/webhooks/*", reset=True, times=2)
+    said = await live.said(private=True)
+    await live.app.thumbnails.idle(20)
+    assert (said.ephemeral, len(live.discord.messages)) == (True, 1)
+
+
+async def test_deleting_a_private_original_leaves_what_was_shared(live: Live) -> None:
+    private = await live.made(private=True)
+    job = await live.job(private)
+    await live.discord.click(private, button("share", job), user_id=1)
+    shared = await another(live, {private.id})
+    await live.app.thumbnails.idle(10)
+    await live.discord.wait(lambda _: "Share" not in labels(private), 10)
+    await live.discord.click(private, button("delete", job), user_id=1)
+    await live.discord.wait(lambda _: private.deleted, 10)
+    assert not shared.deleted
+    assert await live.app.client.services.results.of_message(shared.id) is not None
+    assert len((await live.app.client.services.results.newest(1)).jobs) == 1
+
+
+async def test_a_private_result_is_unknown_to_a_form_that_somebody_else_forged(live: Live) -> None:
+    mine, theirs = await live.made(user_id=1, private=True), await live.made(user_id=2)
+    job, other = await live.job(mine), await live.job(theirs)
+    clicked = await live.discord.click(theirs, button("edit", other), user_id=2)
+    await clicked.acked.wait()
+    assert clicked.modal is not None
+    clicked.modal["custom_id"] = f"form:edit:{job.id}"
+    forged = await live.discord.submit(clicked, {"prompt": "mine now"})
+    await forged.wait(lambda i: i.message is not None, 10)
+    assert forged.message is not None
+    assert (forged.message.ephemeral, "too long ago" in forged.message.content) == (True, True)
+    assert len(live.api.calls) == 2
+
+
+async def test_a_picture_over_the_limit_is_recovered_smaller_and_stands_before_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = a_picture(width=2300, height=2300, noisy=True)
+    assert len(large) > 10 * 1024 * 1024
+    async with running(tmp_path, monkeypatch, output=large) as live:
+        live.discord.fail("PATCH", "*", status=403, code=50001, times=100)
+        live.discord.fail("POST", "/channels/*", status=403, code=50001, times=100)
+        for _ in range(2):
+            interaction = await live.thumbnail()
+            await interaction.wait(lambda i: i.message is not None, 10)
+            await live.app.thumbnails.idle(30)
+        first, _ = await live.app.books.parked_jobs(1)
+        assert first.picture is not None
+        first.picture.path.write_bytes(b"damaged since")
+        claim = await live.discord.slash("recover", user_id=1)
+        await claim.wait(lambda i: any(one.attachments for one in [i.message, *i.followups] if one), 30)
+        await claim.wait(lambda i: any("went wrong" in one.content for one in i.followups), 30)
+        [carrier] = [one for one in [claim.message, *claim.followups] if one and one.attachments]
+        assert carrier.attachments[0].size <= 10 * 1024 * 1024
+        assert [job.id for job in await live.app.books.parked_jobs(1)] == [first.id]
+        assert await live.left() == 8
 
 
 # --- reactions ----------------------------------------------------------------------------------------------------

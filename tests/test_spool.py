@@ -245,5 +245,27 @@ async def test_memory_holds_only_so_much_and_forgets_what_is_dropped(
     await spool.hold(replace(JOB, id="other"), pieces_of(NOISE))
 
 
+async def test_pictures_coming_in_count_too_and_what_reached_the_disk_counts_no_more(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.spool.HELD_BYTES", len(NOISE))
+    begun, going_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield NOISE[:-1]
+        begun.set()
+        await going_on.wait()
+        yield NOISE[-1:]
+
+    first = asyncio.create_task(spool.hold(JOB, slowly()))
+    await begun.wait()
+    with pytest.raises(MemoryError):
+        await spool.hold(replace(JOB, id="other"), pieces_of(NOISE))
+    going_on.set()
+    await first
+    await spool.keep(JOB, pieces_of(NOISE))
+    await spool.hold(replace(JOB, id="other"), pieces_of(NOISE))
+
+
 def test_folders_above_are_made(tmp_path: Path) -> None:
     assert Spool(tmp_path / "a" / "b").folder.is_dir()
