@@ -236,6 +236,9 @@ class Run:
             paid = job["generated_at"] is not None and self.scenario.usable
             assert not paid or charged or job["parked_at"] is not None, f"job {job['id']}: a paid picture was lost"
             assert job["token"] is None or kinds == ["hold"] or job["told_at"] is None
+        said = [message.content for message in self.discord.messages.values()]
+        for job in (job for job in jobs if job["reacted_to"] and job["state"] == "released"):
+            assert any(f"#{job['id']}" in text for text in said), "nobody told who reacted"
         assert len(self.api.calls) <= self.scenario.posts * len(jobs)
         assert set(carriers) <= {job["id"] for job in jobs}
         for asked in self.asked:
