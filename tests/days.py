@@ -189,9 +189,9 @@ class Day:
         return int(number)
 
     def _end(self) -> None:
-        """Where the books could not be read, or the journal took nothing, the rest may be left to the next start."""
+        """Where two things failed at once, the rest may be left to the next start."""
         left, counts = self._unsettled(), self.world.counts
-        excused = counts["books gone down"] or counts["journal took nothing"]
+        excused = counts["journal took nothing"] or (counts["books gone down"] and counts["unforeseen"])
         if not left or not excused or counts["started once more"]:
             self.bot.end("rest")
             return

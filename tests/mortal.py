@@ -293,8 +293,7 @@ async def live(order: Order, chance: random.Random) -> None:
             clock=_now,
             reach=step,
         )
-        with suppress(FileNotFoundError):  # a file may go while the sweep looks at it: then only the client is replaced
-            await thumbnails.recover()
+        await thumbnails.recover()
         await asyncio.gather(*(_ask(thumbnails, outside, number) for number in range(order.asks)))
         await thumbnails.idle(HASTE * 10)
         await thumbnails.claim(MEMBER, outside.hand_over)
