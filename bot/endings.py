@@ -22,7 +22,7 @@ from bot.model import Job, Loudness, Picture, State, having
 from bot.verdicts import fetch_again, loudness
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection
     from datetime import datetime
 
     from bot.model import Verdict
@@ -66,6 +66,7 @@ class Endings:
         self._judge = judge
         self._clock = clock
         self._reach = reach
+        self.claimed: set[str] = set()  # jobs whose picture is being handed over right now
 
     async def release(self, job: Job, failure: Failed) -> None:
         """Give the hold back, tell the operator, then tell the member for as long as it takes."""
@@ -125,7 +126,8 @@ class Endings:
         """A fault of this program must not cost a picture that is paid for: keep it, or fetch it again with the next
         tidying up.
         """
-        job = await self._books.job(job.id) or job
+        known: Job | None = await self._patience.commit(lambda: self._books.job(job.id))
+        job = known or job
         if job.ended_at is not None:
             return
         if job.state is State.SPOOLED:
@@ -134,31 +136,39 @@ class Endings:
             await self.release(job, Unforeseen())
         self._operator.tell(Loudness.PAGE, Unforeseen.kind, f"job {job.id}: a fault of this program, see its log")
 
-    async def claim(self, user_id: int, hand_over: HandOver) -> int:
-        """Give a member every picture that is kept for them; returns how many.
+    async def claim(self, user_id: int, hand_over: HandOver, *, sparing: Collection[str] = ()) -> int:
+        """Give a member every picture that is kept for them but those of the jobs in `sparing`; returns how many.
 
         `hand_over` shows one and returns the id of the message that carries it; a picture for which it fails stays
         kept, and the first of its failures is raised when all were tried.
         """
         claimed, failures = 0, list[Exception]()
         for job in await self._books.parked_jobs(user_id):
-            picture = having(job.picture)
-            if not picture.path.exists():
-                await self.release(job, PictureUnusable("gone from the spool"))
+            if job.id in sparing or job.id in self.claimed:
                 continue
+            self.claimed.add(job.id)
             try:
-                message_id = await hand_over(job, picture)
+                claimed += await self._handed_over(job, hand_over)
             except Exception as failure:  # noqa: BLE001 - raised below: one picture is not to stand before the others
                 failures.append(failure)
-                continue
-            with suppress(TransitionRefused):  # claimed twice at the same moment: charged once
-                await self._books.delivered(job, message_id=message_id, now=self._clock())
-                self._counters.ended("claimed")
-            await self._store.drop(job)
-            claimed += 1
+            finally:
+                self.claimed.discard(job.id)
         if failures:
             raise failures[0]
         return claimed
+
+    async def _handed_over(self, job: Job, hand_over: HandOver) -> int:
+        """Hand over one picture; returns 1, or 0 for one that is gone."""
+        picture = having(job.picture)
+        if not picture.path.exists():
+            await self.release(job, PictureUnusable("gone from the spool"))
+            return 0
+        message_id = await hand_over(job, picture)
+        with suppress(TransitionRefused):  # claimed twice at the same moment: charged once
+            await self._patience.commit(lambda: self._books.delivered(job, message_id=message_id, now=self._clock()))
+            self._counters.ended("claimed")
+        await self._store.drop(job)
+        return 1
 
     async def tell(self, job: Job) -> None:
         """Show a released job's end to its asker, for as long as it takes; then it is told."""
@@ -174,7 +184,7 @@ class Endings:
         except Failed as failure:
             log.info("job %s: its end could not be told: %s", job.id, words.operator(failure))
         self._reach("telling")
-        await self._books.told(job, now=self._clock())
+        await self._patience.commit(lambda: self._books.told(job, now=self._clock()))
         self._reach("told")
 
 

@@ -143,7 +143,7 @@ class Thumbnails:
 
     async def claim(self, user_id: int, hand_over: HandOver) -> int:
         """Give a member every picture that is kept for them; returns how many. See `Endings.claim`."""
-        return await self._endings.claim(user_id, hand_over)
+        return await self._endings.claim(user_id, hand_over, sparing=self._underway.jobs)
 
     def cancel(self, job_id: str) -> bool:
         """Take a job out of the line; False when it has started, or is no job that waits."""
@@ -303,7 +303,7 @@ class Thumbnails:
         before = self._underway.jobs
         jobs = await self._books.open_jobs()
         for job in jobs:
-            if job.id in before or job.id in self._underway.jobs:
+            if job.id in before or job.id in self._underway.jobs or job.id in self._endings.claimed:
                 continue
             if job.parked_at is not None and job.parked_at + CLAIM_LIFE < now:
                 self._underway.start(self._endings.release(job, Undeliverable("nobody came for it")), job)

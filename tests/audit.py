@@ -64,15 +64,15 @@ class Audit:
         if asked.charged or asked.released:
             self._world.forbidden("ended twice", asked)
         asked.released = True
-        if asked in self._settling() and not asked.handed_over:
+        if asked in self._settling():
             self._world.forbidden("released though its picture was confirmed", asked)
 
     def settled(self, *, since: float) -> None:
         """What was confirmed is charged soon, by a bot that runs `since` then and can write."""
         now, world = self._world.loop.time(), self._world
         for asked in self._settling():
-            if asked.handed_over and (asked.released or now > world.journal_failed_at > -math.inf):
-                # claimed at the very moment it was given up, or while nothing at all could be written: for nothing
+            if asked.handed_over and now > world.journal_failed_at > -math.inf:
+                # claimed while nothing at all could be written, and the process died: for nothing
                 asked.excused = True
                 world.counts["claimed and not charged at once"] += 1
             elif now > max(asked.confirmed_at or 0, world.books_down_until, since) + _SETTLING:
