@@ -136,19 +136,22 @@ class Endings:
             await self.release(job, Unforeseen())
         self._operator.tell(Loudness.PAGE, Unforeseen.kind, f"job {job.id}: a fault of this program, see its log")
 
-    async def claim(self, user_id: int, hand_over: HandOver, *, sparing: Collection[str] = ()) -> int:
-        """Give a member every picture that is kept for them but those of the jobs in `sparing`; returns how many.
+    async def claim(self, user_id: int, hand_over: HandOver, *, busy: Callable[[], Collection[str]]) -> int:
+        """Give a member every picture that is kept for them, but for those of the jobs that `busy` says something is
+        being done with right now; returns how many.
 
         `hand_over` shows one and returns the id of the message that carries it; a picture for which it fails stays
         kept, and the first of its failures is raised when all were tried.
         """
         claimed, failures = 0, list[Exception]()
         for job in await self._books.parked_jobs(user_id):
-            if job.id in sparing or job.id in self.claimed:
+            if job.id in self.claimed:
                 continue
-            self.claimed.add(job.id)
+            self.claimed.add(job.id)  # from here on it is not given up
             try:
-                claimed += await self._handed_over(job, hand_over)
+                current = await self._books.job(job.id)
+                if current is not None and current.ended_at is None and job.id not in busy():
+                    claimed += await self._handed_over(job, hand_over)
             except Exception as failure:  # noqa: BLE001 - raised below: one picture is not to stand before the others
                 failures.append(failure)
             finally:

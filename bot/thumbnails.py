@@ -143,7 +143,7 @@ class Thumbnails:
 
     async def claim(self, user_id: int, hand_over: HandOver) -> int:
         """Give a member every picture that is kept for them; returns how many. See `Endings.claim`."""
-        return await self._endings.claim(user_id, hand_over, sparing=self._underway.jobs)
+        return await self._endings.claim(user_id, hand_over, busy=lambda: self._underway.jobs)
 
     def cancel(self, job_id: str) -> bool:
         """Take a job out of the line; False when it has started, or is no job that waits."""
