@@ -34,13 +34,13 @@ class Shown:
         await asyncio.sleep(self.seconds)
 
     async def deliver(self, job: Job, picture: Picture) -> int:
-        raise NotImplementedError
+        raise AssertionError("progress shows nothing else")
 
     async def tell(self, job: Job, text: str) -> None:
-        raise NotImplementedError
+        raise AssertionError("progress shows nothing else")
 
     async def invite(self, job: Job, message_id: int) -> None:
-        raise NotImplementedError
+        raise AssertionError("progress shows nothing else")
 
 
 def on_virtual_time(work: Callable[[], Coroutine[None, None, None]]) -> None:
