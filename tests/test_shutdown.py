@@ -275,12 +275,22 @@ def namespace() -> tuple[str, ...] | None:
 
 
 async def inner(child: asyncio.subprocess.Process) -> int:
-    """The pid, seen from here, of the process that is PID 1 in there."""
+    """The pid, seen from here, of the process that is PID 1 in there.
+
+    As soon as it is the program: what becomes it holds signals back for reasons of its own, and forgets them.
+    """
     children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
     async with asyncio.timeout(10):
-        while not (pids := children.read_text().split()):  # noqa: ASYNC110 - the kernel tells nobody
+        while not (pids := children.read_text().split()) or not runs_python(pids[0]):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.001)
     return int(pids[0])
+
+
+def runs_python(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/exe").resolve() == Path(sys.executable).resolve()
+    except OSError:  # not there yet
+        return False
 
 
 @pytest.fixture
