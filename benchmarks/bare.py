@@ -1,7 +1,7 @@
 """The yardstick of `benchmarks.burst`: a bare discord.py handler that makes the same calls and keeps no books.
 
 No database, no queue, no limits, no second try: every picture lies in memory between the two transfers.
-`WIRE_REST` and `WIRE_GATEWAY` name the Discord to use, `BARE_API` the address of the image service.
+`SANDBOX_DISCORD_REST` and `SANDBOX_DISCORD_GATEWAY` name the Discord to use, `BARE_API` that of the image service.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Bare(commands.Bot):
 
 
 async def _run() -> None:
-    discord.http.Route.BASE = os.environ["WIRE_REST"]
-    discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = URL(os.environ["WIRE_GATEWAY"])
+    discord.http.Route.BASE = os.environ["SANDBOX_DISCORD_REST"]
+    discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = URL(os.environ["SANDBOX_DISCORD_GATEWAY"])
     async with Bare(os.environ["BARE_API"]) as bot:
         await bot.start("tok.en")
 

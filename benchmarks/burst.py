@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from sandbox import wire
+from sandbox import discord_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -204,7 +204,7 @@ def usage(pid: int) -> Usage:
 # --- the burst -------------------------------------------------------------------------------------------------------
 
 
-async def burst(discord: wire.Wire, pid: int, plan: Plan, output: bytes) -> Burst:
+async def burst(discord: discord_server.Wire, pid: int, plan: Plan, output: bytes) -> Burst:
     """Warm up, fire, wait for the last picture, or until the time is over."""
     await discord.ready(_READY_SECONDS)
     if not await _delivered(await _command(discord, 0), output, _READY_SECONDS):
@@ -219,15 +219,15 @@ async def burst(discord: wire.Wire, pid: int, plan: Plan, output: bytes) -> Burs
     return Burst(before, usage(pid), answers, sum(arrived), seconds, plan.jobs)
 
 
-async def _command(discord: wire.Wire, member: int) -> wire.Interaction:
-    options: dict[str, wire.Option] = {
-        "image": wire.Upload("photo.png", PICTURE_BYTES, "image/png"),
+async def _command(discord: discord_server.Wire, member: int) -> discord_server.Interaction:
+    options: dict[str, discord_server.Option] = {
+        "image": discord_server.Upload("photo.png", PICTURE_BYTES, "image/png"),
         "prompt": f"A surprised face beside the number {member}",
     }
-    return await discord.slash("thumbnail", options=options, user_id=wire.USER_ID + member)
+    return await discord.slash("thumbnail", options=options, user_id=discord_server.USER_ID + member)
 
 
-async def _delivered(interaction: wire.Interaction, output: bytes, seconds: float) -> bool:
+async def _delivered(interaction: discord_server.Interaction, output: bytes, seconds: float) -> bool:
     """Whether the picture came whole within `seconds`."""
     try:
         await interaction.wait(lambda it: it.message is not None and bool(it.message.attachments), seconds)
@@ -242,7 +242,7 @@ async def burst_on_bot(plan: Plan, output: bytes) -> tuple[Burst, list[str]]:
     """The bot's burst, and what is wrong with it."""
     async with _surroundings(plan, output) as (folder, discord, api):
         settings = bot_settings(plan, api.address, folder) | discord.environment()
-        async with started("sandbox.wire", "run", settings=settings, log=folder / "log") as pid:
+        async with started("sandbox.discord_server", "run", settings=settings, log=folder / "log") as pid:
             found = await burst(discord, pid, plan, output)
         wrong = [*broken(found, plan), *miscounted(folder / "pikzels-bot.sqlite3", await api.calls(), plan.jobs + 1)]
         return found, wrong
@@ -256,13 +256,13 @@ async def burst_on_bare(plan: Plan, output: bytes) -> Burst:
 
 
 @asynccontextmanager
-async def _surroundings(plan: Plan, output: bytes) -> AsyncIterator[tuple[Path, wire.Wire, ImageService]]:
+async def _surroundings(plan: Plan, output: bytes) -> AsyncIterator[tuple[Path, discord_server.Wire, ImageService]]:
     """A folder, a Discord and an image service. A late answer is to be measured, so this Discord does not refuse it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with (
             image_service(output, folder, delay=plan.delay) as api,
-            wire.serve(ack_deadline=plan.limit) as discord,
+            discord_server.serve(ack_deadline=plan.limit) as discord,
         ):
             yield folder, discord, api
 

@@ -9,11 +9,11 @@ import asyncio
 import sys
 from pathlib import Path
 
-from sandbox import pikzels
+from sandbox import pikzels_server
 
 
 async def _run(picture: bytes, delay: float) -> None:
-    async with pikzels.serve(output=picture, delay=delay) as api:
+    async with pikzels_server.serve(output=picture, delay=delay) as api:
         print(api.base_url, flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
             print(len(api.calls), flush=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bot import __version__
-from bot.errors import ConfigurationWrong, DatabaseTrouble
-from bot.model import Format, Model
+from bot.domain.errors import ConfigurationWrong, DatabaseTrouble
+from bot.domain.models import Format, Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -47,7 +47,8 @@ def _run(_: argparse.Namespace) -> int:
     from bot import config  # noqa: PLC0415 - takes its time to load
 
     settings = config.load()
-    from bot import app, logs  # noqa: PLC0415 - a wrong setting is told before discord.py is even loaded
+    from bot import app  # noqa: PLC0415 - a wrong setting is told before discord.py is even loaded
+    from bot.ops import logs  # noqa: PLC0415
 
     logs.set_up(level=settings.log.level, as_json=settings.log.json_lines, secrets=settings.secrets())
     try:

@@ -16,35 +16,38 @@ from typing import TYPE_CHECKING
 
 import discord
 
-from bot import database, metrics, quota, words
-from bot.alerts import Alerts
-from bot.archive import Archive
-from bot.books import JournaledBooks
-from bot.client import Client, Identifies, Services
-from bot.delivery import Messenger
-from bot.downloads import Downloads
-from bot.endings import nowhere
-from bot.errors import ConfigurationWrong, IdentifiesSpent
-from bot.gate import Gate
-from bot.journal import Ballast, Journal
-from bot.ledger import Ledger
-from bot.logs import Redactor
-from bot.model import AGAIN, Circuit, Loudness, Model
-from bot.originals import Originals
-from bot.pikzels import Pikzels
-from bot.results import Results
-from bot.sources import Sources
-from bot.spool import Spool
-from bot.thumbnails import Thumbnails
+from bot.discord_io.client import Client, Identifies, Services
+from bot.discord_io.messenger import Messenger
+from bot.domain import quota
+from bot.domain.errors import ConfigurationWrong, IdentifiesSpent
+from bot.domain.models import AGAIN, Circuit, Loudness, Model
+from bot.images.downloads import Downloads
+from bot.images.output_spool import Spool
+from bot.images.source_images import Originals
+from bot.images.source_store import Sources
+from bot.jobs.lifecycle import Thumbnails
+from bot.jobs.outcomes import nowhere
+from bot.jobs.queue import Gate
+from bot.jobs.results import Results
+from bot.ops import metrics
+from bot.ops.alerts import Alerts
+from bot.ops.logs import Redactor
+from bot.pikzels.client import Pikzels
+from bot.storage import database
+from bot.storage.history import Archive
+from bot.storage.journal import Ballast, Journal
+from bot.storage.journaled_ledger import JournaledBooks
+from bot.storage.ledger import Ledger
+from bot.text import words
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from bot.config import Settings
-    from bot.database import Database
-    from bot.errors import BooksUnavailable
-    from bot.ports import Source
+    from bot.domain.errors import BooksUnavailable
+    from bot.domain.protocols import Source
+    from bot.storage.database import Database
 
 log = logging.getLogger(__name__)
 

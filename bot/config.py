@@ -17,8 +17,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from bot.errors import ConfigurationWrong
-from bot.model import Format, Model
+from bot.domain.errors import ConfigurationWrong
+from bot.domain.models import Format, Model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

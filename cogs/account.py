@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from bot import buttons, words
-from cogs.asking import UPLOAD_LIMIT
+from bot.discord_io import buttons
+from bot.text import words
+from cogs.interactions import UPLOAD_LIMIT
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from bot.client import Client, Services
-    from bot.model import Job, Picture
+    from bot.discord_io.client import Client, Services
+    from bot.domain.models import Job, Picture
 
 
 async def setup(bot: Client) -> None:

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 import discord
 from discord import app_commands
 
-from bot import options, words
-from bot.errors import NoPicture, OptionInvalid
-from bot.model import Format, Model, Upload
-from cogs import asking
-from cogs.failures import answer_failure
+from bot.domain import validation
+from bot.domain.errors import NoPicture, OptionInvalid
+from bot.domain.models import Format, Model, Upload
+from bot.text import words
+from cogs import interactions
+from cogs.error_handler import answer_failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bot.client import Client, Services
-    from bot.model import Job
+    from bot.discord_io.client import Client, Services
+    from bot.domain.models import Job
 
     Submitted = discord.Interaction[Client]
 
@@ -81,7 +82,7 @@ def _fields(model: Model, format_: Format, prompt: str | None) -> list[discord.u
         style=discord.TextStyle.paragraph,
         default=prompt,
         required=False,
-        max_length=options.PROMPT_LENGTH,
+        max_length=validation.PROMPT_LENGTH,
     )
     return [
         discord.ui.Label(text="Prompt", description="What to change or add; no links", component=text),
@@ -109,7 +110,7 @@ def _usable(images: Sequence[Upload], services: Services) -> list[Upload]:
     usable, wrong = [], list[OptionInvalid]()
     for image in images:
         try:
-            options.checked(image=image, model=services.default_model, format=services.default_format)
+            validation.checked(image=image, model=services.default_model, format=services.default_format)
         except OptionInvalid as invalid:
             wrong.append(invalid)
         else:
@@ -127,13 +128,13 @@ def _upload(custom_id: str, text: str, description: str) -> discord.ui.Item[Any]
 def _images(message: discord.Message) -> list[Upload]:
     """The pictures of a message, its embeds and what it forwards."""
     attached = [*message.attachments, *(one for shot in message.message_snapshots for one in shot.attachments)]
-    images = [asking.upload(one) for one in attached if (one.content_type or "image/").startswith("image/")]
+    images = [interactions.upload(one) for one in attached if (one.content_type or "image/").startswith("image/")]
     embeds = [*message.embeds, *(one for shot in message.message_snapshots for one in shot.embeds)]
     for media in (embed.image if embed.image.url else embed.thumbnail for embed in embeds):
         address = media.proxy_url or media.url
         if address:
             name = address.partition("?")[0].rpartition("/")[2] or "embedded picture"
-            images.append(Upload(address, name, None, options.EMBEDDED))
+            images.append(Upload(address, name, None, validation.EMBEDDED))
     return images
 
 
@@ -167,7 +168,7 @@ async def submitted(interaction: Submitted, services: Services) -> None:
 
 async def _edited(interaction: Submitted, services: Services, job_id: str) -> None:
     job, given = await services.results.job(job_id, interaction.user.id), _answers(interaction)
-    request = options.edited(
+    request = validation.edited(
         job.request,
         model=given.model,
         format=given.format,
@@ -175,16 +176,16 @@ async def _edited(interaction: Submitted, services: Services, job_id: str) -> No
         image=given.image,
         reference=given.reference,
     )
-    private = asking.is_private(interaction)
-    asker, answer = asking.asker(interaction, private=private), asking.answer(interaction, private=private)
+    private = interactions.is_private(interaction)
+    asker, answer = interactions.asker(interaction, private=private), interactions.answer(interaction, private=private)
     await services.thumbnails.accept(request, asker, answer, parent=job)
 
 
 async def _made(interaction: Submitted, services: Services, draft_id: str) -> None:
     images, given = await services.results.drafted(draft_id, interaction.user.id), _answers(interaction)
     image = images[given.which] if given.which < len(images) else images[0]
-    request = options.checked(image=image, model=given.model, format=given.format, prompt=given.prompt)
-    await services.thumbnails.accept(request, asking.asker(interaction), asking.answer(interaction))
+    request = validation.checked(image=image, model=given.model, format=given.format, prompt=given.prompt)
+    await services.thumbnails.accept(request, interactions.asker(interaction), interactions.answer(interaction))
 
 
 def _answers(interaction: Submitted) -> Answers:

@@ -9,16 +9,17 @@ import aiohttp
 import discord
 from discord import app_commands
 
-from bot import buttons, words
-from bot.buttons import Action
-from cogs.failures import answer_failure
+from bot.discord_io import buttons
+from bot.discord_io.buttons import Action
+from bot.text import words
+from cogs.error_handler import answer_failure
 
 if TYPE_CHECKING:
     import re
 
-    from bot.client import Client, Services
-    from bot.model import Job
-    from bot.results import Page
+    from bot.discord_io.client import Client, Services
+    from bot.domain.models import Job
+    from bot.jobs.results import Page
 
 _LOOK_SECONDS = 5.0  # for the pictures of one page; a list without them is better than none
 

@@ -9,7 +9,7 @@ import discord
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bot.client import Client
+    from bot.discord_io.client import Client
 
 _THREADS = (10, 11, 12)  # Discord's types: of news, public, private
 

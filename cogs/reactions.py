@@ -17,18 +17,20 @@ import aiohttp
 import discord
 from discord.ext import commands
 
-from bot import buttons, pictures, words
-from bot.errors import AlreadyTaken, BotError, Failed, Forbidden, PlaceClosed, Refused, ResultGone
-from bot.model import AGAIN, Asker, State
-from cogs.asking import UPLOAD_LIMIT
+from bot.discord_io import buttons
+from bot.domain.errors import AlreadyTaken, BotError, Failed, Forbidden, PlaceClosed, Refused, ResultGone
+from bot.domain.models import AGAIN, Asker, State
+from bot.images import inspection
+from bot.text import words
+from cogs.interactions import UPLOAD_LIMIT
 from cogs.permissions import may_manage_messages
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
     from datetime import datetime
 
-    from bot.client import Client
-    from bot.model import Job
+    from bot.discord_io.client import Client
+    from bot.domain.models import Job
 
     Event = discord.RawReactionActionEvent
 
@@ -266,8 +268,8 @@ async def _fitting(name: str, content: bytes) -> tuple[str, bytes]:
     """A picture as direct messages take it: a server may have raised its limit, they have not."""
     if len(content) <= UPLOAD_LIMIT:
         return name, content
-    picture = pictures.inspect(Path(name), sha256="", content=content)
-    smaller = await asyncio.to_thread(pictures.shrink, picture, limit=UPLOAD_LIMIT)
+    picture = inspection.inspect(Path(name), sha256="", content=content)
+    smaller = await asyncio.to_thread(inspection.shrink, picture, limit=UPLOAD_LIMIT)
     if smaller is None or smaller.content is None:
         raise Failed
     return str(Path(name).with_suffix(smaller.suffix)), smaller.content

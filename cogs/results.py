@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Self
 
 import discord
 
-from bot import buttons, words
-from bot.buttons import Action
-from bot.errors import Failed, Forbidden, ResultGone
-from cogs import asking, forms
-from cogs.failures import answer_failure
+from bot.discord_io import buttons
+from bot.discord_io.buttons import Action
+from bot.domain.errors import Failed, Forbidden, ResultGone
+from bot.text import words
+from cogs import forms, interactions
+from cogs.error_handler import answer_failure
 
 if TYPE_CHECKING:
     import re
     from typing import Any
 
-    from bot.client import Client
-    from bot.model import Job
+    from bot.discord_io.client import Client
+    from bot.domain.models import Job
 
     Press = discord.Interaction[Client]
 
@@ -54,8 +55,8 @@ async def _job(interaction: Press, job_id: str) -> Job:
 
 
 async def again(interaction: Press, job: Job) -> None:
-    private = asking.is_private(interaction)
-    asker, answer = asking.asker(interaction, private=private), asking.answer(interaction, private=private)
+    private = interactions.is_private(interaction)
+    asker, answer = interactions.asker(interaction, private=private), interactions.answer(interaction, private=private)
     await interaction.client.services.thumbnails.accept(job.request, asker, answer, parent=job)
 
 
@@ -93,14 +94,14 @@ async def delete(interaction: Press, job: Job) -> None:
         with suppress(discord.NotFound):
             await interaction.delete_original_response()
 
-    results, moderates = interaction.client.services.results, asking.moderates(interaction)
+    results, moderates = interaction.client.services.results, interactions.moderates(interaction)
     message_id = interaction.message.id if interaction.message else 0
     await results.delete(job, interaction.user.id, remove, message_id=message_id, moderates=moderates)
 
 
 async def cancel(interaction: Press, job: Job) -> None:
     services = interaction.client.services
-    services.results.may_cancel(job, interaction.user.id, moderates=asking.moderates(interaction))
+    services.results.may_cancel(job, interaction.user.id, moderates=interactions.moderates(interaction))
     if not services.thumbnails.cancel(job.id):
         raise Forbidden("started")
     await interaction.response.defer()

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from bot import options, words
-from bot.model import Format, Model, Weight
-from cogs import asking
+from bot.domain import validation
+from bot.domain.models import Format, Model, Weight
+from bot.text import words
+from cogs import interactions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from bot.client import Client, Services
+    from bot.discord_io.client import Client, Services
 
     Choices = list[app_commands.Choice[str]]
 
@@ -54,26 +55,29 @@ def thumbnail_command(services: Services) -> app_commands.Command[Any, ..., None
         image: discord.Attachment,
         model: str | None = None,
         format: str | None = None,  # noqa: A002 - the option's name is the contract's
-        prompt: app_commands.Range[str, 1, options.PROMPT_LENGTH] | None = None,
+        prompt: app_commands.Range[str, 1, validation.PROMPT_LENGTH] | None = None,
         reference: discord.Attachment | None = None,
         weight: str | None = None,
         persona: str | None = None,
         style: str | None = None,
         private: bool = False,  # noqa: FBT001, FBT002 - Discord passes options by name
     ) -> None:
-        request = options.checked(
-            image=asking.upload(image),
+        request = validation.checked(
+            image=interactions.upload(image),
             model=model or services.default_model,
             format=format or services.default_format,
             prompt=prompt,
-            reference=None if reference is None else asking.upload(reference),
+            reference=None if reference is None else interactions.upload(reference),
             weight=weight,
             persona=persona,
             style=style,
             personas=services.personas,
             styles=services.styles,
         )
-        asker, answer = asking.asker(interaction, private=private), asking.answer(interaction, private=private)
+        asker, answer = (
+            interactions.asker(interaction, private=private),
+            interactions.answer(interaction, private=private),
+        )
         await services.thumbnails.accept(request, asker, answer)
 
     @thumbnail.autocomplete("persona")

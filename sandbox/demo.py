@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bot import logs, pictures, words
-from bot.model import Model
-from sandbox import world
+from bot.domain.models import Model
+from bot.images import inspection
+from bot.ops import logs
+from bot.text import words
+from sandbox import simulated
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     import simcord
 
-    from bot.model import Picture
+    from bot.domain.models import Picture
 
 PHOTO = Path(__file__).with_name("photo.jpg")
 FIRST_PROMPT = "The cat that saw everything"
@@ -96,13 +98,13 @@ def _is_free(port: int) -> bool:
 
 
 @asynccontextmanager
-async def _sandbox() -> AsyncIterator[world.World]:
+async def _sandbox() -> AsyncIterator[simulated.World]:
     with tempfile.TemporaryDirectory(prefix="pikzels-bot-demo-") as folder:
-        async with world.opened(Path(folder), delay=DELAY, check_errors=False) as sandbox:
+        async with simulated.opened(Path(folder), delay=DELAY, check_errors=False) as sandbox:
             yield sandbox
 
 
-async def _make(sandbox: world.World, member: simcord.MemberActor, order: Order) -> Picture | None:
+async def _make(sandbox: simulated.World, member: simcord.MemberActor, order: Order) -> Picture | None:
     """Type the command as `member`, save what comes, say what it cost; None when the bot refused or failed."""
     options = {"model": order.model, "format": order.format, "prompt": order.prompt}
     chosen = {name: value for name, value in options.items() if value is not None}
@@ -128,7 +130,7 @@ def _save(name: str, picture: bytes) -> Picture:
     """Write the picture beside whoever runs the demo."""
     target = Path(name).resolve()
     target.write_bytes(picture)
-    return pictures.inspect(target, sha256="")
+    return inspection.inspect(target, sha256="")
 
 
 @asynccontextmanager

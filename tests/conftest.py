@@ -10,9 +10,9 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from bot.model import Job, State
-from sandbox.pikzels import StandIn, serve
-from tests.makers import NOON, asker, request
+from bot.domain.models import Job, State
+from sandbox.pikzels_server.server import StandIn, serve
+from tests.support.factories import NOON, asker, request
 
 # How long an example takes says more about the machine of the day than about the code.
 settings.register_profile("no-deadline", deadline=None, print_blob=True)

@@ -1,0 +1,60 @@
+"""The buttons under a job's message: their ids say everything, so they work for ever and after every restart."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import discord
+
+from bot.text import words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bot.domain.models import Job
+
+
+class Action(StrEnum):
+    """What a button does; a part of its id, so never renamed."""
+
+    AGAIN = "again"
+    EDIT = "edit"
+    INFO = "info"
+    SHARE = "share"
+    DELETE = "delete"
+    CANCEL = "cancel"
+
+
+TEMPLATE = rf"job:(?P<action>{'|'.join(Action)}):(?P<job_id>[0-9a-z]{{4,12}})"
+
+OF_RESULT = (Action.AGAIN, Action.EDIT, Action.INFO, Action.DELETE)
+OF_PRIVATE_RESULT = (Action.AGAIN, Action.EDIT, Action.INFO, Action.SHARE, Action.DELETE)
+OF_ENDED = (Action.AGAIN, Action.EDIT)
+OF_WAITING = (Action.CANCEL,)
+
+_STYLES = {Action.DELETE: discord.ButtonStyle.danger, Action.SHARE: discord.ButtonStyle.primary}
+
+
+def custom_id(action: Action, job_id: str) -> str:
+    return f"job:{action}:{job_id}"
+
+
+def button(action: Action, job_id: str, *, row: int | None = None) -> discord.ui.Button[discord.ui.View]:
+    style = _STYLES.get(action, discord.ButtonStyle.secondary)
+    return discord.ui.Button(label=words.BUTTONS[action], custom_id=custom_id(action, job_id), style=style, row=row)
+
+
+def view(job: Job, actions: Sequence[Action]) -> discord.ui.View:
+    """The row of `actions`, for sending only: nothing is kept of it in memory, since the cog that answers its buttons
+    knows them by their ids.
+    """
+    made = discord.ui.View(timeout=None)
+    for action in actions:
+        made.add_item(button(action, job.id))
+    made.stop()
+    return made
+
+
+def of_result(job: Job) -> discord.ui.View:
+    return view(job, OF_PRIVATE_RESULT if job.asker.private else OF_RESULT)

@@ -1,0 +1,1 @@
+"""Fetching, inspecting and keeping images."""

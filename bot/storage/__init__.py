@@ -1,0 +1,1 @@
+"""The SQLite database and the journal beside it."""

@@ -1,0 +1,249 @@
+"""The one SQLite connection: opened exclusively, verified, migrated, and written to in grouped transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import asynccontextmanager, suppress
+from contextvars import Context
+from functools import partial
+from importlib import resources
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import aiosqlite
+
+from bot.domain.errors import BooksUnavailable, DatabaseTrouble
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from pathlib import Path
+
+    Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
+
+T = TypeVar("T")
+Row = sqlite3.Row
+
+_BATCH = 256  # transactions in one commit: bounds how long the first of them waits for the last
+
+# locking_mode goes before journal_mode: then there is no shared-memory file, and a second instance is locked out.
+_PRAGMAS = (
+    "PRAGMA locking_mode = EXCLUSIVE",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA secure_delete = ON",  # an interaction's token that was erased is not left in a free page
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA journal_size_limit = 67108864",
+    "PRAGMA temp_store = MEMORY",
+)
+
+_EMPTY_THE_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
+
+
+class Transaction:
+    """What the steps of one transaction may do: run statements. Lives on the database's thread."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection.in_transaction
+
+    def run(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """Run one statement to its end and return its rows; raises `sqlite3.Error`."""
+        return self._connection.execute(sql, parameters).fetchall()
+
+
+class Database:
+    """Serialises every access. What waits together is committed together, in one trip to the database's thread: one
+    flush to disk for many callers.
+
+    A caller that is cancelled leaves nothing half done: a transaction runs on that thread from BEGIN to COMMIT, where
+    no cancellation reaches it.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection, raw: sqlite3.Connection, *, restored: bool = False) -> None:
+        self.restored = restored  # entries are missing that were there at the last stop: an older copy took its place
+        self._connection = connection
+        self._transaction = Transaction(raw)
+        self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def run(self, sql: str, parameters: Parameters = ()) -> list[Row]:
+        """One statement, atomic by itself; returns after it is on disk. Raises `BooksUnavailable`, `sqlite3.Error`."""
+        return await self._enqueue(partial(self._transaction.run, sql, parameters))
+
+    async def write(self, steps: Callable[[Transaction], T]) -> T:
+        """Several statements, all or nothing; returns after they are on disk. What `steps` raises undoes them.
+
+        `steps` runs on the database's thread, with others' transactions waiting: statements and plain values only.
+        """
+        return await self._enqueue(partial(self._undoable, steps))
+
+    async def checkpoint(self) -> None:
+        """Move the log into the database and empty it: what was erased there is then gone from the disk."""
+        await self.drained()
+        with suppress(sqlite3.Error):  # on a full disk the log stays as it is
+            await self._connection.execute_fetchall(_EMPTY_THE_LOG)
+
+    async def drained(self) -> None:
+        """Wait until nothing is under way."""
+        while self._writer is not None and not self._writer.done():
+            await asyncio.wait([self._writer])
+
+    async def _enqueue(self, work: Callable[[], T]) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, future))
+        if self._writer is None or self._writer.done():
+            # In a context of its own: it works for many callers, and must not speak with the job id of the first.
+            self._writer = asyncio.create_task(self._write_all(), name="database-writer", context=Context())
+        return await future
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            works = [work for work, _ in batch]
+            try:
+                # aiosqlite has no public way to run more than one statement in one trip to its thread.
+                outcomes = await self._connection._execute(self._commit, works)  # type: ignore[no-untyped-call]  # noqa: SLF001
+            except BaseException:  # the loop is being torn down: nobody may wait for ever
+                for _, future in batch:
+                    future.cancel()
+                raise
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                if future.done():  # its caller was cancelled
+                    continue
+                if isinstance(outcome, Exception):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+
+    def _commit(self, works: Sequence[Callable[[], Any]]) -> Sequence[Any]:
+        """Run every piece of work in one transaction; returns the result or the exception of each.
+
+        Where the disk does not take them all together each is tried alone: who only reads is not to suffer.
+        """
+        transaction = self._transaction
+        try:
+            transaction.run("BEGIN")  # the lock is ours since the start
+            outcomes = []
+            for work in works:
+                outcomes.append(_outcome(work))
+                if not transaction.is_open or isinstance(outcomes[-1], sqlite3.OperationalError):
+                    raise _undone(outcomes[-1])  # a full disk rolls back everything, by itself and at once
+            transaction.run("COMMIT")
+        except sqlite3.Error as error:
+            if transaction.is_open:
+                with suppress(sqlite3.Error):
+                    transaction.run("ROLLBACK")
+            if len(works) > 1:
+                return [self._commit([work])[0] for work in works]
+            return [BooksUnavailable(str(error))]
+        return outcomes
+
+    def _undoable(self, steps: Callable[[Transaction], T]) -> T:
+        transaction = self._transaction
+        transaction.run("SAVEPOINT steps")
+        try:
+            result = steps(transaction)
+        except Exception:
+            if transaction.is_open:
+                transaction.run("ROLLBACK TO steps")
+                transaction.run("RELEASE steps")
+            raise
+        transaction.run("RELEASE steps")
+        return result
+
+
+def _undone(outcome: Any) -> sqlite3.Error:
+    return outcome if isinstance(outcome, sqlite3.Error) else sqlite3.OperationalError("SQLite rolled back")
+
+
+def _outcome(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - handed to the caller it belongs to
+        return error
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[Database]:
+    """Open, lock, verify and migrate the database at `path`; raises `DatabaseTrouble`, and leaves nothing open then."""
+    marker = _marker(path)
+    raw: list[sqlite3.Connection] = []
+
+    def connect() -> sqlite3.Connection:
+        raw.append(sqlite3.connect(path, isolation_level=None, timeout=1.0))
+        return raw[0]
+
+    connection = aiosqlite.Connection(connect, iter_chunk_size=64)
+    try:
+        await connection
+    except sqlite3.Error as error:
+        raise DatabaseTrouble(f"cannot be opened: {error}") from error
+    try:
+        await _prepare(connection)
+        last = await _last_entry(connection)
+        database = Database(connection, raw[0], restored=last < _remembered(marker))
+        marker.write_text(f"{last}\n")
+        try:
+            yield database
+        finally:
+            await database.drained()
+            marker.write_text(f"{await _last_entry(connection)}\n")
+    finally:
+        await connection.close()
+
+
+def _marker(path: Path) -> Path:
+    """The file that says there was a database; raises `DatabaseTrouble` when that one is gone."""
+    marker = path.with_name(path.name + ".marker")
+    if marker.exists() and not path.exists():
+        raise DatabaseTrouble(
+            f"is missing though it was here before; restore it, or remove {marker.name} to begin with an empty one"
+        )
+    return marker
+
+
+async def _last_entry(connection: aiosqlite.Connection) -> int:
+    [[last]] = await connection.execute_fetchall("SELECT COALESCE(MAX(id), 0) FROM entries")
+    return int(last)
+
+
+def _remembered(marker: Path) -> int:
+    """The last entry there was when the marker was written; 0 when it says nothing."""
+    try:
+        return int(marker.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+async def _prepare(connection: aiosqlite.Connection) -> None:
+    connection.row_factory = sqlite3.Row
+    try:
+        for pragma in _PRAGMAS:
+            await connection.execute_fetchall(pragma)
+        await connection.execute_fetchall("BEGIN IMMEDIATE")  # takes the lock now, not at the first write
+        await connection.execute_fetchall("COMMIT")
+        verdict = [str(row[0]) for row in await connection.execute_fetchall("PRAGMA quick_check(1)")]
+        if verdict != ["ok"]:
+            raise DatabaseTrouble(f"is damaged: {verdict[0]}")
+        await _migrate(connection)
+        await connection.execute_fetchall(_EMPTY_THE_LOG)  # a kill leaves it with what was erased in it
+    except sqlite3.Error as error:
+        locked = "locked" in str(error)
+        raise DatabaseTrouble("is in use by another instance" if locked else f"cannot be used: {error}") from error
+
+
+async def _migrate(connection: aiosqlite.Connection) -> None:
+    """Apply the numbered files this database has not seen, each with its number in one transaction."""
+    files = resources.files("bot.storage.migrations").iterdir()
+    scripts = {int(file.name[:4]): file for file in files if file.name.endswith(".sql")}
+    [[version]] = await connection.execute_fetchall("PRAGMA user_version")
+    if version > max(scripts):
+        raise DatabaseTrouble(f"was written by a newer version of this program (schema {version})")
+    for number in sorted(number for number in scripts if number > version):
+        script = scripts[number].read_text("utf-8")
+        await connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")

@@ -1,0 +1,230 @@
+"""Files on their way through Discord: read as a stream, counted and hashed, then shown as attachments."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mimetypes
+import re
+import struct
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import BodyPartReader, web
+
+from sandbox.discord_server.api_errors import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sandbox.discord_server.payloads import Json
+
+CDN = "https://cdn.discordapp.com"
+PROXY = "https://media.discordapp.net"
+ADDRESS_LIFE_SECONDS = 86_400
+CHUNK_BYTES = 256 * 1024
+HEAD_BYTES = 64 * 1024  # a JPEG's size stands behind its metadata
+FILE_FIELD = re.compile(r"files\[(\d{1,2})\]")
+JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file given by a person; `url` overrides where the bot is told to find it."""
+
+    filename: str
+    size: int
+    content_type: str
+    width: int | None = 1280
+    height: int | None = 720
+    url: str = ""
+
+    def payload(self, attachment_id: int, application_id: int) -> Json:
+        addresses = _addresses(f"ephemeral-attachments/{application_id}/{attachment_id}/{self.filename}")
+        if self.url:
+            addresses = {"url": self.url, "proxy_url": self.url}
+        shape = {"size": self.size, "content_type": self.content_type, "width": self.width, "height": self.height}
+        return {"id": str(attachment_id), "filename": self.filename, "ephemeral": True, **shape, **addresses}
+
+    def attachment(self, attachment_id: int, channel_id: int) -> Attachment:
+        """On a person's message; of its bytes nothing is known."""
+        return Attachment(
+            id=attachment_id,
+            channel_id=channel_id,
+            filename=self.filename,
+            size=self.size,
+            sha256="",
+            content_type=self.content_type,
+            description=None,
+            width=self.width,
+            height=self.height,
+            ephemeral=False,
+            data=None,
+            url=self.url,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A file as it came in."""
+
+    filename: str
+    size: int
+    sha256: str
+    pixels: tuple[int, int] | None
+    data: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A file on a message; `data` only where the bytes are kept."""
+
+    id: int
+    channel_id: int
+    filename: str
+    size: int
+    sha256: str
+    content_type: str | None
+    description: str | None
+    width: int | None
+    height: int | None
+    ephemeral: bool
+    data: bytes | None = field(repr=False)
+    url: str = ""
+
+    def payload(self) -> Json:
+        """As any message shows it, with an address signed afresh."""
+        shown = {
+            "id": str(self.id),
+            "filename": self.filename,
+            "size": self.size,
+            "content_type": self.content_type,
+            "description": self.description,
+            "width": self.width,
+            "height": self.height,
+        }
+        folder = "ephemeral-attachments" if self.ephemeral else "attachments"
+        addresses = _addresses(f"{folder}/{self.channel_id}/{self.id}/{self.filename}")
+        if self.url:
+            addresses = {"url": self.url, "proxy_url": self.url}
+        marks = {"ephemeral": True} if self.ephemeral else {}
+        return {key: value for key, value in shown.items() if value is not None} | addresses | marks
+
+
+def attached(
+    received: Received, described: Json, *, attachment_id: int, channel_id: int, ephemeral: bool
+) -> Attachment:
+    """Discord goes by the name for the type; the part's own Content-Type counts for nothing."""
+    filename = described.get("filename") or received.filename
+    width, height = received.pixels or (None, None)
+    return Attachment(
+        id=attachment_id,
+        channel_id=channel_id,
+        filename=filename,
+        size=received.size,
+        sha256=received.sha256,
+        content_type=mimetypes.guess_type(filename)[0],
+        description=described.get("description"),
+        width=width,
+        height=height,
+        ephemeral=ephemeral,
+        data=received.data,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A request body: its JSON, and the files by their number."""
+
+    payload: Json
+    files: Mapping[int, Received]
+
+
+async def read_form(request: web.Request, *, limit: int, keep: bool) -> Form:
+    """JSON, or `payload_json` with `files[n]`; a file over the limit is read to its end and refused."""
+    if request.content_type != "multipart/form-data":
+        return Form(_parsed(await request.read()), {})
+    payload: Json = {}
+    files: dict[int, Received] = {}
+    async for part in await request.multipart():
+        if not isinstance(part, BodyPartReader):
+            continue
+        name = part.name or ""
+        if name == "payload_json":
+            payload = _parsed(bytes(await part.read()))
+        elif numbered := FILE_FIELD.fullmatch(name):
+            files[int(numbered[1])] = await _receive(part, keep=keep)
+    if any(file.size > limit for file in files.values()):
+        raise Refusal.known(40005)
+    return Form(payload, files)
+
+
+def _parsed(body: bytes) -> Json:
+    try:
+        found: Any = json.loads(body or b"{}")
+    except ValueError as unreadable:
+        raise Refusal.known(50109) from unreadable
+    if not isinstance(found, dict):
+        raise Refusal.known(50109)
+    return found
+
+
+async def _receive(part: BodyPartReader, *, keep: bool) -> Received:
+    digest, size, head, kept = hashlib.sha256(), 0, b"", bytearray()
+    while chunk := await part.read_chunk(CHUNK_BYTES):
+        digest.update(chunk)
+        size += len(chunk)
+        if len(head) < HEAD_BYTES:
+            head += chunk[:HEAD_BYTES]
+        if keep:
+            kept += chunk
+    data = bytes(kept) if keep else None
+    return Received(
+        filename=part.filename or "unknown", size=size, sha256=digest.hexdigest(), pixels=pixels(head), data=data
+    )
+
+
+def pixels(head: bytes) -> tuple[int, int] | None:
+    """Width and height of a PNG, JPEG or WebP, from its first bytes."""
+    try:
+        if head.startswith(b"\x89PNG\r\n\x1a\n"):
+            return struct.unpack_from(">II", head, 16)
+        if head.startswith(b"\xff\xd8"):
+            return _jpeg_pixels(head)
+        if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+            return _webp_pixels(head)
+    except (struct.error, IndexError):
+        pass
+    return None
+
+
+def _jpeg_pixels(head: bytes) -> tuple[int, int] | None:
+    at = 2
+    while head[at] == 0xFF:
+        marker, length = head[at + 1], int(struct.unpack_from(">H", head, at + 2)[0])
+        if marker in JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", head, at + 5)
+            return width, height
+        at += 2 + length
+    return None
+
+
+def _webp_pixels(head: bytes) -> tuple[int, int] | None:
+    kind = head[12:16]
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", head, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    if kind == b"VP8L":
+        bits = int(struct.unpack_from("<I", head, 21)[0])
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8X":
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    return None
+
+
+def _addresses(path: str) -> Json:
+    issued = int(time.time())
+    signature = hashlib.sha256(path.encode()).hexdigest()
+    query = f"ex={issued + ADDRESS_LIFE_SECONDS:x}&is={issued:x}&hm={signature}&"
+    return {"url": f"{CDN}/{path}?{query}", "proxy_url": f"{PROXY}/{path}?{query}"}

@@ -1,0 +1,186 @@
+"""The gateway: HELLO, IDENTIFY or RESUME, heartbeats, and events in plain JSON text."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from aiohttp import WSMsgType, web
+
+from sandbox.discord_server.payloads import APPLICATION_ID, GUILD_ID, Json, bot_user, guild
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sandbox.discord_server.condition import Signal
+
+GUILDS = 1 << 0
+GUILD_MESSAGES, GUILD_REACTIONS = 1 << 9, 1 << 10
+DIRECT_MESSAGES, DIRECT_REACTIONS = 1 << 12, 1 << 13
+HEARTBEAT_MILLISECONDS = 41_250
+AUTHENTICATION_FAILED = 4004
+
+
+class Op(IntEnum):
+    """What a frame is."""
+
+    DISPATCH = 0
+    HEARTBEAT = 1
+    IDENTIFY = 2
+    RESUME = 6
+    INVALID_SESSION = 9
+    HELLO = 10
+    HEARTBEAT_ACK = 11
+
+
+class NotConnected(ConnectionError):
+    """No bot is listening to the gateway."""
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """What a bot may resume."""
+
+    intents: int
+    shard: tuple[int, int]
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
+    sequence: int = 0
+
+    def covers(self, guild_id: int | None) -> bool:
+        number, total = self.shard
+        return ((guild_id or 0) >> 22) % total == number
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One websocket and, once it is ready, its session."""
+
+    socket: web.WebSocketResponse
+    request: web.Request
+    session: Session | None = None
+
+    async def send(self, op: Op, data: object, **more: object) -> None:
+        await self.socket.send_str(json.dumps({"op": op, "d": data, "s": None, "t": None} | more))
+
+    async def dispatch(self, session: Session, event: str, data: Json) -> None:
+        session.sequence += 1
+        await self.send(Op.DISPATCH, data, s=session.sequence, t=event)
+
+    def abort(self) -> None:
+        if self.request.transport is not None:
+            self.request.transport.abort()
+
+
+class Gateway:
+    """All websockets of the bot; the newest ready one of a shard gets the events."""
+
+    def __init__(self, signal: Signal, *, token: str | None) -> None:
+        self._signal = signal
+        self._token = token
+        self._connections: list[Connection] = []
+        self._sessions: dict[str, Session] = {}
+        self.url = ""
+        self.identifies = 0
+        self.resumes = 0
+
+    @property
+    def connected(self) -> bool:
+        return next(self._ready(), None) is not None
+
+    async def dispatch(self, event: str, data: Json, *, guild_id: int | None, intent: int = 0) -> None:
+        """To the shard of the guild; an event of an intent nobody asked for is not sent."""
+        for connection, session in self._ready():
+            if session.covers(guild_id):
+                if not intent or session.intents & intent:
+                    await connection.dispatch(session, event, data)
+                return
+        raise NotConnected
+
+    def drop(self) -> None:
+        """Breaks every websocket without a goodbye."""
+        for connection in self._connections:
+            connection.abort()
+        self._connections.clear()
+        self._signal.changed()
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(compress=False)
+        await socket.prepare(request)
+        connection = Connection(socket, request)
+        self._connections.append(connection)
+        try:
+            await connection.send(Op.HELLO, {"heartbeat_interval": HEARTBEAT_MILLISECONDS})
+            async for frame in socket:
+                if frame.type is WSMsgType.TEXT:
+                    await self._receive(connection, json.loads(frame.data))
+        except ConnectionError:
+            pass  # the bot died while it was being spoken to
+        finally:
+            self._forget(connection)
+        return socket
+
+    def _ready(self) -> Iterator[tuple[Connection, Session]]:
+        for connection in reversed(self._connections):
+            if connection.session is not None and not connection.socket.closed:
+                yield connection, connection.session
+
+    def _forget(self, connection: Connection) -> None:
+        if connection in self._connections:
+            self._connections.remove(connection)
+        self._signal.changed()
+
+    async def _receive(self, connection: Connection, frame: Json) -> None:
+        match frame["op"]:
+            case Op.HEARTBEAT:
+                await connection.send(Op.HEARTBEAT_ACK, None)
+            case Op.IDENTIFY if self._refuses(frame["d"]):
+                await connection.socket.close(code=AUTHENTICATION_FAILED, message=b"Authentication failed.")
+            case Op.IDENTIFY:
+                await self._identify(connection, frame["d"])
+            case Op.RESUME:
+                await self._resume(connection, frame["d"])
+
+    def _refuses(self, given: Json) -> bool:
+        return self._token is not None and given["token"] != self._token
+
+    async def _identify(self, connection: Connection, given: Json) -> None:
+        number, total = given.get("shard", (0, 1))
+        session = Session(given.get("intents", 0), (number, total))
+        self._sessions[session.id] = session
+        await connection.dispatch(session, "READY", self._ready_payload(session))
+        if session.intents & GUILDS and session.covers(GUILD_ID):
+            await connection.dispatch(session, "GUILD_CREATE", guild(GUILD_ID))
+        self.identifies += 1
+        self._attach(connection, session)
+
+    async def _resume(self, connection: Connection, given: Json) -> None:
+        """Nothing is replayed."""
+        session = self._sessions.get(given["session_id"])
+        if session is None or self._refuses(given):
+            await connection.send(Op.INVALID_SESSION, False)
+            return
+        await connection.dispatch(session, "RESUMED", {})
+        self.resumes += 1
+        self._attach(connection, session)
+
+    def _attach(self, connection: Connection, session: Session) -> None:
+        connection.session = session
+        self._signal.changed()
+
+    def _ready_payload(self, session: Session) -> Json:
+        return {
+            "v": 10,
+            "user": bot_user(),
+            "guilds": [{"id": str(GUILD_ID), "unavailable": True}] if session.covers(GUILD_ID) else [],
+            "session_id": session.id,
+            "session_type": "normal",
+            "resume_gateway_url": self.url,
+            "shard": list(session.shard),
+            "application": {"id": str(APPLICATION_ID), "flags": 0},
+            "private_channels": [],
+            "presences": [],
+            "relationships": [],
+        }

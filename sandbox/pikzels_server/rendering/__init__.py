@@ -1,0 +1,1 @@
+"""Renders the thumbnails the stand-in returns."""

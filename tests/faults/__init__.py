@@ -1,0 +1,1 @@
+"""The fault programme: everything that tries to break the promises."""

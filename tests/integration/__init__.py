@@ -1,0 +1,1 @@
+"""Real SQLite, real HTTP on loopback, and a simulated Discord."""

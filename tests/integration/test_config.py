@@ -1,0 +1,322 @@
+"""Settings come from the environment, then config.toml, then defaults; a wrong one is one sentence without secrets."""
+
+import json
+import os
+import re
+import tomllib
+import traceback
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
+from bot.config import Settings, load
+from bot.domain.errors import ConfigurationWrong
+from bot.domain.models import Format, Model
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
+ID = "0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d"
+CANARY = "canary-7c1e"
+SECRETS = {"BOT_DISCORD__TOKEN": "a-token", "BOT_PIKZELS__API_KEY": "pkz_a_key"}
+
+# One value other than the default for every setting there is.
+OTHER: Mapping[str, Any] = {
+    "discord.token": "b-token",
+    "pikzels.api_key": "pkz_b_key",
+    "pikzels.base_url": "http://127.0.0.1:8099",
+    "pikzels.concurrency": 8,
+    "pikzels.timeout": 120.5,
+    "pikzels.retry_server_errors": True,
+    "storage.folder": "elsewhere",
+    "storage.source_days": 7,
+    "storage.source_megabytes": 64,
+    "quota.member_daily": 3,
+    "quota.costs.pkz_2": 2,
+    "quota.costs.pkz_3": 3,
+    "quota.costs.pkz_4": 4,
+    "quota.costs.pkz_4_5": 5,
+    "queue.length": 7,
+    "queue.per_member": 2,
+    "defaults.model": "pkz_2",
+    "defaults.format": "9:16",
+    "personas": {"mascot": ID},
+    "styles": {"comic": ID},
+    "results.seed_reaction": False,
+    "health.host": "0.0.0.0",  # noqa: S104 - nothing is opened here
+    "health.port": 9090,
+    "alerts.webhook": "https://discord.com/api/webhooks/1/x",
+    "log.level": "ERROR",
+    "log.json_lines": True,
+    "shutdown.grace": 5.5,
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.upper().startswith("BOT_")]:
+        monkeypatch.delenv(name)
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+
+
+def variable(setting: str) -> str:
+    return "BOT_" + setting.upper().replace(".", "__")
+
+
+def written(text: str) -> None:
+    Path("config.toml").write_text(text)
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from leaves(info.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, info
+
+
+def value(settings: Settings, setting: str) -> Any:
+    found: Any = settings
+    for name in setting.split("."):
+        found = getattr(found, name)
+    return found.get_secret_value() if isinstance(found, SecretStr) else to_jsonable_python(found)
+
+
+def wrong() -> ConfigurationWrong:
+    with pytest.raises(ConfigurationWrong) as caught:
+        load()
+    error = caught.value
+    told = [str(error), repr(error), *traceback.format_exception(error), str(error.__context__)]
+    assert not any(CANARY in line for line in told)
+    assert re.fullmatch(r"[^\n]+: [a-z0-9][^\n]+", str(error)), "one line: the setting, and a clause"
+    return error
+
+
+# --- where settings come from -------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_tried_here() -> None:
+    assert OTHER.keys() == dict(leaves(Settings)).keys()
+    assert all(value(load(), setting) != other for setting, other in OTHER.items())
+
+
+@pytest.mark.parametrize("setting", OTHER)
+def test_every_setting_can_come_from_the_environment(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = OTHER[setting]
+    monkeypatch.setenv(variable(setting), other if isinstance(other, str) else json.dumps(other))
+    assert value(load(), setting) == other
+
+
+@pytest.mark.parametrize("setting", OTHER)
+def test_every_setting_can_come_from_the_file(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(variable(setting), raising=False)
+    section, _, name = setting.rpartition(".")
+    entries = OTHER[setting].items() if isinstance(OTHER[setting], dict) else [(name, OTHER[setting])]
+    written(f"[{section or setting}]\n" + "\n".join(f"{key} = {json.dumps(other)}" for key, other in entries))
+    assert value(load(), setting) == OTHER[setting]
+
+
+def test_what_is_loaded_has_the_types_the_program_uses() -> None:
+    settings = load()
+    assert (settings.defaults.model, settings.defaults.format) == (Model.PKZ_4_5, Format.WIDE)
+    assert isinstance(settings.storage.folder, Path)
+    assert list(settings.secrets()) == list(SECRETS.values())
+
+
+def test_a_secret_is_not_in_what_settings_say_of_themselves() -> None:
+    assert not any(secret in repr(load()) + str(load()) for secret in SECRETS.values())
+
+
+def test_the_environment_goes_before_the_file_setting_by_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    written("[queue]\nlength = 7\nper_member = 3\n")
+    monkeypatch.setenv("BOT_QUEUE__LENGTH", "9")
+    assert (load().queue.length, load().queue.per_member) == (9, 3)
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    written("[queue]\nlength = 7\n")
+    monkeypatch.setenv("BOT_QUEUE__LENGTH", "")
+    assert load().queue.length == 7
+
+
+def test_another_file_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    written("[queue]\nlength = 7\n")
+    (tmp_path / "other.toml").write_text("[queue]\nlength = 8\n")
+    monkeypatch.setenv("BOT_CONFIG", str(tmp_path / "other.toml"))
+    assert load().queue.length == 8
+
+
+@pytest.mark.parametrize("setting", ["discord.token", "pikzels.api_key", "alerts.webhook"])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_secret_can_come_from_a_file_of_its_own(
+    setting: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, in_file: bool
+) -> None:
+    (tmp_path / "secret").write_text(f" {CANARY}\n")
+    monkeypatch.delenv(variable(setting), raising=False)
+    if in_file:
+        section, _, name = setting.partition(".")
+        written(f'[{section}]\n{name}_file = "secret"\n')
+    else:
+        monkeypatch.setenv(f"{variable(setting)}_FILE", str(tmp_path / "secret"))
+    assert value(load(), setting) == CANARY
+
+
+@pytest.mark.parametrize(
+    ("environment", "file", "taken"),
+    [
+        ({"TOKEN": "env"}, 'token = "toml"', "env"),
+        ({"TOKEN": "env"}, 'token_file = "secret"', "env"),
+        ({"TOKEN": "env", "TOKEN_FILE": "secret"}, "", "env"),
+        ({"TOKEN_FILE": "secret"}, 'token = "toml"', "from a file"),
+        ({"TOKEN_FILE": "secret"}, 'token_file = "missing"', "from a file"),
+        ({}, 'token = "toml"\ntoken_file = "secret"', "toml"),
+    ],
+)
+def test_the_nearest_secret_is_taken(
+    environment: dict[str, str], file: str, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("secret").write_text("from a file")
+    written(f"[discord]\n{file}\n")
+    monkeypatch.delenv("BOT_DISCORD__TOKEN")
+    for name, text in environment.items():
+        monkeypatch.setenv(f"BOT_DISCORD__{name}", text)
+    assert load().discord.token.get_secret_value() == taken
+
+
+# --- what is wrong ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", ["discord.token", "pikzels.api_key"])
+def test_a_missing_secret_says_where_to_put_it(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(variable(setting))
+    assert str(wrong()) == f"{setting}: is missing; set it in config.toml or as {variable(setting)}"
+
+
+@pytest.mark.parametrize("setting", ["discord.token", "pikzels.api_key", "alerts.webhook"])
+@pytest.mark.parametrize("secret", [f"{CANARY}\u2026", f"{CANARY}\n{CANARY}", f"{CANARY}\x7f", " "])
+def test_a_secret_that_cannot_be_one_is_not_repeated(
+    setting: str, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable(setting), secret)
+    assert str(wrong()) == f"{setting}: must be a key of printable characters"
+
+
+@pytest.mark.parametrize("content", [None, b"\xff" + CANARY.encode(), b""])
+def test_a_secret_file_that_cannot_be_read_is_named(content: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if content is not None:
+        Path("secret").write_bytes(content)
+    monkeypatch.delenv("BOT_DISCORD__TOKEN")
+    monkeypatch.setenv("BOT_DISCORD__TOKEN_FILE", "secret")
+    assert wrong().setting.startswith("discord")
+
+
+@pytest.mark.parametrize(
+    ("text", "setting", "problem"),
+    [
+        ("[discrd]\ntoken = 'canary-7c1e'", "discrd", "is not a setting"),
+        ("[discord]\ntokn = 'canary-7c1e'", "discord.tokn", "is not a setting"),
+        ("[quota.costs]\npkz_5 = 1", "quota.costs.pkz_5", "is not a setting"),
+        ("length = 7", "length", "is not a setting"),
+        ("queue = 'canary-7c1e'", "queue", "dictionary"),
+        ("[pikzels]\nconcurrency = 0", "pikzels.concurrency", "greater than or equal to 1"),
+        ("[pikzels]\nconcurrency = 'canary-7c1e'", "pikzels.concurrency", "integer"),
+        ("[pikzels]\nbase_url = 'http://api.pikzels.com'", "pikzels.base_url", "must be an https address"),
+        ("[pikzels]\nbase_url = 'https://a:canary-7c1e@b'", "pikzels.base_url", "must be an https address"),
+        ("[pikzels]\nbase_url = 'https://:canary-7c1e@b'", "pikzels.base_url", "must be an https address"),
+        ("[pikzels]\nbase_url = 'https://b/?key=canary-7c1e'", "pikzels.base_url", "must be an https address"),
+        ("[pikzels]\nbase_url = 'https://['", "pikzels.base_url", ""),
+        ("[pikzels]\ntimeout = nan", "pikzels.timeout", "less than or equal to 3600"),
+        ("[pikzels]\ntimeout = inf", "pikzels.timeout", "less than or equal to 3600"),
+        ("[health]\nport = 65536", "health.port", "less than or equal to 65535"),
+        ("[log]\nlevel = 'canary-7c1e'", "log.level", "'DEBUG', 'INFO'"),
+        ("[defaults]\nmodel = 'pkz_5'", "defaults.model", "'pkz_2', 'pkz_3'"),
+        ("[personas]\nmascot = 7", "personas.mascot", "string"),
+    ],
+)
+def test_a_wrong_setting_in_the_file_is_named(text: str, setting: str, problem: str) -> None:
+    written(text)
+    error = wrong()
+    assert error.setting == setting
+    assert problem in error.problem
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "setting"),
+    [
+        ("BOT_DISCRD__TOKEN", CANARY, "BOT_DISCRD__TOKEN"),
+        ("BOT_TOKEN", CANARY, "BOT_TOKEN"),
+        ("BOT_DISCORD_TOKEN", CANARY, "BOT_DISCORD_TOKEN"),
+        ("BOT_DISCORD__TOKN", CANARY, "discord.tokn"),
+        ("BOT_QUEUE__LENGTH", CANARY, "queue.length"),
+        ("BOT_PERSONAS", CANARY, "environment"),
+        ("BOT_DISCORD", f'{{"token": "{CANARY}"', "environment"),
+        ("BOT_CONFIG", "missing.toml", "BOT_CONFIG"),
+        ("BOT_CONFIG", ".", "BOT_CONFIG"),
+    ],
+)
+def test_a_wrong_setting_in_the_environment_is_named(
+    name: str, text: str, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, text)
+    assert wrong().setting == setting
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"[discord]\ntoken = {CANARY}".encode(),
+        f"[discord]\ntoken = '{CANARY}".encode(),
+        f"[discord]\ntoken = '{CANARY}'\ntoken = '{CANARY}'".encode(),
+        f"[discord]\ntoken = '{CANARY}\xff'".encode("latin-1"),
+        b"[discord",
+        b"\x00",
+    ],
+)
+def test_a_file_that_is_not_toml_is_named(content: bytes) -> None:
+    Path("config.toml").write_bytes(content)
+    error = wrong()
+    assert error.setting == "config.toml"
+    assert error.problem.startswith("is not valid TOML")
+
+
+# --- the example --------------------------------------------------------------------------------------------------
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, inner in table.items():
+        if isinstance(inner, dict) and prefix + name not in ("personas", "styles"):
+            yield from flat(inner, f"{prefix}{name}.")
+        else:
+            yield prefix + name, inner
+
+
+def test_the_example_has_every_setting_with_its_true_default() -> None:
+    text = EXAMPLE.read_text()
+    given = dict(flat(tomllib.loads(text)))
+    named = dict(flat(tomllib.loads(re.sub(r"(?m)^# (\w+ = )", r"\1", text))))
+    settings = dict(leaves(Settings))
+    assert named.keys() == settings.keys()
+    assert given == {
+        setting: to_jsonable_python(info.default)
+        for setting, info in settings.items()
+        if not info.is_required() and info.default is not None
+    }
+
+
+def test_the_example_says_why_beside_each_setting() -> None:
+    lines = EXAMPLE.read_text().splitlines()
+    for before, line in pairwise(lines):
+        if re.match(r"(# )?\w+ = ", line):
+            assert re.match(r"# (?!\w+ = ).+[.\w]$", before), line
+
+
+def test_the_example_changes_nothing_when_it_is_taken_as_it_is() -> None:
+    untouched = load()
+    written(EXAMPLE.read_text())
+    assert load() == untouched

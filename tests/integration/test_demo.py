@@ -1,0 +1,98 @@
+"""The demo as a stranger runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+from PIL import Image
+
+from sandbox import demo
+
+ROOT = Path(__file__).parents[2]
+
+
+async def started(*arguments: str, folder: Path) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bot",
+        "demo",
+        *arguments,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def finished(*arguments: str, folder: Path) -> tuple[int | None, str]:
+    child = await started(*arguments, folder=folder)
+    out, errors = await asyncio.wait_for(child.communicate(), 60)
+    return child.returncode, out.decode() + errors.decode()
+
+
+@pytest.mark.parametrize(("format_", "size"), [("16:9", (1280, 720)), ("9:16", (720, 1280))])
+async def test_once_writes_the_thumbnail_beside_you_and_says_what_it_cost(
+    tmp_path: Path, format_: str, size: tuple[int, int]
+) -> None:
+    code, said = await finished(
+        "--once", str(demo.PHOTO), "--model", "pkz_4", "--format", format_, "--prompt", "Hello", folder=tmp_path
+    )
+    assert code == 0, said
+    [made] = tmp_path.glob("thumbnail-*.png")
+    with Image.open(made) as image:
+        assert image.size == size
+    assert f"Made   {made}" in said
+    assert "Cost   1 credit; left today: 9 of 10" in said
+
+
+async def test_once_says_why_a_file_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    code, said = await finished("--once", "notes.txt", folder=tmp_path)
+    assert (code, "must be a PNG, JPEG or WebP picture" in said) == (1, True)
+    code, said = await finished("--once", "missing.png", folder=tmp_path)
+    assert (code, said) == (64, "There is no picture at missing.png.\n")
+
+
+async def test_the_page_is_served_with_a_first_thumbnail_until_ctrl_c(tmp_path: Path) -> None:
+    child = await started("--port", "0", folder=tmp_path)
+    assert child.stdout is not None
+    said = ""
+    async with asyncio.timeout(60):
+        while "Ctrl-C ends the demo" not in said:
+            line = await child.stdout.readline()
+            assert line, said
+            said += line.decode()
+    [made] = tmp_path.glob("thumbnail-*.png")
+    assert str(made) in said
+    [address] = re.findall(r"http://127\.0\.0\.1:\d+/", said)
+    async with aiohttp.ClientSession() as session, session.get(address) as response:
+        assert response.status == 200
+    child.send_signal(signal.SIGINT)
+    rest, errors = await asyncio.wait_for(child.communicate(), 30)
+    assert (child.returncode, errors.decode()) == (0, "")
+    assert rest.decode() == "The demo has ended; what it made beside you stays.\n"
+
+
+async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    async with server:
+        taken = server.sockets[0].getsockname()[1]
+        code, said = await finished("--port", str(taken), folder=tmp_path)
+    assert (code, said) == (64, f"Port {taken} is in use. Choose another, or --port 0 for any free one.\n")
+
+
+async def test_settings_meant_for_the_real_bot_do_not_reach_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.toml").write_text("[quota]\nmember_daily = 0\n")
+    monkeypatch.setenv("BOT_QUOTA__MEMBER_DAILY", "0")
+    code, said = await finished("--once", str(demo.PHOTO), folder=tmp_path)
+    assert code == 0, said

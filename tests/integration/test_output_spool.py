@@ -1,0 +1,271 @@
+"""Pictures on disk are whole or not there, and do not pile up."""
+
+import asyncio
+import hashlib
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.domain.errors import PictureUnusable
+from bot.images.output_spool import CAP_BYTES, KEPT, Spool
+from tests.conftest import a_job, a_picture
+from tests.support.factories import NOON
+
+JOB = a_job()
+NOISE = a_picture(width=480, height=270, noisy=True)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool")
+
+
+def names(spool: Spool) -> list[str]:
+    return sorted(path.name for path in spool.folder.iterdir())
+
+
+async def pieces_of(
+    content: bytes, *, size: int = 10_000, then: Callable[[], Any] | None = None
+) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+        if then is not None:
+            await asyncio.sleep(0)
+            then()
+
+
+async def kept(spool: Spool, *contents: bytes) -> list[Path]:
+    jobs = [replace(JOB, id=f"job{number}") for number in range(len(contents))]
+    return [(await spool.keep(job, pieces_of(content))).path for job, content in zip(jobs, contents, strict=True)]
+
+
+def aged(path: Path, age: timedelta) -> None:
+    moment = (NOON - age).timestamp()
+    os.utime(path, (moment, moment))
+
+
+# --- keeping ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("size", [1, 777, 10**6])
+async def test_one_pass_gives_bytes_hash_type_and_size(spool: Spool, kind: str, size: int) -> None:
+    content = a_picture(kind)
+    picture = await spool.keep(JOB, pieces_of(content, size=size))
+    assert picture.path.read_bytes() == content
+    assert picture.sha256 == hashlib.sha256(content).hexdigest()
+    assert (picture.type, picture.width, picture.height, picture.size) == (kind, 64, 36, len(content))
+    assert names(spool) == ["k3f9" + picture.suffix]
+
+
+async def test_a_picture_longer_than_one_block_is_kept_whole(spool: Spool) -> None:
+    large = a_picture(width=960, height=540, noisy=True)
+    picture = await spool.keep(JOB, pieces_of(large, size=100_001))
+    assert picture.path.read_bytes() == large
+    assert picture.sha256 == hashlib.sha256(large).hexdigest()
+
+
+async def test_the_final_name_appears_only_when_the_picture_is_whole(spool: Spool) -> None:
+    seen: set[str] = set()
+    await spool.keep(JOB, pieces_of(NOISE, then=lambda: seen.update(names(spool))))
+    assert seen == {"k3f9.part"}
+    assert names(spool) == ["k3f9.png"]
+
+
+async def test_keeping_again_replaces_what_was_there(spool: Spool) -> None:
+    (spool.folder / "k3f9.part").write_bytes(b"half of an older one")
+    await spool.keep(JOB, pieces_of(a_picture()))
+    again = await spool.keep(JOB, pieces_of(NOISE))
+    assert again.path.read_bytes() == NOISE
+    assert names(spool) == ["k3f9.png"]
+
+
+def test_only_the_bots_own_user_may_look_into_the_folder(spool: Spool) -> None:
+    assert spool.folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", a_picture()[:20]])
+async def test_nothing_is_left_of_an_unusable_picture(spool: Spool, content: bytes) -> None:
+    with pytest.raises(PictureUnusable):
+        await spool.keep(JOB, pieces_of(content))
+    assert names(spool) == []
+
+
+async def test_nothing_is_left_after_an_error_in_the_pieces(spool: Spool) -> None:
+    class CutShort(Exception):
+        pass
+
+    def cut() -> None:
+        raise CutShort
+
+    with pytest.raises(CutShort):
+        await spool.keep(JOB, pieces_of(NOISE, then=cut))
+    assert names(spool) == []
+
+
+async def test_nothing_is_left_after_a_cancellation_between_pieces(spool: Spool) -> None:
+    started = asyncio.Event()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield NOISE[:1000]
+        started.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(spool.keep(JOB, stalling()))
+    await started.wait()
+    assert names(spool) == ["k3f9.part"]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert names(spool) == []
+
+
+class Gated(ThreadPoolExecutor):
+    """Threads that hold their nth job until they are told to go on."""
+
+    def __init__(self, *, held: int) -> None:
+        super().__init__(max_workers=2)
+        self.holding = asyncio.Event()
+        self.go_on = threading.Event()
+        self.jobs: list[Future[Any]] = []
+        self._held = held
+        self._loop = asyncio.get_running_loop()
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        number = len(self.jobs) + 1
+
+        def gated() -> Any:
+            if number == self._held:
+                self._loop.call_soon_threadsafe(self.holding.set)
+                self.go_on.wait(5)
+            return call(*args, **kwargs)
+
+        self.jobs.append(super().submit(gated))
+        return self.jobs[-1]
+
+
+@pytest.mark.parametrize("held", [1, 2], ids=["writing", "finishing"])
+async def test_nothing_is_left_after_a_cancellation_while_a_thread_is_at_work(spool: Spool, held: int) -> None:
+    threads = Gated(held=held)
+    asyncio.get_running_loop().set_default_executor(threads)
+    task = asyncio.create_task(spool.keep(JOB, pieces_of(NOISE, size=300_000)))
+    await asyncio.wait_for(threads.holding.wait(), 5)
+    task.cancel()
+    for _ in range(3):  # whether it ends at once or waits for its thread is its own business
+        await asyncio.sleep(0)
+    threads.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    threads.shutdown()
+    failed = [job.exception() for job in threads.jobs if job.exception()]
+    assert (names(spool), failed) == ([], [])
+
+
+# --- making room --------------------------------------------------------------------------------------------------
+
+
+async def test_dropping_a_job_removes_every_file_of_it_and_of_no_other(spool: Spool) -> None:
+    await spool.keep(replace(JOB, id="job0"), pieces_of(NOISE))
+    await spool.keep(replace(JOB, id="job00"), pieces_of(NOISE))
+    await spool.drop(replace(JOB, id="job0"))
+    assert names(spool) == ["job00.png"]
+    await spool.drop(replace(JOB, id="job0"))
+
+
+async def test_a_sweep_removes_what_is_old_or_half_written(spool: Spool) -> None:
+    old, young = await kept(spool, NOISE, NOISE)
+    aged(old, KEPT + timedelta(seconds=1))
+    aged(young, KEPT - timedelta(minutes=1))
+    half = spool.folder / "job2.part"
+    half.write_bytes(b"half")
+    aged(half, timedelta(hours=3))
+    assert await spool.sweep(now=NOON, needed=frozenset()) == 2
+    assert names(spool) == [young.name]
+
+
+async def test_a_sweep_removes_the_oldest_beyond_the_cap(spool: Spool) -> None:
+    paths = await kept(spool, NOISE, NOISE, NOISE)
+    for hours, path in enumerate(paths):
+        os.truncate(path, CAP_BYTES // 2)  # holes, not bytes
+        aged(path, timedelta(hours=hours))
+    assert await spool.sweep(now=NOON, needed=frozenset()) == 1
+    assert names(spool) == ["job0.png", "job1.png"]
+
+
+async def test_a_sweep_spares_what_jobs_still_need(spool: Spool) -> None:
+    old, huge, third = await kept(spool, NOISE, NOISE, NOISE)
+    aged(old, KEPT * 2)
+    os.truncate(huge, CAP_BYTES + 1)  # after which there is no room for the third
+    aged(huge, timedelta(0))
+    aged(third, timedelta(hours=1))
+    assert await spool.sweep(now=NOON, needed=frozenset({"job0", "job1"})) == 1
+    assert names(spool) == ["job0.png", "job1.png"]
+
+
+async def test_a_sweep_leaves_a_needed_job_to_its_download(spool: Spool) -> None:
+    swept: list[int] = []
+
+    async def swept_midway() -> AsyncIterator[bytes]:
+        yield NOISE[:1000]
+        swept.append(await spool.sweep(now=NOON, needed=frozenset({JOB.id})))
+        yield NOISE[1000:]
+
+    picture = await spool.keep(JOB, swept_midway())
+    assert (swept, picture.path.read_bytes()) == ([0], NOISE)
+
+
+async def test_a_sweep_of_an_empty_folder_removes_nothing(spool: Spool) -> None:
+    assert await spool.sweep(now=NOON, needed=frozenset()) == 0
+
+
+# --- a disk that takes nothing --------------------------------------------------------------------------------------
+
+
+async def test_memory_holds_a_picture_that_the_disk_does_not_take(spool: Spool) -> None:
+    picture = await spool.hold(JOB, pieces_of(NOISE))
+    assert (picture.content, picture.type, picture.path.exists()) == (NOISE, "PNG", False)
+    assert picture.sha256 == hashlib.sha256(NOISE).hexdigest()
+
+
+async def test_memory_holds_only_so_much_and_forgets_what_is_dropped(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.images.output_spool.HELD_BYTES", len(NOISE))
+    await spool.hold(JOB, pieces_of(NOISE))
+    with pytest.raises(MemoryError):
+        await spool.hold(replace(JOB, id="other"), pieces_of(NOISE))
+    await spool.drop(JOB)
+    await spool.hold(replace(JOB, id="other"), pieces_of(NOISE))
+
+
+async def test_pictures_coming_in_count_too_and_what_reached_the_disk_counts_no_more(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.images.output_spool.HELD_BYTES", len(NOISE))
+    begun, going_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield NOISE[:-1]
+        begun.set()
+        await going_on.wait()
+        yield NOISE[-1:]
+
+    first = asyncio.create_task(spool.hold(JOB, slowly()))
+    await begun.wait()
+    with pytest.raises(MemoryError):
+        await spool.hold(replace(JOB, id="other"), pieces_of(NOISE))
+    going_on.set()
+    await first
+    await spool.keep(JOB, pieces_of(NOISE))
+    await spool.hold(replace(JOB, id="other"), pieces_of(NOISE))
+
+
+def test_folders_above_are_made(tmp_path: Path) -> None:
+    assert Spool(tmp_path / "a" / "b").folder.is_dir()

@@ -1,0 +1,345 @@
+"""One paid call over real HTTP: every outcome is a type, it is made once, and the key stays where it belongs."""
+
+import asyncio
+import contextlib
+import gzip
+import json
+import logging
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import pytest
+
+from bot.domain.errors import (
+    AnswerUnusable,
+    Failed,
+    OutcomeUnknown,
+    ProviderMoved,
+    ProviderRefused,
+    ProviderUnreachable,
+)
+from bot.domain.models import Model, ThumbnailRequest, Weight
+from bot.pikzels.client import BODY_BYTES, PATH, Pikzels, body
+from sandbox.pikzels_server.contract import CODES as STATUSES
+from sandbox.pikzels_server.contract import Problem
+from sandbox.pikzels_server.replies import Reply, When
+from sandbox.pikzels_server.server import StandIn, serve
+from tests.conftest import KEY
+from tests.support.factories import NOON, request
+from tests.support.provider_contract import CODES
+
+ID = "0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d"
+REQUEST = request()
+FailedT = TypeVar("FailedT", bound=Failed)
+
+
+@pytest.fixture(autouse=True)
+def _the_key_is_in_no_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    caplog.set_level(logging.DEBUG)
+    yield
+    assert KEY not in caplog.text
+
+
+def client(base_url: str, *, timeout: float = 5.0) -> Pikzels:
+    def clock() -> datetime:
+        return NOON
+
+    return Pikzels(api_key=KEY, base_url=base_url, timeout=timeout, clock=clock)
+
+
+async def failing(kind: type[FailedT], base_url: str, *, limit: float = 5.0) -> FailedT:
+    """The error of a call that goes wrong, once it is sure that nothing of it tells the key."""
+    async with client(base_url, timeout=limit) as pikzels:
+        with pytest.raises(kind) as caught:
+            await pikzels.create(REQUEST)
+    assert type(caught.value) is kind
+    assert not any(KEY in told for told in everything_told(caught.value))
+    return caught.value
+
+
+def everything_told(error: BaseException) -> Iterator[str]:
+    yield from (repr(error), str(error), repr(error.args), repr(vars(error)), *traceback.format_exception(error))
+    for behind in (error.__cause__, error.__context__):
+        if behind is not None:
+            yield from everything_told(behind)
+
+
+def envelope(code: str = "INTERNAL_ERROR", **others: Any) -> str:
+    return json.dumps({"error": {"code": code, "message": "<@&1> canary message"}, **others})
+
+
+# --- success ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_documented_success_is_an_output_with_its_request_id(api: StandIn) -> None:
+    async with client(api.base_url) as pikzels:
+        output = await pikzels.create(REQUEST)
+    assert output.url.startswith(f"{api.base_url}/output/")
+    assert output.request_id == api.calls[0].request_id
+
+
+async def test_fields_the_contract_does_not_name_are_no_trouble(api: StandIn) -> None:
+    api.script(Reply.ok(extra={"model": "pkz_4", "prompt_compacted": None, "cost": [1]}))
+    async with client(api.base_url) as pikzels:
+        assert (await pikzels.create(REQUEST)).url
+
+
+async def test_a_success_without_a_request_id_in_its_body_takes_the_headers(api: StandIn) -> None:
+    api.script(Reply.raw(200, '{"output": "https://cdn.pikzels.com/x.png"}', {"X-Request-Id": "r-1"}))
+    async with client(api.base_url) as pikzels:
+        assert (await pikzels.create(REQUEST)).request_id == "r-1"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        REQUEST,
+        ThumbnailRequest("https://a/b", Model.PKZ_2, REQUEST.format, image_weight=Weight.LOW),
+        ThumbnailRequest("https://a/b", Model.PKZ_4_5, REQUEST.format, "naïve 猫", "https://c/d", None, ID, ID),
+    ],
+)
+async def test_exactly_the_request_is_sent_with_the_key(api: StandIn, asked: ThumbnailRequest) -> None:
+    async with client(f"{api.base_url}/") as pikzels:
+        await pikzels.create(asked)
+    sent = api.calls[0]
+    assert sent.body == body(asked)
+    assert None not in sent.body.values()
+    assert sent.keyed, "the stand-in takes the key out of what it remembers"
+    assert sent.headers["Content-Type"] == "application/json"
+    assert sent.headers["Accept"] == "application/json"
+    assert sent.headers["Accept-Encoding"] == "identity"
+    assert {"Cookie", "Authorization"}.isdisjoint(sent.headers)
+
+
+async def test_a_cookie_the_provider_sets_is_not_kept(api: StandIn) -> None:
+    api.script(Reply.raw(503, envelope(), {"Set-Cookie": "a=b; Path=/"}))
+    async with client(api.base_url) as pikzels:
+        with pytest.raises(ProviderRefused):
+            await pikzels.create(REQUEST)
+        await pikzels.create(REQUEST)
+    assert "Cookie" not in api.calls[1].headers
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+async def test_every_code_is_a_refusal_with_its_status_and_request_id(api: StandIn, code: str) -> None:
+    api.script(
+        Reply.error(code), Reply.error(code, details=(Problem("x", "prompt"), Problem("y"), Problem("z", "a b")))
+    )
+    for call, fields in enumerate([(), ("prompt",)]):
+        refused = await failing(ProviderRefused, api.base_url)
+        assert (refused.code, refused.status, refused.fields) == (code, STATUSES[code][0], fields)
+        assert refused.request_id == api.calls[call].request_id
+    assert len(api.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("in_body", "in_header", "kept"),
+    [
+        ({}, "r-2", "r-2"),
+        ({"request_id": "r-1"}, "r-2", "r-1"),
+        ({"request_id": None}, "r-2", "r-2"),
+        ({"request_id": "@everyone!"}, "r 2", None),
+        ({"request_id": "x" * 129}, "", None),
+    ],
+)
+async def test_a_request_id_comes_from_the_body_or_else_the_header(
+    api: StandIn, in_body: dict[str, Any], in_header: str, kept: str | None
+) -> None:
+    api.script(Reply.raw(500, envelope(**in_body), {"X-Request-Id": in_header}))
+    assert (await failing(ProviderRefused, api.base_url)).request_id == kept
+
+
+@pytest.mark.parametrize("status", [400, 418, 500, 599])
+async def test_a_code_nobody_knows_is_a_refusal_all_the_same(api: StandIn, status: int) -> None:
+    api.script(Reply.raw(status, envelope("BRAND_NEW")))
+    refused = await failing(ProviderRefused, api.base_url)
+    assert (refused.code, refused.status) == ("BRAND_NEW", status)
+
+
+async def test_the_providers_own_words_go_no_further(api: StandIn) -> None:
+    api.script(Reply.raw(500, envelope(details=[{"field": "<@1>", "message": "canary"}])))
+    refused = await failing(ProviderRefused, api.base_url)
+    assert not any("canary" in told for told in (repr(refused), str(refused), repr(vars(refused))))
+
+
+@pytest.mark.parametrize(
+    ("said", "waited"),
+    [
+        ("7", timedelta(seconds=7)),
+        ("0", timedelta(0)),
+        (" 120 ", timedelta(minutes=2)),
+        ("9" * 400, timedelta(days=1)),
+        (f"{NOON + timedelta(seconds=90):%a, %d %b %Y %H:%M:%S} GMT", timedelta(seconds=90)),
+        (f"{NOON + timedelta(seconds=90):%A, %d-%b-%y %H:%M:%S} GMT", timedelta(seconds=90)),
+        (f"{NOON - timedelta(seconds=90):%a, %d %b %Y %H:%M:%S} GMT", None),
+        ("Thu, 99 Nov 2026 99:99:99 GMT", None),
+        ("-7", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
+)
+async def test_a_pause_is_taken_from_seconds_or_a_date_and_never_from_nonsense(
+    api: StandIn, said: str | None, waited: timedelta | None
+) -> None:
+    api.script(Reply.error("TOO_MANY_REQUESTS", retry_after=said))
+    assert (await failing(ProviderRefused, api.base_url)).retry_after == waited
+
+
+# --- answers that say nothing -------------------------------------------------------------------------------------
+
+DEEP = b"[" * 100_000
+HUGE = b'{"error": {"code": ' + b"9" * 100_000 + b"}}"
+OVERSIZE = b" " * BODY_BYTES + envelope().encode()
+GARBAGE = [b"", b"null", b"[]", b'"x"', b"\xff\xfe\xfd", b'{"error": null}', b'{"error": {"code": 7}}', DEEP, HUGE]
+GARBAGE += [
+    OVERSIZE,
+    b'{"error": "INTERNAL_ERROR"}',
+    b'{"error": {"code": "not a code!"}}',
+    b'{"error": {"message": "x"}}',
+]
+
+
+@pytest.mark.parametrize("status", [400, 404, 429, 500, 502])
+@pytest.mark.parametrize("content", GARBAGE, ids=lambda content: content[:24])
+async def test_an_error_without_an_envelope_leaves_the_outcome_unknown(
+    api: StandIn, status: int, content: bytes
+) -> None:
+    api.script(Reply.raw(status, content, {"X-Request-Id": "r-1"}))
+    unknown = await failing(OutcomeUnknown, api.base_url)
+    assert (unknown.status, unknown.request_id) == (status, "r-1")
+
+
+@pytest.mark.parametrize("reply", [Reply.html(502), Reply.html(403), Reply.raw(201, envelope()), Reply.raw(204)])
+async def test_a_page_of_some_gateway_leaves_the_outcome_unknown(api: StandIn, reply: Reply) -> None:
+    api.script(reply)
+    await failing(OutcomeUnknown, api.base_url)
+
+
+OUTPUTS: list[Any] = [
+    None,
+    7,
+    "",
+    [],
+    {},
+    True,
+    "https://a/\n",
+    "https://a/\x00",
+    "https://a/\u202e",
+    "https://" + "x" * 4096,
+]
+UNUSABLE = [json.dumps({"output": output}).encode() for output in OUTPUTS]
+UNUSABLE += [b"{}", b'{"error": {"code": "INTERNAL_ERROR"}}', b"<html>", b"\x1f\x8b", *GARBAGE]
+
+
+@pytest.mark.parametrize("content", UNUSABLE, ids=lambda content: content[:40])
+async def test_a_success_that_names_no_picture_is_unusable_and_keeps_its_id(api: StandIn, content: bytes) -> None:
+    api.script(Reply.raw(200, content, {"X-Request-Id": "r-1"}))
+    unusable = await failing(AnswerUnusable, api.base_url)
+    assert (unusable.status, unusable.request_id) == (200, "r-1")
+
+
+async def test_a_compressed_answer_is_not_unpacked(api: StandIn) -> None:
+    packed = gzip.compress(b'{"output": "https://cdn.pikzels.com/x.png"}')
+    api.script(Reply.raw(200, packed, {"Content-Encoding": "gzip"}))
+    await failing(AnswerUnusable, api.base_url)
+
+
+async def test_an_answer_without_end_is_left_behind(api: StandIn) -> None:
+    api.script(Reply.endless(content_type="application/json"))
+    await failing(AnswerUnusable, api.base_url)
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+async def test_a_redirect_is_never_followed(api: StandIn, status: int) -> None:
+    async with serve(api_key=KEY) as elsewhere:
+        api.script(Reply.redirect(elsewhere.base_url + PATH, status=status))
+        await failing(ProviderMoved, api.base_url)
+        assert (len(api.calls), elsewhere.calls) == (1, [])
+
+
+# --- no answer at all ---------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def saying(answer: bytes) -> AsyncIterator[str]:
+    """A server that says these bytes to whatever it is asked, then closes."""
+
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answered, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=lambda answer: answer[:40],
+)
+async def test_an_answer_that_is_not_http_leaves_the_outcome_unknown(answer: bytes) -> None:
+    async with saying(answer) as base_url:
+        await failing(OutcomeUnknown, base_url)
+
+
+async def test_a_connection_that_is_refused_means_that_nothing_left() -> None:
+    async with serve() as gone:
+        pass
+    await failing(ProviderUnreachable, gone.base_url)
+
+
+async def test_a_name_that_does_not_resolve_means_that_nothing_left() -> None:
+    await failing(ProviderUnreachable, "http://api.pikzels.invalid")
+
+
+async def test_a_handshake_that_fails_means_that_nothing_left(api: StandIn) -> None:
+    await failing(ProviderUnreachable, api.base_url.replace("http:", "https:"))
+    assert api.calls == []
+
+
+@pytest.mark.parametrize("when", ["before_request", "after_request", "mid_body"])
+async def test_a_reset_leaves_the_outcome_unknown_and_is_not_sent_again(api: StandIn, when: When) -> None:
+    api.script(Reply.reset(when))
+    await failing(OutcomeUnknown, api.base_url)
+    assert len(api.calls) == 1
+
+
+@pytest.mark.parametrize("reply", [Reply.hang(), Reply.drip(every=0.05), Reply.hold()], ids=["hang", "drip", "held"])
+async def test_silence_beyond_the_total_time_leaves_the_outcome_unknown(api: StandIn, reply: Reply) -> None:
+    api.script(reply)
+    unknown = await failing(OutcomeUnknown, api.base_url, limit=0.3)
+    assert unknown.observed == "TimeoutError"
+    assert len(api.calls) == 1
+
+
+async def test_half_an_answer_leaves_the_outcome_unknown(api: StandIn) -> None:
+    api.script(Reply.truncated())
+    await failing(OutcomeUnknown, api.base_url)
+    assert len(api.calls) == 1
+
+
+async def test_a_call_given_up_is_not_sent_again(api: StandIn) -> None:
+    api.script(Reply.hang())
+    async with client(api.base_url) as pikzels:
+        call = asyncio.create_task(pikzels.create(REQUEST))
+        await api.called(1)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    assert len(api.calls) == 1

@@ -1,0 +1,163 @@
+"""The real bot on real sockets: a Discord and a Pikzels on loopback, SQLite and spool in a temporary folder."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from discord.gateway import DiscordWebSocket
+from discord.http import Route
+from PIL import Image
+from yarl import URL
+
+from bot import app, config
+from bot.domain.errors import OutputGone
+from bot.jobs.outcomes import nowhere
+from sandbox import discord_server, pikzels_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    import pytest
+
+    from bot.domain.models import Job
+
+KEY = "pkz_live_key_of_the_tests"
+PHOTO = discord_server.Upload("photo.png", 200_000, "image/png")
+
+
+def png(size: int = 1000) -> bytes:
+    """A picture with a true header, made up to `size` bytes behind its end."""
+    out = BytesIO()
+    Image.new("RGB", (1280, 720), "navy").save(out, "PNG")
+    return out.getvalue().ljust(size, b"\0")
+
+
+class Cdn:
+    """Where Discord keeps pictures: those the bot sent, and for what a member gave one made up from its address."""
+
+    def __init__(self, discord: discord_server.Wire) -> None:
+        self._discord = discord
+        self.gone = False
+        self.fetched: list[str] = []
+
+    async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
+        self.fetched.append(address)
+        if self.gone:
+            raise OutputGone("status 404")
+        number = URL(address).path.split("/")[-2]
+        sent = [file.data for message in self._discord.messages.values() for file in message.attachments]
+        names = [str(file.id) for message in self._discord.messages.values() for file in message.attachments]
+        known = dict(zip(names, sent, strict=True)).get(number)
+        yield known or given(number)
+
+
+def given(number: str) -> bytes:
+    """A picture that no other attachment has."""
+    out = BytesIO()
+    Image.new("RGB", (64, 36), f"#{int(number) % 0xFFFFFF:06x}").save(out, "PNG")
+    return out.getvalue()
+
+
+@dataclass(slots=True)
+class Live:
+    """One bot with its surroundings."""
+
+    discord: discord_server.Wire
+    api: pikzels_server.StandIn
+    app: app.App
+    folder: Path
+    cdn: Cdn
+
+    async def thumbnail(self, *, user_id: int = 1, **options: Any) -> discord_server.Interaction:
+        """Type /thumbnail; returns at once."""
+        return await self.discord.slash("thumbnail", options={"image": PHOTO, **options}, user_id=user_id)
+
+    async def made(self, *, user_id: int = 1, **options: Any) -> discord_server.Message:
+        """Type /thumbnail and wait for the picture."""
+        interaction = await self.thumbnail(user_id=user_id, **options)
+        await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 20)
+        assert interaction.message is not None
+        return interaction.message
+
+    async def said(self, *, user_id: int = 1, **options: Any) -> discord_server.Message:
+        """Type /thumbnail and wait for the words that end it."""
+        interaction = await self.thumbnail(user_id=user_id, **options)
+        await interaction.wait(lambda i: i.message is not None and "charged" in i.message.content, 20)
+        assert interaction.message is not None
+        return interaction.message
+
+    async def left(self, user_id: int = 1) -> int:
+        [allowance] = await self.app.thumbnails.allowances(user_id)
+        return allowance.left
+
+    async def job(self, message: discord_server.Message) -> Job:
+        """The job that `message` belongs to, once everything has come to rest."""
+        await self.app.thumbnails.idle(10)
+        job = await self.app.ledger.job(message.content.rpartition("#")[2].split()[0])
+        assert job is not None
+        return job
+
+
+@asynccontextmanager
+async def running(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    output: bytes | None = None,
+    around: tuple[discord_server.Wire, pikzels_server.StandIn] | None = None,
+    reach: Callable[[str], None] = nowhere,
+    clock: Callable[[], datetime] = app.utc_now,
+    **sections: Mapping[str, Any],
+) -> AsyncIterator[Live]:
+    """Start the bot in this process; `around` is a Discord and a Pikzels that stand already."""
+    async with AsyncExitStack() as stack:
+        if around is None:
+            discord = await stack.enter_async_context(discord_server.serve(keep_files=True))
+            served = pikzels_server.serve(api_key=KEY, output=png() if output is None else output)
+            api = await stack.enter_async_context(served)
+        else:
+            discord, api = around
+        monkeypatch.setattr(Route, "BASE", discord.rest_url)
+        monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", URL(discord.gateway_url))
+        settings = config.Settings.model_validate(settings_for(folder, api.base_url, sections))
+        cdn = Cdn(discord)
+        bot = await stack.enter_async_context(app.opened(settings, clock=clock, reach=reach, cdn=cdn))
+        connection = asyncio.create_task(bot.client.start("token"))
+        stack.push_async_callback(_cancel, connection)
+        await discord.ready(10)
+        yield Live(discord, api, bot, folder, cdn)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def settings_for(folder: Path, base_url: str, sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    given: dict[str, dict[str, Any]] = {
+        "discord": {"token": "token"},
+        "pikzels": {"api_key": KEY, "base_url": base_url, "timeout": 10},
+        "storage": {"folder": str(folder)},
+        "shutdown": {"grace": 5},
+    }
+    for name, section in sections.items():
+        given[name] = {**given.get(name, {}), **section}
+    return given
+
+
+def books(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The jobs and the entries in a closed database."""
+    with closing(sqlite3.connect(folder / "pikzels-bot.sqlite3")) as connection:
+        connection.row_factory = sqlite3.Row
+        jobs, entries = (
+            [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid")]
+            for table in ("jobs", "entries")
+        )
+        return jobs, entries

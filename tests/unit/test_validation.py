@@ -1,0 +1,347 @@
+"""Options become a request the provider's schema takes, or a refusal that names the option."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from bot.domain.errors import OptionInvalid
+from bot.domain.models import Format, Model, ThumbnailRequest, Upload, Weight
+from bot.domain.validation import EMBEDDED, IMAGE_BYTES, checked, edited, expiry
+from bot.pikzels.client import body
+from tests.support.provider_contract import REQUEST
+
+URL = "https://cdn.discordapp.com/attachments/1/2/cat.png?ex=1&is=2&hm=3"
+ID = "0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d"
+PRESETS = {"Team": ID, "Broken": "no-uuid"}
+EMOJI = "😀"  # one character, two UTF-16 units
+
+
+def upload(**changes: Any) -> Upload:
+    plain: dict[str, Any] = {"url": URL, "filename": "cat.png", "size": 2048, "content_type": "image/png"}
+    return Upload(**(plain | changes))
+
+
+def chosen(**changes: Any) -> ThumbnailRequest:
+    plain: dict[str, Any] = {"image": upload(), "model": "pkz_4", "format": "16:9", "prompt": "a white cat"}
+    return checked(**(plain | changes))
+
+
+def test_every_option_reaches_the_request() -> None:
+    wanted = ThumbnailRequest(URL, Model.PKZ_4_5, Format.TALL, "a cat", "https://a/b", persona=ID, style=ID)
+    options = {"model": "pkz_4_5", "format": "9:16", "prompt": "a cat", "reference": upload(url="https://a/b")}
+    assert chosen(**options, persona=ID, style=ID) == wanted
+    assert chosen(model="pkz_2", weight="high").image_weight is Weight.HIGH
+
+
+def test_options_left_out_are_left_out_of_the_body() -> None:
+    assert body(chosen(prompt=None)) == {"model": "pkz_4", "format": "16:9", "image_url": URL}
+
+
+@pytest.mark.parametrize(
+    ("changes", "option", "problem"),
+    [
+        ({"model": "pkz_5"}, "model", "unknown_choice"),
+        ({"model": "PKZ_4"}, "model", "unknown_choice"),
+        ({"format": "4:3"}, "format", "unknown_choice"),
+        ({"model": "pkz_2", "weight": "huge"}, "weight", "unknown_choice"),
+        ({"model": "pkz_3", "weight": "low"}, "weight", "wrong_model"),
+        ({"model": "pkz_4_5", "weight": "medium"}, "weight", "wrong_model"),
+        ({"model": "pkz_2", "reference": upload()}, "reference", "wrong_model"),
+        ({"model": "pkz_3", "reference": upload()}, "reference", "wrong_model"),
+        ({"reference": upload(content_type="image/gif")}, "reference", "wrong_type"),
+        ({"reference": upload(size=0)}, "reference", "empty"),
+        ({"image": upload(content_type="image/gif")}, "image", "wrong_type"),
+        ({"image": upload(content_type="image/svg+xml")}, "image", "wrong_type"),
+        ({"image": upload(content_type="text/html")}, "image", "wrong_type"),
+        ({"image": upload(content_type=None, filename="cat.gif")}, "image", "wrong_type"),
+        ({"image": upload(content_type=None, filename="png")}, "image", "wrong_type"),
+        ({"image": upload(size=IMAGE_BYTES + 1)}, "image", "too_large"),
+        ({"image": upload(size=0)}, "image", "empty"),
+        ({"image": upload(size=-1)}, "image", "empty"),
+        ({"image": upload(url="http://example.com/cat.png")}, "image", "no_address"),
+        ({"image": upload(url="https://")}, "image", "no_address"),
+        ({"image": upload(url="https://a b")}, "image", "no_address"),
+        ({"image": upload(url=URL + "\n")}, "image", "no_address"),
+        ({"image": upload(url=URL + "\ufeff")}, "image", "no_address"),
+        ({"prompt": "x" * 3001}, "prompt", "too_long"),
+        ({"prompt": EMOJI * 1500 + "x"}, "prompt", "too_long"),
+        ({"persona": "nobody"}, "persona", "unknown_preset"),
+        ({"persona": ID[:-1]}, "persona", "unknown_preset"),
+        ({"persona": "Broken", "personas": PRESETS}, "persona", "unknown_preset"),
+        ({"style": "{" + ID + "}"}, "style", "unknown_preset"),
+    ],
+)
+def test_what_the_provider_would_refuse_is_refused_by_name(changes: dict[str, Any], option: str, problem: str) -> None:
+    with pytest.raises(OptionInvalid) as refused:
+        chosen(**changes)
+    assert (refused.value.option, refused.value.problem) == (option, problem)
+
+
+@pytest.mark.parametrize("link", ["see https://a.b", "HTTP", "xhTtPx", "an http\nanswer"])
+def test_a_prompt_with_a_link_is_refused_by_name(link: str) -> None:
+    with pytest.raises(OptionInvalid) as refused:
+        chosen(prompt=link)
+    assert (refused.value.option, refused.value.problem) == ("prompt", "has_link")
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [
+        ({"prompt": "x" * 3001}, {"length": 3001, "limit": 3000}),
+        ({"prompt": EMOJI * 1501}, {"length": 3002, "limit": 3000}),
+        ({"image": upload(size=IMAGE_BYTES + 1)}, {"size": IMAGE_BYTES + 1, "limit": IMAGE_BYTES}),
+        ({"format": "4:3"}, {"choices": tuple(Format)}),
+        ({"model": "pkz_3", "weight": "low"}, {"models": (Model.PKZ_2,)}),
+        ({"model": "pkz_3", "reference": upload()}, {"models": (Model.PKZ_4, Model.PKZ_4_5)}),
+        ({"persona": "nobody"}, {"known": False}),
+        ({"style": "nobody", "styles": PRESETS}, {"known": True}),
+    ],
+)
+def test_a_refusal_carries_what_its_words_need(changes: dict[str, Any], facts: dict[str, object]) -> None:
+    with pytest.raises(OptionInvalid) as refused:
+        chosen(**changes)
+    assert refused.value.facts == facts
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (None, None),
+        ("", None),
+        (" \n\t\u2028 ", None),
+        ("  a\r\ncat\u2029white\x0b\x85now ", "a cat white now"),
+        ("x" * 3000, "x" * 3000),
+        (EMOJI * 1500, EMOJI * 1500),
+        ("x" * 2999 + "\n" * 50, "x" * 2999),
+        ("ht\ntp", "ht tp"),
+    ],
+)
+def test_a_prompt_is_flattened_to_one_line(given: str | None, taken: str | None) -> None:
+    assert chosen(prompt=given).prompt == taken
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"content_type": "image/jpeg"},
+        {"content_type": "image/jpg"},
+        {"content_type": "IMAGE/WEBP; charset=binary"},
+        {"content_type": None, "filename": "CAT.JPEG"},
+        {"content_type": "", "filename": "cat.webp"},
+        {"size": IMAGE_BYTES},
+        {"size": 1},
+    ],
+)
+def test_a_picture_within_type_and_size_is_taken(changes: dict[str, Any]) -> None:
+    assert chosen(image=upload(**changes)).image_url == URL
+
+
+@pytest.mark.parametrize("given", [ID, ID.upper(), f" {ID} ", "Team", "tEAM", " team "])
+def test_a_preset_is_known_by_name_or_id(given: str) -> None:
+    request = chosen(persona=given, personas=PRESETS, style=given, styles=PRESETS)
+    assert (request.persona, request.style) == (ID, ID)
+
+
+@pytest.mark.parametrize("given", [None, "", "  "])
+def test_no_preset_is_no_preset(given: str | None) -> None:
+    assert chosen(persona=given, personas=PRESETS).persona is None
+
+
+# --- the whole space, both ways -----------------------------------------------------------------------------------
+
+PIECES = [
+    "a cat",
+    " ",
+    "\n",
+    "\r\n",
+    "\x0b",
+    "\x1c",
+    "\x85",
+    "\u2028",
+    "http",
+    "HtTp",
+    "htt",
+    "p",
+    EMOJI,
+    "`",
+    "\0",
+    "Ⓗ",
+]
+PROMPTS = (
+    st.none()
+    | st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
+    | st.builds(lambda unit, times: unit * times, st.sampled_from(["x", EMOJI, "é", "x\n"]), st.integers(1498, 1502))
+    | st.builds(lambda unit, times: unit * times, st.sampled_from(["x", EMOJI, "\u2028"]), st.integers(2998, 3002))
+    | st.text(max_size=8)
+)
+ADDRESSES = [URL, URL, "https://", "http://a", "https://a b", "HTTPS://a", "data:,", f"https://{EMOJI}", "https://%0a"]
+ADDRESSES += [f"https://a{end}" for end in ("b", "\n", "\nb", "\x1c", "\x85b", "\ufeff", "\u2028", "\u00ad")]
+SIZES = (2048, 2048, 1, IMAGE_BYTES, IMAGE_BYTES + 1, 0)
+TYPES = ("image/png", "image/webp", None, "image/gif")
+ODD_UPLOADS = [Upload(url, "cat.png", *facts) for url in ADDRESSES for facts in product(SIZES, TYPES)]
+UPLOADS = st.sampled_from([upload(), *ODD_UPLOADS, *[upload()] * 2 * len(ODD_UPLOADS)])
+NAMES = st.sampled_from([*[None, ID] * 6, ID.upper(), f"{ID}\n", "", " ", "Team", "x", ID.replace("0", "０"), "İ" * 36])
+# Model, weight, and whether there is a reference: every combination, and those that go together over and over.
+EVERY = list(product(["pkz_2", "pkz_3", "pkz_4", "pkz_4_5", "pkz_5"], [None, "low", "medium", "high", "huge"], [0, 1]))
+FITTING = [("pkz_2", "low", 0), ("pkz_2", "high", 0), ("pkz_2", None, 0), ("pkz_3", None, 0), ("pkz_4_5", None, 0)]
+FITTING += [("pkz_4", None, 0), ("pkz_4", None, 1), ("pkz_4_5", None, 1)]
+
+
+def combined(models: tuple[str, str | None, int], reference: Upload, **others: Any) -> dict[str, Any]:
+    model, weight, referring = models
+    return {"model": model, "weight": weight, "reference": reference if referring else None, **others}
+
+
+CHOICES = st.builds(
+    combined,
+    st.sampled_from([*EVERY, *FITTING * 20]),
+    reference=UPLOADS,
+    image=UPLOADS,
+    format=st.sampled_from([*["16:9", "9:16", "1:1"] * 5, "4:3"]),
+    prompt=PROMPTS,
+    persona=NAMES,
+    style=NAMES,
+)
+# What a body may hold that no option stands for.
+OTHERS = st.sampled_from(
+    [
+        *[{}] * 6,
+        {"image_base64": "data:image/png;base64,AAAA"},
+        {"support_image_base64": "data:image/png;base64,AAAA"},
+        {"support_image_base64": "AAAA"},
+        {"seed": 7},
+        {"prompt": None},
+    ]
+)
+
+
+def raw(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """The body somebody would send who sends every choice as it is."""
+    fields = {"reference": "support_image_url", "weight": "image_weight", "image": "image_url"}
+    values = {name: value.url if isinstance(value, Upload) else value for name, value in choice.items()}
+    return {fields.get(name, name): value for name, value in values.items() if value is not None}
+
+
+def refusal(choice: Mapping[str, Any]) -> OptionInvalid | None:
+    try:
+        checked(**choice)
+    except OptionInvalid as error:
+        return error
+    return None
+
+
+def stricter_on_purpose(error: OptionInvalid, sent: Mapping[str, Any]) -> bool:
+    """The whole list of what `checked` refuses though the schema takes it."""
+    match error.option, error.problem:
+        case (("image" | "reference"), ("wrong_type" | "too_large" | "empty")):
+            return True
+        case "prompt", "too_long":
+            return len(str(sent["prompt"]).encode("utf-16-le", "surrogatepass")) > 2 * 3000
+        case (("persona" | "style"), "unknown_preset"):
+            return not re.fullmatch(r"(?ai)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", sent[error.option].strip())
+        case "weight", "wrong_model":
+            return bool(sent["model"] != "pkz_2")
+        case (("image" | "reference"), "no_address"):
+            address = sent["image_url"] if error.option == "image" else sent["support_image_url"]
+            return bool(re.search(r"[\x1c-\x1f\x85]", address))
+        case _:
+            return False
+
+
+@settings(max_examples=10_000, deadline=None)
+@given(CHOICES)
+@example({"image": upload(), "model": "pkz_2", "format": "1:1", "weight": "low", "prompt": "a\ncat"})
+def test_whatever_the_options_accept_the_schema_accepts(choice: dict[str, Any]) -> None:
+    try:
+        request = checked(**choice, personas=PRESETS, styles=PRESETS)
+    except OptionInvalid:
+        return
+    REQUEST.validate(body(request))
+
+
+@settings(max_examples=5_000, deadline=None)
+@given(CHOICES, OTHERS)
+@example({"image": upload(), "model": "pkz_3", "format": "1:1", "weight": "low"}, {})
+def test_what_the_schema_accepts_is_refused_only_for_a_listed_reason(
+    choice: dict[str, Any], others: dict[str, Any]
+) -> None:
+    sent = raw(choice) | others
+    inexpressible = {"image_base64", "support_image_base64"} & sent.keys()
+    if inexpressible or not REQUEST.is_valid(sent):
+        return
+    assert others == {}
+    refused = refusal(choice)
+    assert refused is None or stricter_on_purpose(refused, sent)
+
+
+# --- made again ---------------------------------------------------------------------------------------------------
+
+REQUESTS = st.builds(
+    ThumbnailRequest,
+    image_url=st.just(URL),
+    model=st.sampled_from(Model),
+    format=st.sampled_from(Format),
+    prompt=st.none() | st.just("a cat"),
+    image_kept=st.none() | st.just("0" * 64),
+)
+DATA_URL = "data:image/png;base64,iVBORw0KGgo="
+
+
+@given(request=REQUESTS, model=st.sampled_from(Model), supported=st.booleans(), weighed=st.booleans())
+def test_what_is_edited_fits_the_contract_whatever_it_was_before(
+    request: ThumbnailRequest, model: Model, *, supported: bool, weighed: bool
+) -> None:
+    if supported and request.model in (Model.PKZ_4, Model.PKZ_4_5):
+        request = replace(request, support_image_url=URL, support_kept="1" * 64)
+    if weighed and request.model is Model.PKZ_2:
+        request = replace(request, image_weight=Weight.LOW)
+    changed = edited(request, model=model, format="1:1", prompt=" two\nlines ")
+    assert (changed.model, changed.format, changed.prompt) == (model, Format.SQUARE, "two lines")
+    assert changed.image_kept == request.image_kept
+    for sent in (changed, replace(changed, image_base64=DATA_URL), replace(changed, support_base64=_support(changed))):
+        assert REQUEST.is_valid(body(sent))
+
+
+def _support(request: ThumbnailRequest) -> str | None:
+    return DATA_URL if request.support_image_url else None
+
+
+def test_bytes_go_in_place_of_the_address() -> None:
+    request = replace(chosen(reference=upload()), image_base64=DATA_URL, support_base64=DATA_URL)
+    assert {name for name in body(request) if "image" in name} == {"image_base64", "support_image_base64"}
+
+
+def test_another_picture_takes_the_place_of_the_kept_one() -> None:
+    request = replace(chosen(), image_kept="0" * 64)
+    changed = edited(request, model="pkz_3", format="16:9", prompt="", image=upload(url="https://a/new.png"))
+    assert (changed.image_url, changed.image_kept, changed.prompt) == ("https://a/new.png", None, None)
+    with pytest.raises(OptionInvalid, match="image"):
+        edited(request, model="pkz_3", format="16:9", prompt="", image=upload(content_type="text/plain"))
+
+
+@pytest.mark.parametrize(
+    ("address", "seconds"),
+    [
+        ("https://cdn.discordapp.com/a.png?ex=65f0a1b2&is=1&hm=2", 0x65F0A1B2),
+        ("https://cdn.discordapp.com/a.png", None),
+        ("https://cdn.discordapp.com/a.png?ex=", None),
+        ("https://cdn.discordapp.com/a.png?ex=zz", None),
+        ("https://cdn.discordapp.com/a.png?ex=1&ex=2", None),
+        ("https://cdn.discordapp.com/a.png?ex=ffffffffffffffffff", None),
+        ("https://[", None),
+    ],
+)
+def test_an_address_says_itself_when_it_ends(address: str, seconds: int | None) -> None:
+    assert expiry(address) == (None if seconds is None else datetime.fromtimestamp(seconds, UTC))
+
+
+def test_a_picture_of_an_embed_is_taken_as_one_though_nothing_more_is_known() -> None:
+    request = checked(image=upload(content_type=EMBEDDED, size=None, filename="x"), model="pkz_3", format="16:9")
+    assert request.image_url == URL
