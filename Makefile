@@ -14,7 +14,7 @@ test: .venv/dev lint
 	$(BIN)/python -m pytest -n 2
 
 torture: .venv/dev
-	TORTURE=1 $(BIN)/python -m pytest -n 2 --timeout 7200 -rP -m programme
+	TORTURE=1 $(BIN)/python -m pytest -n 2 --timeout 7200 -rP -m faults
 
 lint: .venv/dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -204,7 +204,7 @@ def usage(pid: int) -> Usage:
 # --- the burst -------------------------------------------------------------------------------------------------------
 
 
-async def burst(discord: discord_server.Wire, pid: int, plan: Plan, output: bytes) -> Burst:
+async def burst(discord: discord_server.DiscordServer, pid: int, plan: Plan, output: bytes) -> Burst:
     """Warm up, fire, wait for the last picture, or until the time is over."""
     await discord.ready(_READY_SECONDS)
     if not await _delivered(await _command(discord, 0), output, _READY_SECONDS):
@@ -219,7 +219,7 @@ async def burst(discord: discord_server.Wire, pid: int, plan: Plan, output: byte
     return Burst(before, usage(pid), answers, sum(arrived), seconds, plan.jobs)
 
 
-async def _command(discord: discord_server.Wire, member: int) -> discord_server.Interaction:
+async def _command(discord: discord_server.DiscordServer, member: int) -> discord_server.Interaction:
     options: dict[str, discord_server.Option] = {
         "image": discord_server.Upload("photo.png", PICTURE_BYTES, "image/png"),
         "prompt": f"A surprised face beside the number {member}",
@@ -256,7 +256,9 @@ async def burst_on_bare(plan: Plan, output: bytes) -> Burst:
 
 
 @asynccontextmanager
-async def _surroundings(plan: Plan, output: bytes) -> AsyncIterator[tuple[Path, discord_server.Wire, ImageService]]:
+async def _surroundings(
+    plan: Plan, output: bytes
+) -> AsyncIterator[tuple[Path, discord_server.DiscordServer, ImageService]]:
     """A folder, a Discord and an image service. A late answer is to be measured, so this Discord does not refuse it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bot import __version__
-from bot.domain.errors import ConfigurationWrong, DatabaseTrouble
+from bot.domain.errors import DatabaseUnusable, InvalidConfiguration
 from bot.domain.models import Format, Model
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
-    except ConfigurationWrong as error:
+    except InvalidConfiguration as error:
         print(f"Setting {error.setting} {error.problem}.", file=sys.stderr)
         return EXIT_CONFIG
-    except DatabaseTrouble as error:
+    except DatabaseUnusable as error:
         print(f"The database {error.problem}.", file=sys.stderr)
         return EXIT_STORAGE
     except KeyboardInterrupt:
@@ -42,18 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(_: argparse.Namespace) -> int:
-    # The kernel keeps them until `app.run` listens; else they would kill the process, or pass it by if it is PID 1.
+    # The kernel keeps these until `supervisor.run` listens. Otherwise they would kill the process, or be lost if it
+    # is PID 1.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     from bot import config  # noqa: PLC0415 - takes its time to load
 
     settings = config.load()
-    from bot import app  # noqa: PLC0415 - a wrong setting is told before discord.py is even loaded
+    from bot import supervisor  # noqa: PLC0415 - a wrong setting is told before discord.py is even loaded
     from bot.ops import logs  # noqa: PLC0415
 
     logs.set_up(level=settings.log.level, as_json=settings.log.json_lines, secrets=settings.secrets())
     try:
-        _run_loop(app.run(settings))
-    except (ConfigurationWrong, DatabaseTrouble):
+        _run_loop(supervisor.run(settings))
+    except (InvalidConfiguration, DatabaseUnusable):
         raise
     except Exception:
         log.exception("the bot ended with a fault")

@@ -17,7 +17,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from bot.domain.errors import ConfigurationWrong
+from bot.domain.errors import InvalidConfiguration
 from bot.domain.models import Format, Model
 
 if TYPE_CHECKING:
@@ -230,27 +230,27 @@ class _Sources(Settings, BaseSettings):
 
 
 def load() -> Settings:
-    """Read every source; raises `ConfigurationWrong` for the first thing wrong."""
+    """Read every source; raises `InvalidConfiguration` for the first thing wrong."""
     _refuse_unknown_sections()
     try:
         return _Sources()
     except ValidationError as error:
         raise _described(error) from None
     except SettingsError:
-        raise ConfigurationWrong("environment", "a table there must be JSON") from None
+        raise InvalidConfiguration("environment", "a table there must be JSON") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationWrong(str(_file()), f"is not valid TOML: {error}") from None
+        raise InvalidConfiguration(str(_file()), f"is not valid TOML: {error}") from None
     except UnicodeDecodeError:
-        raise ConfigurationWrong(str(_file()), "is not valid TOML: not UTF-8") from None
+        raise InvalidConfiguration(str(_file()), "is not valid TOML: not UTF-8") from None
     except OSError as error:
-        raise ConfigurationWrong(str(_file()), f"cannot be read ({type(error).__name__})") from None
+        raise InvalidConfiguration(str(_file()), f"cannot be read ({type(error).__name__})") from None
 
 
 def _file() -> Path:
     """BOT_CONFIG, which must exist then, or config.toml here, which need not."""
     named = os.environ.get(f"{PREFIX}CONFIG")
     if named and not Path(named).is_file():
-        raise ConfigurationWrong(f"{PREFIX}CONFIG", "names a file that does not exist")
+        raise InvalidConfiguration(f"{PREFIX}CONFIG", "names a file that does not exist")
     return Path(named) if named else DEFAULT_FILE
 
 
@@ -260,10 +260,10 @@ def _refuse_unknown_sections() -> None:
         section, _, _ = name.removeprefix(PREFIX).partition(NESTING)
         known = {*Settings.model_fields, "config"}
         if name.startswith(PREFIX) and section.lower() not in known:
-            raise ConfigurationWrong(name, "is not a setting")
+            raise InvalidConfiguration(name, "is not a setting")
 
 
-def _described(error: ValidationError) -> ConfigurationWrong:
+def _described(error: ValidationError) -> InvalidConfiguration:
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     setting = ".".join(str(part) for part in first["loc"])
     section = Settings.model_fields[setting].annotation if setting in Settings.model_fields else None
@@ -277,4 +277,4 @@ def _described(error: ValidationError) -> ConfigurationWrong:
             problem = "is not a setting"
         case _:
             problem = first["msg"].removeprefix("Value error, ")
-    return ConfigurationWrong(setting, problem[0].lower() + problem[1:])
+    return InvalidConfiguration(setting, problem[0].lower() + problem[1:])

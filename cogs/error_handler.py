@@ -1,4 +1,4 @@
-"""The one desk for failures of commands: a refusal becomes its words, the unforeseen is logged and still answered."""
+"""The one place that answers failures: a rejection becomes a sentence, and an internal error is logged and answered."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ import aiohttp
 import discord
 from discord import app_commands
 
-from bot.domain.errors import AlreadyTaken, Refused
-from bot.text import words
+from bot.domain.errors import DuplicateRequest, RequestRejected
+from bot.text import failures, refusals
+from cogs import interactions
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from bot.discord_io.client import Client, Services
 
 log = logging.getLogger(__name__)
 
-_UNKNOWN_INTERACTION = 10062  # Discord has already told the member that nobody answered
+_UNKNOWN_INTERACTION = 10062  # Discord has already told the member that the bot did not respond
+
+# discord.py lets resets and timeouts of aiohttp through, and a closed session is a RuntimeError.
+UNREACHABLE = (discord.DiscordException, aiohttp.ClientError, OSError, RuntimeError)
 
 
 async def setup(bot: Client) -> None:
@@ -35,21 +41,40 @@ def _cause(error: BaseException) -> BaseException:
 
 
 async def answer_failure(interaction: discord.Interaction[Client], error: BaseException, services: Services) -> None:
-    """Answer `interaction` privately for `error`; the answer itself may fail, and then only the log knows."""
-    match error:
-        case AlreadyTaken():
-            return
-        case Refused():
-            services.refused(type(error).__name__)
-            text = words.refusal(error, now=services.clock())
-        case discord.HTTPException(code=code) if code == _UNKNOWN_INTERACTION:
-            log.warning("Discord gave up waiting for the answer to a command")
-            return
-        case _:
-            log.error("a command met an unforeseen fault", exc_info=error)
-            text = words.UNFORESEEN
-    with suppress(discord.DiscordException, aiohttp.ClientError, OSError, RuntimeError):  # a closed session is the last
+    """Answer `interaction` privately for `error`. If that fails too, only the log knows."""
+    if isinstance(error, discord.HTTPException) and error.code == _UNKNOWN_INTERACTION:
+        log.warning("Discord stopped waiting for the response to a command")
+        return
+    text = explain(error, services, now=services.clock(), locale=interactions.locale(interaction))
+    if text is None:
+        return
+    with suppress(*UNREACHABLE):
         if interaction.response.is_done():
             await interaction.followup.send(text, ephemeral=True)
         else:
             await interaction.response.send_message(text, ephemeral=True)
+
+
+def explain(
+    error: BaseException,
+    services: Services,
+    *,
+    now: datetime,
+    locale: str,
+    passing: tuple[type[BaseException], ...] = (),
+) -> str | None:
+    """Count or log a failure, and say it in words; None if there is nothing to say. Errors of the classes `passing`
+    are trouble that passes by itself.
+    """
+    match error:
+        case DuplicateRequest():
+            return None
+        case RequestRejected():
+            services.count_rejection(error.kind)
+            return refusals.refusal(error, now=now, locale=locale)
+        case _ if isinstance(error, passing):
+            log.warning("an interaction failed: %s", type(error).__name__)
+            return failures.something_failed(locale=locale)
+        case _:
+            log.error("an interaction hit an internal error", exc_info=error)
+            return failures.internal_error(locale=locale)

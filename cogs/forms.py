@@ -1,7 +1,7 @@
-"""The forms: to edit a result, and to make one from the picture of a message.
+"""The forms: to edit a result, and to generate one from an image in a message.
 
-A form's id says what it is about, so one that comes back after a restart, or twice, or from somebody else, means the
-same: nothing of it is kept in memory, and discord.py's own store of forms is not used.
+A form's id says what it is about, so it means the same after a restart, when it is submitted twice, and when somebody
+else submits it. Nothing of it stays in memory, and discord.py's own store of modals is not used.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import discord
 from discord import app_commands
 
 from bot.domain import validation
-from bot.domain.errors import NoPicture, OptionInvalid
+from bot.domain.errors import InvalidOption, NoImageFound
 from bot.domain.models import Format, Model, Upload
-from bot.text import words
+from bot.text import formatting
 from cogs import interactions
 from cogs.error_handler import answer_failure
 
@@ -42,24 +42,24 @@ async def setup(bot: Client) -> None:
 
 
 def edit(job: Job) -> discord.ui.Modal:
-    """The form with what a result was made of."""
+    """The form, filled in with the options of a result."""
     request = job.request
     fields = _fields(request.model, request.format, request.prompt)
-    fields.append(_upload("image", "Another picture", "Leave empty to keep the old one"))
+    fields.append(_upload("image", "Another image", "Leave empty to keep the current one"))
     if request.support_image_url:
-        fields.append(_upload("reference", "Another reference picture", "Leave empty to keep the old one"))
+        fields.append(_upload("reference", "Another reference image", "Leave empty to keep the current one"))
     else:
-        fields.append(_upload("reference", "A reference picture", "For PKZ 4 and PKZ 4.5"))
+        fields.append(_upload("reference", "A reference image", "For PKZ 4 and PKZ 4.5"))
     return _modal(_EDIT + job.id, f"Edit #{job.id}", fields)
 
 
 def make_thumbnail(services: Services) -> app_commands.ContextMenu:
-    """Message → Apps → Make thumbnail: its pictures are written down at the click, for the form may outlive them."""
+    """Message → Apps → Make thumbnail. Its images are stored at the click, since the form may outlive the message."""
 
     @app_commands.guild_only()
     async def callback(interaction: discord.Interaction[Client], message: discord.Message) -> None:
         images = _usable(_images(message), services)
-        draft = await services.results.draft(interaction.user.id, images)
+        draft = await services.results.save_draft(interaction.user.id, images)
         fields = _fields(services.default_model, services.default_format, None)
         if len(images) > 1:
             fields.insert(0, _which(images))
@@ -72,7 +72,7 @@ def _modal(custom_id: str, title: str, fields: Sequence[discord.ui.Item[Any]]) -
     modal = discord.ui.Modal(title=title, custom_id=custom_id, timeout=None)
     for field in fields:
         modal.add_item(field)
-    modal.stop()  # not to be kept: its answer is known by its id
+    modal.stop()  # keep nothing in memory: a submitted form is recognized by its id
     return modal
 
 
@@ -86,14 +86,14 @@ def _fields(model: Model, format_: Format, prompt: str | None) -> list[discord.u
     )
     return [
         discord.ui.Label(text="Prompt", description="What to change or add; no links", component=text),
-        _select("model", "Model", {one.value: words.MODELS[one] for one in Model}, model.value),
-        _select("format", "Format", {one.value: words.FORMATS[one] for one in Format}, format_.value),
+        _select("model", "Model", {one.value: formatting.MODELS[one] for one in Model}, model.value),
+        _select("format", "Format", {one.value: formatting.FORMATS[one] for one in Format}, format_.value),
     ]
 
 
 def _which(images: Sequence[Upload]) -> discord.ui.Item[Any]:
     names = {str(number): f"{number + 1}. {image.filename}"[:100] for number, image in enumerate(images)}
-    return _select("which", "Which picture", names, "0")
+    return _select("which", "Which image", names, "0")
 
 
 def _select(custom_id: str, text: str, names: dict[str, str], chosen: str) -> discord.ui.Item[Any]:
@@ -104,19 +104,19 @@ def _select(custom_id: str, text: str, names: dict[str, str], chosen: str) -> di
 
 
 def _usable(images: Sequence[Upload], services: Services) -> list[Upload]:
-    """Those that would be taken, at most as many as a form can offer, for nobody should fill one in for nothing. Raises
-    `NoPicture`, or what is wrong with the first where none would be taken.
+    """The valid images, up to the form's limit, checked before anyone fills in the form. Raises `NoImageFound`, or what
+    is wrong with the first image if none is valid.
     """
-    usable, wrong = [], list[OptionInvalid]()
+    usable, wrong = [], list[InvalidOption]()
     for image in images:
         try:
-            validation.checked(image=image, model=services.default_model, format=services.default_format)
-        except OptionInvalid as invalid:
+            validation.build_request(image=image, model=services.default_model, format=services.default_format)
+        except InvalidOption as invalid:
             wrong.append(invalid)
         else:
             usable.append(image)
     if not usable:
-        raise wrong[0] if wrong else NoPicture
+        raise wrong[0] if wrong else NoImageFound
     return usable[:_CHOICES]
 
 
@@ -126,24 +126,24 @@ def _upload(custom_id: str, text: str, description: str) -> discord.ui.Item[Any]
 
 
 def _images(message: discord.Message) -> list[Upload]:
-    """The pictures of a message, its embeds and what it forwards."""
+    """The images of a message, of its embeds, and of what it forwards."""
     attached = [*message.attachments, *(one for shot in message.message_snapshots for one in shot.attachments)]
     images = [interactions.upload(one) for one in attached if (one.content_type or "image/").startswith("image/")]
     embeds = [*message.embeds, *(one for shot in message.message_snapshots for one in shot.embeds)]
     for media in (embed.image if embed.image.url else embed.thumbnail for embed in embeds):
         address = media.proxy_url or media.url
         if address:
-            name = address.partition("?")[0].rpartition("/")[2] or "embedded picture"
+            name = address.partition("?")[0].rpartition("/")[2] or "embedded image"
             images.append(Upload(address, name, None, validation.EMBEDDED))
     return images
 
 
-# --- what comes back ----------------------------------------------------------------------------------------------
+# --- a submitted form ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What somebody filled in."""
+    """What was filled in."""
 
     model: str
     format: str
@@ -154,21 +154,21 @@ class Answers:
 
 
 async def submitted(interaction: Submitted, services: Services) -> None:
-    """Take a form as a request; any other form is somebody else's."""
+    """Treat one of our forms as a request; any other form is not ours."""
     data: Any = interaction.data or {}
     custom_id = str(data.get("custom_id", ""))
     try:
         if custom_id.startswith(_EDIT):
             await _edited(interaction, services, custom_id.removeprefix(_EDIT))
         elif custom_id.startswith(_NEW):
-            await _made(interaction, services, custom_id.removeprefix(_NEW))
-    except Exception as error:  # noqa: BLE001 - the one desk answers everything
+            await _new(interaction, services, custom_id.removeprefix(_NEW))
+    except Exception as error:  # noqa: BLE001 - the error handler answers everything
         await answer_failure(interaction, error, services)
 
 
 async def _edited(interaction: Submitted, services: Services, job_id: str) -> None:
     job, given = await services.results.job(job_id, interaction.user.id), _answers(interaction)
-    request = validation.edited(
+    request = validation.apply_edit(
         job.request,
         model=given.model,
         format=given.format,
@@ -176,16 +176,14 @@ async def _edited(interaction: Submitted, services: Services, job_id: str) -> No
         image=given.image,
         reference=given.reference,
     )
-    private = interactions.is_private(interaction)
-    asker, answer = interactions.asker(interaction, private=private), interactions.answer(interaction, private=private)
-    await services.thumbnails.accept(request, asker, answer, parent=job)
+    await interactions.accept(interaction, request, private=interactions.is_private(interaction), parent=job)
 
 
-async def _made(interaction: Submitted, services: Services, draft_id: str) -> None:
-    images, given = await services.results.drafted(draft_id, interaction.user.id), _answers(interaction)
+async def _new(interaction: Submitted, services: Services, draft_id: str) -> None:
+    images, given = await services.results.get_draft(draft_id, interaction.user.id), _answers(interaction)
     image = images[given.which] if given.which < len(images) else images[0]
-    request = validation.checked(image=image, model=given.model, format=given.format, prompt=given.prompt)
-    await services.thumbnails.accept(request, interactions.asker(interaction), interactions.answer(interaction))
+    request = validation.build_request(image=image, model=given.model, format=given.format, prompt=given.prompt)
+    await interactions.accept(interaction, request)
 
 
 def _answers(interaction: Submitted) -> Answers:

@@ -11,7 +11,8 @@ from discord import app_commands
 
 from bot.discord_io import buttons
 from bot.discord_io.buttons import Action
-from bot.text import words
+from bot.text import formatting, results
+from cogs import interactions
 from cogs.error_handler import answer_failure
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from bot.domain.models import Job
     from bot.jobs.results import Page
 
-_LOOK_SECONDS = 5.0  # for the pictures of one page; a list without them is better than none
+_LOOK_SECONDS = 5.0  # for the images of one page; a list without them is better than none
 
 
 async def setup(bot: Client) -> None:
@@ -43,7 +44,7 @@ class PageButton(
     discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
     template=r"history:(?P<way>older|newer):(?P<job_id>[0-9a-z]{4,12})",
 ):
-    """Turns the page: to what is older or newer than a job, so that new results do not move it."""
+    """Turns the page to what is older or newer than a job, so that new results do not move it."""
 
     def __init__(self, way: str, job_id: str) -> None:
         label = {"older": "Older", "newer": "Newer"}[way]
@@ -58,42 +59,43 @@ class PageButton(
         return cls(match["way"], match["job_id"])
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        results = interaction.client.services.results
-        turn = results.older if self.way == "older" else results.newer
+        pages = interaction.client.services.results
+        turn = pages.older if self.way == "older" else pages.newer
         try:
             await interaction.response.defer()
             await show(interaction, await turn(interaction.user.id, self.job_id))
-        except Exception as error:  # noqa: BLE001 - the one desk answers everything
+        except Exception as error:  # noqa: BLE001 - the error handler answers everything
             await answer_failure(interaction, error, interaction.client.services)
 
 
 async def show(interaction: discord.Interaction[Client], page: Page) -> None:
     """Put `page` in place of what the interaction shows."""
     if not page.jobs:
-        await interaction.edit_original_response(content=words.NOTHING_MADE, embeds=[], view=None)
+        await interaction.edit_original_response(content=results.NO_RESULTS, embeds=[], view=None)
         return
-    embeds = await asyncio.gather(*(_entry(interaction.client, job) for job in page.jobs))
+    locale = interactions.locale(interaction)
+    embeds = await asyncio.gather(*(_entry(interaction.client, job, locale) for job in page.jobs))
     await interaction.edit_original_response(content=None, embeds=embeds, view=_view(page))
 
 
-async def _entry(bot: Client, job: Job) -> discord.Embed:
-    """One result: its words, and its picture if its message is still there."""
+async def _entry(bot: Client, job: Job, locale: str) -> discord.Embed:
+    """One result: its text, and its image if its message still exists."""
     link, picture = await _look(bot, job)
-    embed = discord.Embed(description=words.history(job, link))
+    embed = discord.Embed(description=results.history_entry(job, link, locale=locale))
     if picture:
         embed.set_thumbnail(url=picture)
     return embed
 
 
 async def _look(bot: Client, job: Job) -> tuple[str | None, str | None]:
-    """The link to a result's message and the address of its picture, as far as they can be had."""
-    message_id = job.shared_id or (None if job.asker.private else job.message_id)
+    """The link to a result's message and the URL of its image, as far as they are available."""
+    message_id = job.shared_id or (None if job.requester.private else job.message_id)
     if message_id is None:
         return None, None
-    link = f"https://discord.com/channels/{job.asker.guild_id or '@me'}/{job.asker.channel_id}/{message_id}"
+    link = formatting.message_link(job.requester.guild_id, job.requester.channel_id, message_id)
     try:
         async with asyncio.timeout(_LOOK_SECONDS):
-            message = await bot.http.get_message(job.asker.channel_id, message_id)
+            message = await bot.http.get_message(job.requester.channel_id, message_id)
     except discord.NotFound:
         return None, None
     except (discord.DiscordException, aiohttp.ClientError, OSError):
@@ -113,5 +115,5 @@ def _view(page: Page) -> discord.ui.View:
         view.add_item(PageButton("newer", page.jobs[0].id).item)
     if page.older:
         view.add_item(PageButton("older", page.jobs[-1].id).item)
-    view.stop()  # for sending only: its buttons are known by their ids
+    view.stop()  # for sending only: its buttons are recognized by their ids
     return view

@@ -1,61 +1,77 @@
-"""What every way of asking for a picture shares: who asks, how they are answered, what they attached."""
+"""What every way of requesting an image shares: who requests it, how they are answered, what they attached."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from bot.discord_io import buttons
-from bot.domain.models import Asker, Upload
+from bot.domain.models import DEFAULT_UPLOAD_LIMIT, Requester, Upload
+from bot.text import results
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     import discord
 
     from bot.discord_io.client import Client
-    from bot.domain.models import Job
-
-UPLOAD_LIMIT = 10 * 1024 * 1024  # bytes Discord takes anywhere, should an interaction not say
+    from bot.domain.models import Job, Status, ThumbnailRequest
 
 
-def asker(interaction: discord.Interaction[Client], *, private: bool = False) -> Asker:
-    """Who speaks by `interaction`, and where."""
-    return Asker(
+async def accept(
+    interaction: discord.Interaction[Client],
+    request: ThumbnailRequest,
+    *,
+    private: bool = False,
+    parent: Job | None = None,
+) -> None:
+    """Pass a request on, answered with a real message instead of "thinking": the bot can edit a public one at any
+    time.
+    """
+
+    async def reply(job: Job, status: Status) -> int:
+        text, view = results.status(job, status), buttons.of_status(job, status)
+        response = await interaction.response.send_message(text, view=view, ephemeral=private)
+        if response.message_id is None:
+            return (await interaction.original_response()).id
+        return response.message_id
+
+    lifecycle = interaction.client.services.lifecycle
+    await lifecycle.accept(request, requester(interaction, private=private), reply, parent=parent)
+
+
+def requester(interaction: discord.Interaction[Client], *, private: bool = False) -> Requester:
+    """Who made the request, and where."""
+    locale = interaction.locale if private else interaction.guild_locale or interaction.locale
+    return Requester(
         user_id=interaction.user.id,
         guild_id=interaction.guild_id,
         channel_id=interaction.channel_id or 0,
         interaction_id=interaction.id,
         token=interaction.token,
         asked_at=interaction.created_at,
-        upload_limit=interaction.filesize_limit or UPLOAD_LIMIT,
+        upload_limit=upload_limit(interaction),
         private=private,
+        locale=locale.value,
     )
-
-
-def answer(
-    interaction: discord.Interaction[Client], *, private: bool = False
-) -> Callable[[Job, str, bool], Awaitable[int]]:
-    """The way to answer with a real message, not "thinking": a public one the bot may edit for ever."""
-
-    async def send(job: Job, text: str, cancellable: bool) -> int:  # noqa: FBT001 - the use case calls it
-        view = buttons.view(job, buttons.OF_WAITING if cancellable else ())
-        response = await interaction.response.send_message(text, view=view, ephemeral=private)
-        if response.message_id is None:
-            return (await interaction.original_response()).id
-        return response.message_id
-
-    return send
 
 
 def upload(attachment: discord.Attachment) -> Upload:
     return Upload(attachment.url, attachment.filename, attachment.size, attachment.content_type)
 
 
-def moderates(interaction: discord.Interaction[Client]) -> bool:
-    """Whether who speaks may manage messages where they do; Discord says so with every interaction."""
+def upload_limit(interaction: discord.Interaction[Client]) -> int:
+    """Bytes that Discord accepts here in one file; some interactions do not say."""
+    return interaction.filesize_limit or DEFAULT_UPLOAD_LIMIT
+
+
+def locale(interaction: discord.Interaction[Client]) -> str:
+    """The language of the person, for what only they see."""
+    return interaction.locale.value
+
+
+def is_moderator(interaction: discord.Interaction[Client]) -> bool:
+    """Whether the person has Manage Messages in the channel; Discord says so with every interaction."""
     return interaction.permissions.manage_messages
 
 
 def is_private(interaction: discord.Interaction[Client]) -> bool:
-    """Whether the message a button belongs to can be seen by one person only."""
+    """Whether the message that a button belongs to is ephemeral."""
     return interaction.message is not None and interaction.message.flags.ephemeral

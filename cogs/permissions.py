@@ -1,4 +1,4 @@
-"""What somebody may do in a channel, for events that do not say it: reckoned as Discord documents it."""
+"""Permissions in a channel, for events that do not carry them; computed following Discord's documentation."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
     from bot.discord_io.client import Client
 
-_THREADS = (10, 11, 12)  # Discord's types: of news, public, private
+_THREADS = (10, 11, 12)  # Discord's types: announcement, public, private
 
 
 async def may_manage_messages(bot: Client, event: discord.RawReactionActionEvent) -> bool:
-    """Whether who reacted may manage messages there; asks Discord for the server, the member and the channel."""
+    """Whether the person who reacted has Manage Messages there; asks Discord for the server, member and channel."""
     guild_id = event.guild_id or 0
     guild: Any = await bot.http.get_guild(guild_id, with_counts=False)
     if int(guild["owner_id"]) == event.user_id:
         return True
     member: Any = await bot.http.get_member(guild_id, event.user_id)
     channel: Any = await bot.http.get_channel(event.channel_id)
-    if channel["type"] in _THREADS:  # it has no overwrites but its channel's
+    if channel["type"] in _THREADS:  # a thread has only its channel's overwrites
         channel = await bot.http.get_channel(channel["parent_id"])
     roles = {guild_id, *map(int, member["roles"])}
     granted = [int(role["permissions"]) for role in guild["roles"] if int(role["id"]) in roles]
@@ -33,9 +33,9 @@ async def may_manage_messages(bot: Client, event: discord.RawReactionActionEvent
 def permissions(
     granted: Sequence[int], overwrites: Sequence[Any], guild_id: int, user_id: int, roles: set[int]
 ) -> discord.Permissions:
-    """Role by role, then the channel's exceptions: for everyone, for the roles together, for the member.
+    """Role by role, then the channel's overwrites: for everyone, for the roles together, for the member.
 
-    An administrator is above every exception, and no exception makes one. The owner is above all this.
+    An administrator is above every overwrite, and no overwrite makes one. The owner is above all of this.
     """
     value = 0
     for one in granted:

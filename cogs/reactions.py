@@ -1,5 +1,5 @@
-"""Reactions on results: one makes another, one sends a copy, one takes the result away. Raw events only, so that the
-age of a message and a restart make no difference.
+"""Reactions on results: one generates another image, one sends a copy, one deletes the result. Only raw events are
+used, so that neither the age of a message nor a restart makes a difference.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ from contextlib import suppress
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-import aiohttp
 import discord
 from discord.ext import commands
 
 from bot.discord_io import buttons
-from bot.domain.errors import AlreadyTaken, BotError, Failed, Forbidden, PlaceClosed, Refused, ResultGone
-from bot.domain.models import AGAIN, Asker, State
+from bot.domain.errors import (
+    BotError,
+    ChannelNotWritable,
+    JobFailed,
+    NotAllowed,
+    ResultGone,
+)
+from bot.domain.models import AGAIN, DEFAULT_UPLOAD_LIMIT, Requester
 from bot.images import inspection
-from bot.text import words
-from cogs.interactions import UPLOAD_LIMIT
+from bot.text import formatting, results
+from cogs.error_handler import UNREACHABLE, explain
 from cogs.permissions import may_manage_messages
 
 if TYPE_CHECKING:
@@ -30,55 +35,42 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from bot.discord_io.client import Client
-    from bot.domain.models import Job
+    from bot.domain.models import Job, Status
 
     Event = discord.RawReactionActionEvent
 
 log = logging.getLogger(__name__)
 
 COPY, DELETE = "✉", "❌"
-_AT_ONCE = 3  # messages in the channel that reactions to one result may cause at the same time, and in a minute
 _COPIES_AT_ONCE = 4  # each holds a whole picture in memory
-_QUIET = timedelta(minutes=1)  # the same thing is not said to the same person again
-_LINE_SECONDS = 15.0  # how long a line in the channel stays
-_UNLOADING_SECONDS = 5.0  # for taking away the lines that stand when the bot stops
-# discord.py lets resets and timeouts of aiohttp through, and a closed session is a RuntimeError.
-_UNREACHABLE = (discord.DiscordException, aiohttp.ClientError, OSError, RuntimeError)
+_QUIET = timedelta(minutes=1)  # the same person is not told the same thing twice in this time
+_HINT_SECONDS = 15.0  # how long a hint stays in the channel
+_UNLOADING_SECONDS = 5.0  # for deleting the hints that are shown when the bot stops
 
 
 async def setup(bot: Client) -> None:
     await bot.add_cog(Reactions(bot))
 
 
-class _Made(NamedTuple):
-    """A picture that a reaction has asked for."""
-
-    message_id: int
-    user_id: int
-    job_id: str
-    at: datetime
-
-
 class Reactions(commands.Cog):
-    """Knows nothing but what it has just done, to do and to say nothing twice."""
+    """Remembers recent actions so none is repeated."""
 
-    def __init__(self, bot: Client, *, line_seconds: float = _LINE_SECONDS) -> None:
+    def __init__(self, bot: Client, *, hint_seconds: float = _HINT_SECONDS) -> None:
         self._bot = bot
         self._services = bot.services
-        self._line_seconds = line_seconds
+        self._hint_seconds = hint_seconds
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._copies = asyncio.Semaphore(_COPIES_AT_ONCE)
-        self._made: list[_Made] = []
         self._recent: dict[Hashable, datetime] = {}
-        self._lines: dict[int, asyncio.Task[None]] = {}  # by channel: the one that stands there
+        self._hints: dict[int, asyncio.Task[None]] = {}  # by channel: the one that is shown there
         self._stopping = asyncio.Event()
         self._acts = {AGAIN: self._again, COPY: self._copy, DELETE: self._delete}
 
     async def cog_unload(self) -> None:
-        """No line stays behind when the bot stops."""
+        """No hint stays behind when the bot stops."""
         self._stopping.set()
-        if self._lines:
-            await asyncio.wait(self._lines.values(), timeout=_UNLOADING_SECONDS)
+        if self._hints:
+            await asyncio.wait(self._hints.values(), timeout=_UNLOADING_SECONDS)
 
     @commands.Cog.listener("on_raw_reaction_add")
     async def on_add(self, event: Event) -> None:
@@ -87,8 +79,8 @@ class Reactions(commands.Cog):
         if act is None or event.guild_id is None or event.user_id == own:
             return
         try:
-            job = await self._services.results.of_message(event.message_id)
-        except BotError as error:  # most messages are no results: nobody is told
+            job = await self._services.results.find_by_message(event.message_id)
+        except BotError as error:  # most messages are not results: nobody is told
             log.warning("a reaction could not be looked up: %s", type(error).__name__)
             return
         if job is None:
@@ -96,17 +88,11 @@ class Reactions(commands.Cog):
         try:
             if await self._is_person(event):
                 await act(event, job)
-        except AlreadyTaken:
-            return
-        except Refused as refused:
-            self._services.refused(type(refused).__name__)
-            await self._say(event, words.refusal(refused, now=self._services.clock()))
-        except (BotError, *_UNREACHABLE) as error:
-            log.warning("a reaction could not be followed: %s", type(error).__name__)
-            await self._say(event, f"{words.FAILURES[Failed.kind]} {words.FREE}")
-        except Exception:
-            log.exception("a reaction met an unforeseen fault")
-            await self._say(event, words.UNFORESEEN)
+        except Exception as error:  # noqa: BLE001 - the error handler answers everything
+            locale, now = job.requester.locale, self._services.clock()
+            text = explain(error, self._services, now=now, locale=locale, passing=(BotError, *UNREACHABLE))
+            if text is not None:
+                await self._tell(event, text)
 
     async def _is_person(self, event: Event) -> bool:
         """Discord sends the member along; discord.py drops it for a server it has not seen yet."""
@@ -118,71 +104,55 @@ class Reactions(commands.Cog):
             return False  # has left
         return not member["user"].get("bot")
 
-    # --- another --------------------------------------------------------------------------------------------------
+    # --- repeating ------------------------------------------------------------------------------------------------
 
     async def _again(self, event: Event, job: Job) -> None:
-        asker = Asker(
+        requester = Requester(
             user_id=event.user_id,
             guild_id=event.guild_id,
             channel_id=event.channel_id,
             interaction_id=None,
             token="",
             asked_at=self._services.clock(),
-            upload_limit=UPLOAD_LIMIT,
+            upload_limit=DEFAULT_UPLOAD_LIMIT,
             reacted_to=event.message_id,
+            locale=job.requester.locale,
         )
 
-        async def answer(made: Job, text: str, cancellable: bool) -> int:  # noqa: FBT001 - the use case calls it
-            return await self._reply(event, made, text, cancellable=cancellable)
+        async def reply(repeated: Job, status: Status) -> int:
+            return await self._reply(event, repeated, status)
 
         lock = self._locks.setdefault(event.message_id, asyncio.Lock())
-        async with lock:  # one after the other, or none would see how many there are
-            await self._make_room(event)
-            await self._services.thumbnails.accept(job.request, asker, answer, parent=job)
+        async with lock:  # one at a time, or none would count the others
+            await self._services.results.check_reaction(event.message_id, event.user_id)
+            await self._services.lifecycle.accept(job.request, requester, reply, parent=job)
 
-    async def _make_room(self, event: Event) -> None:
-        """Raises `Forbidden` when there are enough, counting those that ended within the minute: where the provider
-        refuses at once, each of fifty people would get a message that says so. `AlreadyTaken` for one of the makers.
-        """
-        results, now = self._services.results, self._services.clock()
-        self._made = [made for made in self._made if made.at > now - _QUIET]
-        of_this = [made for made in self._made if made.message_id == event.message_id]
-        if max(len(of_this), await results.crowd(event.message_id)) < _AT_ONCE:
-            return
-        for made in of_this:
-            if (
-                made.user_id == event.user_id
-                and (await results.job(made.job_id, event.user_id)).state is not State.RELEASED
-            ):
-                raise AlreadyTaken
-        raise Forbidden("crowded")
-
-    async def _reply(self, event: Event, job: Job, text: str, *, cancellable: bool) -> int:
+    async def _reply(self, event: Event, job: Job, status: Status) -> int:
         original = self._channel(event).get_partial_message(event.message_id)
         try:
             message = await self._channel(event).send(
-                text,
+                results.status(job, status),
                 reference=original.to_reference(fail_if_not_exists=False),
                 mention_author=False,
-                view=buttons.view(job, buttons.OF_WAITING if cancellable else ()),
-                nonce=f"again-{job.id}",  # the bare id is for the picture: Discord would show this one in its place
+                view=buttons.of_status(job, status),
+                nonce=f"again-{job.id}",  # the bare id belongs to the result: Discord would return this message for it
             )
         except (discord.Forbidden, discord.NotFound):
-            raise PlaceClosed from None
-        self._made.append(_Made(event.message_id, event.user_id, job.id, self._services.clock()))
+            raise ChannelNotWritable from None
+        self._services.results.record_reaction(event.message_id, event.user_id, job.id)
         return message.id
 
     # --- a copy ---------------------------------------------------------------------------------------------------
 
     async def _copy(self, event: Event, job: Job) -> None:
         wanted = (COPY, event.message_id, event.user_id)
-        if self._lately(wanted):
+        if self._recently_done(wanted):
             return
         try:
             async with self._copies:
                 await self._send_copy(event, job)
         except BaseException:
-            self._recent.pop(wanted, None)  # nothing was sent: it may be asked for again at once
+            self._recent.pop(wanted, None)  # nothing was sent: it may be requested again at once
             raise
 
     async def _send_copy(self, event: Event, job: Job) -> None:
@@ -190,72 +160,72 @@ class Reactions(commands.Cog):
         if not message.attachments:
             raise ResultGone
         shown = message.attachments[0]
-        name, content = await _fitting(shown.filename, await self._services.fetched(shown.url))
-        file = discord.File(BytesIO(content), name, description=words.alt(job))
+        name, content = await _fitting(shown.filename, await self._services.fetch_image(shown.url))
+        file = discord.File(BytesIO(content), name, description=results.alt(job))
         try:
             direct = await self._bot.create_dm(discord.Object(event.user_id))
-            await direct.send(words.copy_of(job), file=file)
+            await direct.send(results.copy(job), file=file)
         except discord.Forbidden:
-            self._line(event, words.DIRECT_CLOSED)
+            self._show_hint(event, results.DIRECT_MESSAGES_CLOSED)
 
-    # --- away -----------------------------------------------------------------------------------------------------
+    # --- deleting -------------------------------------------------------------------------------------------------
 
     async def _delete(self, event: Event, job: Job) -> None:
-        moderates = False
-        if event.user_id != job.asker.user_id:
-            if self._lately((DELETE, event.message_id, event.user_id)):
-                return  # Discord was asked already
-            moderates = await may_manage_messages(self._bot, event)
+        moderator = False
+        if event.user_id != job.requester.user_id:
+            if self._recently_done((DELETE, event.message_id, event.user_id)):
+                return  # Discord has already been asked
+            moderator = await may_manage_messages(self._bot, event)
 
         async def remove() -> None:
-            with suppress(discord.NotFound):  # somebody else was quicker
+            with suppress(discord.NotFound):  # somebody else was faster
                 await self._bot.http.delete_message(event.channel_id, event.message_id)
 
         try:
             await self._services.results.delete(
-                job, event.user_id, remove, message_id=event.message_id, moderates=moderates
+                job, event.user_id, remove, message_id=event.message_id, moderator=moderator
             )
-        except Forbidden:
+        except NotAllowed:
             return  # an opinion, not a request
 
     # --- telling the person ---------------------------------------------------------------------------------------
 
-    async def _say(self, event: Event, text: str) -> None:
-        """Tell whoever reacted, and nobody else if that can be."""
-        if self._lately((event.user_id, text.partition("<")[0])):
+    async def _tell(self, event: Event, text: str) -> None:
+        """Tell the person who reacted, and nobody else if possible."""
+        if self._recently_done((event.user_id, text.partition("<")[0])):
             return
-        about = f"https://discord.com/channels/{event.guild_id}/{event.channel_id}/{event.message_id}"
+        about = formatting.message_link(event.guild_id, event.channel_id, event.message_id)
         try:
             direct = await self._bot.create_dm(discord.Object(event.user_id))
             await direct.send(f"{text}\n-# {about}")
-        except _UNREACHABLE:
-            self._line(event, text)
+        except UNREACHABLE:
+            self._show_hint(event, text)
 
-    def _line(self, event: Event, text: str) -> None:
-        """One short-lived line, and no second one beside it."""
-        if event.channel_id in self._lines or self._stopping.is_set():
+    def _show_hint(self, event: Event, text: str) -> None:
+        """Show one short-lived line, unless one is already shown."""
+        if event.channel_id in self._hints or self._stopping.is_set():
             return
-        task = asyncio.create_task(self._show_for_a_while(event, f"<@{event.user_id}> {text}"), name="reaction-line")
-        self._lines[event.channel_id] = task
-        task.add_done_callback(lambda _: self._lines.pop(event.channel_id))
+        task = asyncio.create_task(self._hint_for_a_while(event, f"<@{event.user_id}> {text}"), name="reaction-hint")
+        self._hints[event.channel_id] = task
+        task.add_done_callback(lambda _: self._hints.pop(event.channel_id))
 
-    async def _show_for_a_while(self, event: Event, text: str) -> None:
+    async def _hint_for_a_while(self, event: Event, text: str) -> None:
         try:
             message = await self._channel(event).send(text)
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._line_seconds):
+                async with asyncio.timeout(self._hint_seconds):
                     await self._stopping.wait()
             await message.delete()
         except discord.NotFound:
-            return  # taken away by somebody else
-        except _UNREACHABLE as error:
-            log.info("a line for who reacted could not be shown or taken away: %s", type(error).__name__)
+            return  # deleted by somebody else
+        except UNREACHABLE as error:
+            log.info("a hint for the person who reacted could not be shown or deleted: %s", type(error).__name__)
 
     def _channel(self, event: Event) -> discord.PartialMessageable:
         return self._bot.get_partial_messageable(event.channel_id, guild_id=event.guild_id)
 
-    def _lately(self, what: Hashable) -> bool:
-        """Whether it was done or said within the minute; from now on it was."""
+    def _recently_done(self, what: Hashable) -> bool:
+        """Whether it was done or said within the last minute; from now on it was."""
         now = self._services.clock()
         self._recent = {known: at for known, at in self._recent.items() if at > now - _QUIET}
         if what in self._recent:
@@ -265,11 +235,11 @@ class Reactions(commands.Cog):
 
 
 async def _fitting(name: str, content: bytes) -> tuple[str, bytes]:
-    """A picture as direct messages take it: a server may have raised its limit, they have not."""
-    if len(content) <= UPLOAD_LIMIT:
+    """An image that fits into a direct message, whose limit is lower than that of some servers."""
+    if len(content) <= DEFAULT_UPLOAD_LIMIT:
         return name, content
     picture = inspection.inspect(Path(name), sha256="", content=content)
-    smaller = await asyncio.to_thread(inspection.shrink, picture, limit=UPLOAD_LIMIT)
+    smaller = await asyncio.to_thread(inspection.shrink, picture, limit=DEFAULT_UPLOAD_LIMIT)
     if smaller is None or smaller.content is None:
-        raise Failed
+        raise JobFailed
     return str(Path(name).with_suffix(smaller.suffix)), smaller.content

@@ -1,4 +1,4 @@
-"""The buttons under results, which work for ever: an id says what is meant, the books know the rest."""
+"""The buttons under results, which keep working: the id says what is meant, the database knows the rest."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import discord
 
 from bot.discord_io import buttons
 from bot.discord_io.buttons import Action
-from bot.domain.errors import Failed, Forbidden, ResultGone
-from bot.text import words
+from bot.domain.errors import JobFailed, NotAllowed, ResultGone
+from bot.text import results
 from cogs import forms, interactions
 from cogs.error_handler import answer_failure
 
@@ -46,7 +46,7 @@ class JobButton(discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]], temp
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
         try:
             await _PRESSED[self.action](interaction, await _job(interaction, self.job_id))
-        except Exception as error:  # noqa: BLE001 - the one desk answers everything
+        except Exception as error:  # noqa: BLE001 - the error handler answers everything
             await answer_failure(interaction, error, interaction.client.services)
 
 
@@ -55,9 +55,7 @@ async def _job(interaction: Press, job_id: str) -> Job:
 
 
 async def again(interaction: Press, job: Job) -> None:
-    private = interactions.is_private(interaction)
-    asker, answer = interactions.asker(interaction, private=private), interactions.answer(interaction, private=private)
-    await interaction.client.services.thumbnails.accept(job.request, asker, answer, parent=job)
+    await interactions.accept(interaction, job.request, private=interactions.is_private(interaction), parent=job)
 
 
 async def edit(interaction: Press, job: Job) -> None:
@@ -65,7 +63,7 @@ async def edit(interaction: Press, job: Job) -> None:
 
 
 async def info(interaction: Press, job: Job) -> None:
-    await interaction.response.send_message(words.info(job), ephemeral=True)
+    await interaction.response.send_message(results.info(job, locale=interactions.locale(interaction)), ephemeral=True)
 
 
 async def share(interaction: Press, job: Job) -> None:
@@ -75,12 +73,12 @@ async def share(interaction: Press, job: Job) -> None:
         if not shown:
             raise ResultGone
         try:
-            content = await interaction.client.services.fetched(shown[0].url)
-        except Failed:
+            content = await interaction.client.services.fetch_image(shown[0].url)
+        except JobFailed:
             raise ResultGone from None
-        file = discord.File(BytesIO(content), shown[0].filename, description=words.alt(job))
+        file = discord.File(BytesIO(content), shown[0].filename, description=results.alt(job))
         view = buttons.view(job, buttons.OF_RESULT)
-        message = await interaction.followup.send(words.result(job), file=file, view=view, wait=True)
+        message = await interaction.followup.send(results.result(job), file=file, view=view, wait=True)
         return message.id
 
     await interaction.client.services.results.share(job, interaction.user.id, post)
@@ -94,16 +92,21 @@ async def delete(interaction: Press, job: Job) -> None:
         with suppress(discord.NotFound):
             await interaction.delete_original_response()
 
-    results, moderates = interaction.client.services.results, interactions.moderates(interaction)
     message_id = interaction.message.id if interaction.message else 0
-    await results.delete(job, interaction.user.id, remove, message_id=message_id, moderates=moderates)
+    await interaction.client.services.results.delete(
+        job,
+        interaction.user.id,
+        remove,
+        message_id=message_id,
+        moderator=interactions.is_moderator(interaction),
+    )
 
 
 async def cancel(interaction: Press, job: Job) -> None:
     services = interaction.client.services
-    services.results.may_cancel(job, interaction.user.id, moderates=interactions.moderates(interaction))
-    if not services.thumbnails.cancel(job.id):
-        raise Forbidden("started")
+    services.results.check_cancel(job, interaction.user.id, moderator=interactions.is_moderator(interaction))
+    if not services.lifecycle.cancel(job.id):
+        raise NotAllowed("started")
     await interaction.response.defer()
 
 

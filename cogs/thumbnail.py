@@ -9,7 +9,7 @@ from discord import app_commands
 
 from bot.domain import validation
 from bot.domain.models import Format, Model, Weight
-from bot.text import words
+from bot.text import formatting
 from cogs import interactions
 
 if TYPE_CHECKING:
@@ -30,23 +30,25 @@ async def setup(bot: Client) -> None:
 def thumbnail_command(services: Services) -> app_commands.Command[Any, ..., None]:
     """Build the command: its choices show the operator's costs, so it cannot be made at import."""
     models = [
-        app_commands.Choice(name=f"{words.MODELS[model]} · {words.credits_(services.costs[model])}", value=model.value)
+        app_commands.Choice(
+            name=f"{formatting.MODELS[model]} · {formatting.credits_(services.costs[model])}", value=model.value
+        )
         for model in Model
     ]
-    formats = [app_commands.Choice(name=words.FORMATS[format_], value=format_.value) for format_ in Format]
+    formats = [app_commands.Choice(name=formatting.FORMATS[format_], value=format_.value) for format_ in Format]
     weights = [app_commands.Choice(name=weight.value, value=weight.value) for weight in Weight]
 
-    @app_commands.command(name="thumbnail", description="Make a thumbnail from a picture (it is sent to Pikzels)")
+    @app_commands.command(name="thumbnail", description="Generate a thumbnail from an image (it is sent to Pikzels)")
     @app_commands.guild_only()
     @app_commands.describe(
-        image="The picture to start from: PNG, JPEG or WebP, up to 10 MB",
-        model=f"The generator (else {words.MODELS[services.default_model]})",
-        format=f"The shape (else {services.default_format})",
+        image="The image to start from: PNG, JPEG or WebP, up to 10 MB",
+        model=f"The model (default: {formatting.MODELS[services.default_model]})",
+        format=f"The format (default: {services.default_format})",
         prompt="What to change or add, in words; no links. PKZ 2 ignores it",
-        reference="A second picture to draw on (PKZ 4 and PKZ 4.5)",
-        weight="How closely to keep to the picture (PKZ 2)",
-        persona="A persona: its name here, or its id",
-        style="A style: its name here, or its id",
+        reference="A second image to draw on (PKZ 4 and PKZ 4.5)",
+        weight="How closely to follow the image (PKZ 2)",
+        persona="A persona: its name or its id",
+        style="A style: its name or its id",
         private="Only you see the result, until you share it",
     )
     @app_commands.choices(model=models, format=formats, weight=weights)
@@ -62,7 +64,7 @@ def thumbnail_command(services: Services) -> app_commands.Command[Any, ..., None
         style: str | None = None,
         private: bool = False,  # noqa: FBT001, FBT002 - Discord passes options by name
     ) -> None:
-        request = validation.checked(
+        request = validation.build_request(
             image=interactions.upload(image),
             model=model or services.default_model,
             format=format or services.default_format,
@@ -74,11 +76,7 @@ def thumbnail_command(services: Services) -> app_commands.Command[Any, ..., None
             personas=services.personas,
             styles=services.styles,
         )
-        asker, answer = (
-            interactions.asker(interaction, private=private),
-            interactions.answer(interaction, private=private),
-        )
-        await services.thumbnails.accept(request, asker, answer)
+        await interactions.accept(interaction, request, private=private)
 
     @thumbnail.autocomplete("persona")
     async def personas(_: discord.Interaction[Client], typed: str) -> Choices:

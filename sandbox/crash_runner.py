@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import uvloop
 from discord.gateway import DiscordWebSocket
 from yarl import URL
 
-from bot import app, config
+from bot import config, supervisor
 from bot.ops import logs
+from sandbox.failpoints import wrapped
 
 
 class Reaper:
@@ -59,7 +61,9 @@ def _live(order: dict[str, Any]) -> int:
     logs.set_up(level="INFO", as_json=False, secrets=())
     reaper = Reaper(Path(order["trace"]), point=order["point"], count=order["count"])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(app.run(config.Settings.model_validate(order["settings"]), reach=reaper))
+        runner.run(
+            supervisor.run(config.Settings.model_validate(order["settings"]), wrap=partial(wrapped, reach=reaper))
+        )
     return 0
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bot.domain.models import Model
 from bot.images import inspection
 from bot.ops import logs
-from bot.text import words
+from bot.text import formatting
 from sandbox import simulated
 
 if TYPE_CHECKING:
@@ -119,10 +119,10 @@ async def _make(sandbox: simulated.World, member: simcord.MemberActor, order: Or
         return None
     attachment = message.attachments[0]
     made = await asyncio.to_thread(_save, attachment.filename, await attachment.read())
-    [allowance] = await sandbox.app.thumbnails.allowances(member.id)
+    [allowance] = await sandbox.app.use_case.lifecycle.allowances(member.id)
     cost = sandbox.app.client.services.costs[Model(order.model or sandbox.settings.defaults.model)]
-    print(f"Made   {made.path} ({made.width} x {made.height}, {words.megabytes(made.size)})")
-    print(f"Cost   {words.credits_(cost)}; left today: {allowance.left} of {allowance.limit.amount}")
+    print(f"Made   {made.path} ({made.width} x {made.height}, {formatting.megabytes(made.size)})")
+    print(f"Cost   {formatting.credits_(cost)}; left today: {allowance.left} of {allowance.limit.amount}")
     return made
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bot.domain.models import Job, State
 from sandbox.pikzels_server.server import StandIn, serve
-from tests.support.factories import NOON, asker, request
+from tests.support.factories import NOON, request, requester
 
 # How long an example takes says more about the machine of the day than about the code.
 settings.register_profile("no-deadline", deadline=None, print_blob=True)
@@ -24,7 +24,7 @@ KEY = "pkz_canary_4f1c9d27e8b35a60"
 def a_job(*, reason: str | None = None, **changes: Any) -> Job:
     """A job of member 1 for one credit; `changes` are those of its request."""
     state = State.RESERVED if reason is None else State.RELEASED
-    return Job("k3f9", state, replace(request(), **changes), asker(), cost=1, created_at=NOON, reason=reason)
+    return Job("k3f9", state, replace(request(), **changes), requester(), cost=1, created_at=NOON, reason=reason)
 
 
 def a_picture(kind: str = "PNG", *, width: int = 64, height: int = 36, noisy: bool = False) -> bytes:

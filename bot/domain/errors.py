@@ -1,28 +1,50 @@
-"""What can go wrong: one tree. Errors carry fields; the sentences are in `words`."""
+"""What can go wrong, as one tree. Errors carry fields; the sentences are in `bot.text`.
+
+BotError
+├── RequestRejected           before a job exists: nothing stored, nothing spent, the requester is told privately
+│   ├── InvalidOption         ├── QuotaExceeded        ├── QueueFull          ├── TooManyActiveJobs
+│   ├── DuplicateRequest      ├── CircuitOpen          ├── StorageUnavailable ├── SourceExpired
+│   ├── NotAllowed            ├── ResultGone           ├── NoImageFound       ├── ChannelNotWritable
+│   ├── Cancelled             └── Restarting
+├── JobFailed                 a job ends without a delivered image: its hold is released, its message says so
+│   ├── ProviderRefused       ├── ProviderUnreachable  ├── ProviderMoved
+│   ├── OutcomeUnknown        └── AnswerUnusable       (an unknown outcome too)
+│   ├── OutputRefused         ├── OutputUnreachable    └── OutputGone         (unreachable for good)
+│   ├── PictureUnusable       ├── Undeliverable        └── MessageDeleted     (undeliverable there)
+│   └── DeliveryDelayed       ├── NotStarted           └── InternalError
+├── Interrupted               the program stops while a failure was to be retried
+└── InvalidConfiguration, DatabaseUnusable, TransitionRefused, IdentifyLimitReached   the program itself
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
-    from bot.domain.models import Allowance, Circuit
+    from bot.domain.models import Allowance, Circuit, FailurePolicy
 
 
 class BotError(Exception):
     """The root of everything this program raises on purpose."""
 
 
-# --- before a job exists: nothing stored, nothing spent, told in private -------------------------------------------
+# --- before a job exists -------------------------------------------------------------------------------------------
 
 
-class Refused(BotError):
-    """The request is not taken."""
+class RequestRejected(BotError):
+    """The request is not accepted. `kind` names the class in the metrics."""
+
+    kind: ClassVar[str] = "rejected"
 
 
-class OptionInvalid(Refused):
-    """An option the provider would refuse. `problem` is a key of `words.OPTION_PROBLEMS`."""
+class InvalidOption(RequestRejected):
+    """The provider would refuse an option. `problem` is a key of `refusals.OPTION_PROBLEMS`, `facts` fill it in."""
+
+    kind = "invalid_option"
 
     def __init__(self, option: str, problem: str, **facts: object) -> None:
         super().__init__(option, problem)
@@ -31,285 +53,272 @@ class OptionInvalid(Refused):
         self.facts = facts
 
 
-class QuotaSpent(Refused):
-    """The allowance that binds is used up."""
+@dataclass(eq=False, repr=False)
+class QuotaExceeded(RequestRejected):
+    """The allowance that binds has no room for `cost` credits."""
 
-    def __init__(self, allowance: Allowance, cost: int) -> None:
-        super().__init__(allowance.limit.scope, allowance.limit.amount, allowance.used)
-        self.allowance = allowance
-        self.cost = cost
-
-
-class QueueFull(Refused):
-    """Too many requests are waiting already."""
-
-    def __init__(self, length: int) -> None:
-        super().__init__(length)
-        self.length = length
+    kind = "quota_exceeded"
+    allowance: Allowance
+    cost: int
 
 
-class MemberBusy(Refused):
-    """This member has as many requests under way as one may have."""
+@dataclass(eq=False, repr=False)
+class QueueFull(RequestRejected):
+    """As many requests are waiting as may wait."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
-        self.limit = limit
+    kind = "queue_full"
+    length: int
 
 
-class AlreadyTaken(Refused):
+@dataclass(eq=False, repr=False)
+class TooManyActiveJobs(RequestRejected):
+    """This member has as many jobs in progress as one member may have."""
+
+    kind = "too_many_active_jobs"
+    limit: int
+
+
+class DuplicateRequest(RequestRejected):
     """The same interaction was dispatched before; the first dispatch answers it."""
 
-
-class CircuitOpen(Refused):
-    """The provider is not being called at the moment; `until` is None when only the operator can end it."""
-
-    def __init__(self, circuit: Circuit, until: datetime | None) -> None:
-        super().__init__(circuit, until)
-        self.circuit = circuit
-        self.until = until
+    kind = "duplicate"
 
 
-class BooksUnavailable(Refused):
-    """Nothing can be written down at the moment: the disk is full, or gone. `problem` is SQLite's clause."""
+@dataclass(eq=False, repr=False)
+class CircuitOpen(RequestRejected):
+    """No calls are sent to the provider at the moment; `until` is None if only the operator can change that."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-
-
-class SourceExpired(Refused):
-    """A picture it was made from is neither kept any more nor at its address. `option` is image or reference."""
-
-    def __init__(self, option: str) -> None:
-        super().__init__(option)
-        self.option = option
+    kind = "circuit_open"
+    circuit: Circuit
+    until: datetime | None
 
 
-class Forbidden(Refused):
-    """Only the asker, or somebody who may manage messages, may do this. `problem` is a key of `words.FORBIDDEN`."""
+@dataclass(eq=False, repr=False)
+class StorageUnavailable(RequestRejected):
+    """Nothing can be written at the moment: the disk is full, or gone. `problem` is SQLite's clause."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-
-
-class ResultGone(Refused):
-    """A button or a form is about something the books do not know any more."""
+    kind = "storage_unavailable"
+    problem: str
 
 
-class NoPicture(Refused):
-    """The message somebody chose has no picture."""
+@dataclass(eq=False, repr=False)
+class SourceExpired(RequestRejected):
+    """A source image is neither kept nor at its URL any more. `option` is image or reference."""
+
+    kind = "source_expired"
+    option: str
 
 
-class PlaceClosed(Refused):
-    """The bot may not post where the request was made."""
+@dataclass(eq=False, repr=False)
+class NotAllowed(RequestRejected):
+    """This person may not do this, or not now. `problem` is a key of `refusals.NOT_ALLOWED`."""
+
+    kind = "not_allowed"
+    problem: str
 
 
-class Cancelled(Refused):
-    """Its asker took it back while it was waiting in line."""
+class ResultGone(RequestRejected):
+    """A button or a form belongs to something the database no longer knows."""
+
+    kind = "result_gone"
 
 
-class Restarting(Refused):
-    """The bot is shutting down and takes nothing new."""
+class NoImageFound(RequestRejected):
+    """The chosen message has no image."""
+
+    kind = "no_image"
 
 
-# --- a job ended without a delivered picture: its hold is released, told on its message ----------------------------
+class ChannelNotWritable(RequestRejected):
+    """The bot may not post in the channel of the request."""
+
+    kind = "channel_not_writable"
 
 
-class Failed(BotError):
-    """A job cannot go on. `kind` names the class in the database and the metrics, `reason` adds what the words need."""
+class Cancelled(RequestRejected):
+    """The requester cancelled the job while it was queued."""
 
-    kind = "failed"
+    kind = "cancelled"
+
+
+class Restarting(RequestRejected):
+    """The bot is shutting down and accepts nothing new."""
+
+    kind = "restarting"
+
+
+# --- a job ended without a delivered image -------------------------------------------------------------------------
+
+
+class JobFailed(BotError):
+    """A job cannot go on. `kind` names the class in the database and the metrics, so it is never renamed; `reason`
+    adds what the words need. `policy` is what the failure means, once that has been decided.
+    """
+
+    kind: ClassVar[str] = "failed"
+    policy: FailurePolicy | None = None
 
     @property
     def reason(self) -> str:
         return self.kind
 
 
-class ProviderRefused(Failed):
+@dataclass(eq=False, repr=False)
+class ProviderRefused(JobFailed):
     """The API answered with a well-formed error; `code` is one of the contract's, or unknown to it."""
 
     kind = "provider_refused"
-
-    def __init__(
-        self,
-        code: str,
-        status: int,
-        *,
-        request_id: str | None = None,
-        retry_after: timedelta | None = None,
-        fields: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__(code, status, request_id)
-        self.code = code
-        self.status = status
-        self.request_id = request_id
-        self.retry_after = retry_after
-        self.fields = fields
+    code: str
+    status: int
+    request_id: str | None = field(default=None, kw_only=True)
+    retry_after: timedelta | None = field(default=None, kw_only=True)
+    fields: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def reason(self) -> str:
         return f"{self.kind}:{self.code}"
 
 
-class ProviderUnreachable(Failed):
-    """The call provably never left: name not resolved, connection or TLS refused."""
+@dataclass(eq=False, repr=False)
+class _Observed:
+    """Shared by the failures that are known only by what was observed: one clause without secrets."""
+
+    observed: str = ""
+
+
+class ProviderUnreachable(_Observed, JobFailed):
+    """The call provably never left: the name was not resolved, or the connection or TLS was refused."""
 
     kind = "unreachable"
 
 
-class OutcomeUnknown(Failed):
-    """The call may have been carried out and paid: it left, and no well-formed answer came back."""
+@dataclass(eq=False, repr=False)
+class OutcomeUnknown(_Observed, JobFailed):
+    """The call left and no well-formed answer came back: it may have been carried out and paid for."""
 
     kind = "outcome_unknown"
-
-    def __init__(self, observed: str, *, status: int | None = None, request_id: str | None = None) -> None:
-        super().__init__(observed, status, request_id)
-        self.observed = observed
-        self.status = status
-        self.request_id = request_id
+    status: int | None = field(default=None, kw_only=True)
+    request_id: str | None = field(default=None, kw_only=True)
 
 
 class AnswerUnusable(OutcomeUnknown):
-    """The API said 200 and the answer names no picture: the money is probably spent."""
+    """The API answered 200 but named no output: it was probably paid for."""
 
     kind = "answer_unusable"
 
 
-class ProviderMoved(Failed):
+class ProviderMoved(_Observed, JobFailed):
     """The API answered with a redirect, which is never followed: the key would go along."""
 
     kind = "provider_moved"
 
 
-class OutputRefused(Failed):
-    """The output address is not one this bot fetches from. `rule` names the rule it breaks."""
+class OutputRefused(_Observed, JobFailed):
+    """The bot does not fetch from the output URL; `observed` names the rule it breaks."""
 
     kind = "output_refused"
 
-    def __init__(self, rule: str) -> None:
-        super().__init__(rule)
-        self.rule = rule
 
-
-class OutputUnreachable(Failed):
-    """The finished picture could not be fetched this time; another try may succeed."""
+class OutputUnreachable(_Observed, JobFailed):
+    """The output could not be fetched this time; another try may succeed."""
 
     kind = "output_unreachable"
 
-    def __init__(self, observed: str) -> None:
-        super().__init__(observed)
-        self.observed = observed
-
 
 class OutputGone(OutputUnreachable):
-    """The finished picture is no longer where the provider said it would be."""
+    """The output is no longer at its URL."""
 
     kind = "output_gone"
 
 
-class PictureUnusable(Failed):
-    """What came is not a picture this bot passes on: wrong type, too large, damaged, absurd dimensions."""
+class PictureUnusable(_Observed, JobFailed):
+    """The bot does not pass this file on: wrong type, too large, damaged, absurd dimensions."""
 
     kind = "picture_unusable"
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
 
-
-class Undeliverable(Failed):
-    """Discord would not take the picture by any way there is."""
+class Undeliverable(_Observed, JobFailed):
+    """Discord accepted the picture by none of the delivery methods."""
 
     kind = "undeliverable"
 
-    def __init__(self, observed: str) -> None:
-        super().__init__(observed)
-        self.observed = observed
-
 
 class MessageDeleted(Undeliverable):
-    """The job's message was deleted: nobody posts what somebody took away."""
+    """The job's message was deleted, so nothing is posted in its place."""
 
     kind = "message_deleted"
 
 
-class DeliveryDelayed(Failed):
-    """Discord did not take the picture this time; the same call may succeed later."""
+class DeliveryDelayed(_Observed, JobFailed):
+    """Discord did not accept the picture this time; the same call may succeed later."""
 
     kind = "delivery_delayed"
 
-    def __init__(self, observed: str) -> None:
-        super().__init__(observed)
-        self.observed = observed
+
+class NotStartedCause(StrEnum):
+    """Why a job ended before its call. Stored in release reasons, so never renamed."""
+
+    RESTARTING = "restarting"
+    CANCELLED = "cancelled"
+    SOURCE_EXPIRED = "sourceexpired"
 
 
-class NotStarted(Failed):
-    """The job ended before anything was sent: a restart, a circuit that opened, an answer Discord did not take."""
+@dataclass(eq=False, repr=False)
+class NotStarted(JobFailed):
+    """The job ended before anything was sent; without a cause, Discord did not accept the reply."""
 
     kind = "not_started"
-
-    def __init__(self, why: Refused | None = None) -> None:
-        super().__init__(type(why).__name__)
-        self.why = why
+    cause: NotStartedCause | Circuit | None = None
 
     @property
     def reason(self) -> str:
-        match self.why:
-            case CircuitOpen():
-                return f"{self.kind}:{self.why.circuit}"
-            case Restarting() | Cancelled() | SourceExpired():
-                return f"{self.kind}:{type(self.why).__name__.lower()}"
-            case _:
-                return self.kind
+        return self.kind if self.cause is None else f"{self.kind}:{self.cause}"
 
 
-class Unforeseen(Failed):
+class InternalError(JobFailed):
     """A fault in this program; the log has its cause."""
 
     kind = "unforeseen"
 
 
+@dataclass(eq=False, repr=False)
 class Interrupted(BotError):
-    """The program stops while `failure` was to be tried again; the next start goes on from the stored state."""
+    """The program stops while `failure` was to be retried; the next start goes on from the stored state."""
 
-    def __init__(self, failure: Failed) -> None:
-        super().__init__(failure.kind)
-        self.failure = failure
+    failure: JobFailed
 
 
-# --- the program itself ------------------------------------------------------------------------------------------
+# --- the program itself --------------------------------------------------------------------------------------------
 
 
-class ConfigurationWrong(BotError):
-    """A setting is missing or wrong; `setting` is its dotted name, `problem` one clause without its value."""
+@dataclass(eq=False, repr=False)
+class InvalidConfiguration(BotError):
+    """A setting is missing or invalid; `setting` is its dotted name, `problem` one clause without its value."""
 
-    def __init__(self, setting: str, problem: str) -> None:
-        super().__init__(f"{setting}: {problem}")
-        self.setting = setting
-        self.problem = problem
+    setting: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.problem}"
 
 
-class DatabaseTrouble(BotError):
+@dataclass(eq=False, repr=False)
+class DatabaseUnusable(BotError):
     """The database cannot be used; `problem` says why in one clause."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
+    problem: str
 
 
+@dataclass(eq=False, repr=False)
 class TransitionRefused(BotError):
-    """A job was not in the state a transition starts from: somebody else moved it."""
+    """A job was in none of the states that a step is allowed from: something else moved it."""
 
-    def __init__(self, job_id: str, expected: str) -> None:
-        super().__init__(job_id, expected)
-        self.job_id = job_id
-        self.expected = expected
+    job_id: str
+    expected: str
 
 
-class IdentifiesSpent(BotError):
-    """Another IDENTIFY now would come near Discord's limit of a day; `wait` says when the next is allowed."""
+@dataclass(eq=False, repr=False)
+class IdentifyLimitReached(BotError):
+    """One more IDENTIFY now would come near Discord's daily limit; `wait` is how long until the next."""
 
-    def __init__(self, wait: timedelta) -> None:
-        super().__init__(wait)
-        self.wait = wait
+    wait: timedelta

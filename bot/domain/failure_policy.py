@@ -1,7 +1,7 @@
-"""What each way of failing means: may it be tried again, does it stop everything, how loud is it. A table.
+"""What each failure means: may it be retried, does it open a circuit, how does the operator learn of it. A table.
 
 The codes are those of the provider's contract; what follows from them is this project's decision (docs/codes.md).
-`release` has no column: a job that ends without a delivered picture always releases its hold.
+`release` has no column: a job that ends without a delivered image always releases its hold.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from bot.domain.errors import (
     AnswerUnusable,
+    InternalError,
+    JobFailed,
     OutcomeUnknown,
     OutputGone,
     OutputUnreachable,
@@ -20,26 +22,27 @@ from bot.domain.errors import (
     ProviderRefused,
     ProviderUnreachable,
     Undeliverable,
-    Unforeseen,
 )
-from bot.domain.models import Circuit, Loudness, Verdict
+from bot.domain.models import AlertLevel, Circuit, FailurePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bot.domain.errors import Failed
+_MEMBERS = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.COUNT)  # the member can fix it
+_OURS = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.WARN)  # our own validation should have caught it
+_FOREIGN = FailurePolicy(
+    retries=0, pause=None, alert_level=AlertLevel.WARN
+)  # belongs to another endpoint: the API drifted
+_KEY = FailurePolicy(retries=0, pause=Circuit.KEY, alert_level=AlertLevel.PAGE)
+_BALANCE = FailurePolicy(retries=0, pause=Circuit.BALANCE, alert_level=AlertLevel.PAGE)
+_SERVER = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.COUNT, counts=True)
+_FOREIGN_SERVER = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.WARN, counts=True)
+_MAINTENANCE = FailurePolicy(
+    retries=0, pause=Circuit.MAINTENANCE, alert_level=AlertLevel.WARN, pause_for=timedelta(minutes=1)
+)
+_THROTTLED = FailurePolicy(retries=2, pause=None, alert_level=AlertLevel.COUNT, throttle=True)
 
-_MEMBERS = Verdict(retries=0, pause=None, loudness=Loudness.COUNT)  # the member can mend it
-_OURS = Verdict(retries=0, pause=None, loudness=Loudness.WARN)  # our own checks should have caught it
-_FOREIGN = Verdict(retries=0, pause=None, loudness=Loudness.WARN)  # belongs to another endpoint: the API drifted
-_KEY = Verdict(retries=0, pause=Circuit.KEY, loudness=Loudness.PAGE)
-_BALANCE = Verdict(retries=0, pause=Circuit.BALANCE, loudness=Loudness.PAGE)
-_SERVER = Verdict(retries=0, pause=None, loudness=Loudness.COUNT, counts=True)
-_FOREIGN_SERVER = Verdict(retries=0, pause=None, loudness=Loudness.WARN, counts=True)
-_MAINTENANCE = Verdict(retries=0, pause=Circuit.MAINTENANCE, loudness=Loudness.WARN, pause_for=timedelta(minutes=1))
-_THROTTLED = Verdict(retries=2, pause=None, loudness=Loudness.COUNT, throttle=True)
-
-CODES: Mapping[str, Verdict] = MappingProxyType(
+CODES: Mapping[str, FailurePolicy] = MappingProxyType(
     {
         "VALIDATION_ERROR": _OURS,
         "INVALID_PERSONA": _OURS,
@@ -58,7 +61,9 @@ CODES: Mapping[str, Verdict] = MappingProxyType(
         "SMART_BALANCE_PAYMENT_FAILED": _BALANCE,
         "API_ACCESS_NOT_ENABLED": _KEY,
         "ACCOUNT_SUSPENDED": _KEY,
-        "NOT_FOUND": Verdict(retries=0, pause=None, loudness=Loudness.WARN, counts=True),  # the route may have moved
+        "NOT_FOUND": FailurePolicy(
+            retries=0, pause=None, alert_level=AlertLevel.WARN, counts=True
+        ),  # the route may have moved
         "NAME_RESERVED": _FOREIGN,
         "NAME_ALREADY_EXISTS": _FOREIGN,
         "CONFLICT": _MEMBERS,
@@ -75,67 +80,69 @@ CODES: Mapping[str, Verdict] = MappingProxyType(
     }
 )
 
-# Retried only where the operator says so: the price list speaks of successful requests, nobody has confirmed it.
+# Retried only if the operator allows it: the price list speaks of successful requests, but nobody has confirmed it.
 SERVER_CODES = ("GENERATION_FAILED", "INTERNAL_ERROR")
 
-_UNREACHABLE = Verdict(retries=2, pause=None, loudness=Loudness.COUNT, counts=True)
-_UNKNOWN_OUTCOME = Verdict(retries=0, pause=None, loudness=Loudness.WARN, counts=True)
-_UNUSABLE = Verdict(retries=0, pause=None, loudness=Loudness.PAGE, counts=True)
-_MOVED = Verdict(retries=0, pause=Circuit.MOVED, loudness=Loudness.PAGE)
-_UNKNOWN_4XX = Verdict(retries=0, pause=None, loudness=Loudness.WARN)
-_UNKNOWN_5XX = Verdict(retries=0, pause=None, loudness=Loudness.WARN, counts=True)
-_OUR_SIDE = Verdict(retries=0, pause=None, loudness=Loudness.COUNT)
+_UNREACHABLE = FailurePolicy(retries=2, pause=None, alert_level=AlertLevel.COUNT, counts=True)
+_UNKNOWN_OUTCOME = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.WARN, counts=True)
+_UNUSABLE = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.PAGE, counts=True)
+_MOVED = FailurePolicy(retries=0, pause=Circuit.MOVED, alert_level=AlertLevel.PAGE)
+_UNKNOWN_4XX = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.WARN)
+_UNKNOWN_5XX = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.WARN, counts=True)
+_PAID_AND_LOST = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.PAGE)  # a paid image did not arrive
+_UNDELIVERABLE = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.WARN)
+_OUR_SIDE = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.COUNT)
+
+_BY_CLASS: Mapping[type[BaseException], FailurePolicy] = MappingProxyType(  # looked up by ancestry
+    {
+        ProviderUnreachable: _UNREACHABLE,
+        OutcomeUnknown: _UNKNOWN_OUTCOME,
+        AnswerUnusable: _UNUSABLE,
+        ProviderMoved: _MOVED,
+        OutputUnreachable: _PAID_AND_LOST,
+        PictureUnusable: _PAID_AND_LOST,
+        InternalError: _PAID_AND_LOST,
+        Undeliverable: _UNDELIVERABLE,
+        JobFailed: _OUR_SIDE,
+    }
+)
 
 
-def judge(failure: Failed, *, retry_server_errors: bool = False) -> Verdict:
-    """Say what `failure` of a provider call means; anything that is not one costs no retry and opens nothing."""
-    match failure:
-        case ProviderRefused():
-            return _judge_code(failure.code, failure.status, retry_server_errors=retry_server_errors)
-        case ProviderUnreachable():
-            return _UNREACHABLE
-        case AnswerUnusable():
-            return _UNUSABLE
-        case OutcomeUnknown():
-            return _UNKNOWN_OUTCOME
-        case ProviderMoved():
-            return _MOVED
-        case _:
-            return _OUR_SIDE
+def policy_of(failure: JobFailed, *, retry_server_errors: bool = False) -> FailurePolicy:
+    """What `failure` means: decided where it is first seen, and carried along by it from then on."""
+    if failure.policy is None:
+        failure.policy = policy_for(failure, retry_server_errors=retry_server_errors)
+    return failure.policy
 
 
-def _judge_code(code: str, status: int, *, retry_server_errors: bool) -> Verdict:
+def policy_for(failure: JobFailed, *, retry_server_errors: bool = False) -> FailurePolicy:
+    """Look up what `failure` means; one that is not of a provider call allows no retry and opens no circuit."""
+    if isinstance(failure, ProviderRefused):
+        return _policy_for_code(failure.code, failure.status, retry_server_errors=retry_server_errors)
+    return next(_BY_CLASS[ancestor] for ancestor in type(failure).__mro__ if ancestor in _BY_CLASS)
+
+
+def _policy_for_code(code: str, status: int, *, retry_server_errors: bool) -> FailurePolicy:
     if retry_server_errors and code in SERVER_CODES:
-        return Verdict(retries=1, pause=None, loudness=Loudness.COUNT, counts=True)
+        return FailurePolicy(retries=1, pause=None, alert_level=AlertLevel.COUNT, counts=True)
     known = CODES.get(code)
     if known is not None:
         return known
-    return _by_class(status)
+    return _policy_for_status(status)
 
 
-def _by_class(status: int) -> Verdict:
-    """A code the contract does not name: its HTTP class decides, and it is never tried again."""
+def _policy_for_status(status: int) -> FailurePolicy:
+    """A code the contract does not name: its HTTP class decides, and it is never retried."""
     by_status = {401: _KEY, 402: _BALANCE, 403: _KEY}
     return by_status.get(status) or (_UNKNOWN_5XX if status >= 500 else _UNKNOWN_4XX)  # noqa: PLR2004 - HTTP's classes
 
 
-def fetch_again(failure: Failed, tries: int) -> bool:
-    """Whether a finished picture may still come after `failure` of so many tries to fetch it."""
+def may_download_again(failure: JobFailed, tries: int) -> bool:
+    """Whether an output may still arrive after `failure` of the `tries`-th download."""
     match failure:
         case OutputGone():
-            return tries < 3  # noqa: PLR2004 - a moment's inconsistency of a CDN, not more
+            return tries < 3  # noqa: PLR2004 - a CDN's brief inconsistency, not more
         case PictureUnusable():
-            return tries < 2  # noqa: PLR2004 - damaged on the way, perhaps
+            return tries < 2  # noqa: PLR2004 - perhaps damaged in transit
         case _:
             return isinstance(failure, OutputUnreachable)
-
-
-def loudness(failure: Failed, verdict: Verdict) -> Loudness:
-    """How the operator hears of a job that ended with `failure`."""
-    match failure:
-        case OutputUnreachable() | PictureUnusable() | Unforeseen():
-            return Loudness.PAGE  # a paid picture did not arrive
-        case Undeliverable():
-            return Loudness.WARN
-        case _:
-            return verdict.loudness if verdict.pause is None else Loudness.COUNT  # its circuit has told already

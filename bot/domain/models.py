@@ -1,16 +1,22 @@
-"""The nouns: what is asked for, the job it becomes, the picture that comes out, what a member may still spend."""
+"""The nouns: a request, the job it becomes, the picture that comes out, and what a member may still spend."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
 T = TypeVar("T")
+
+DEFAULT_UPLOAD_LIMIT = 10 * 1024 * 1024  # bytes that Discord accepts in one file anywhere
+CLAIM_LIFE = timedelta(days=7)  # how long a picture that could not be delivered waits for its requester
 
 
 class Model(StrEnum):
@@ -31,7 +37,7 @@ class Format(StrEnum):
 
 
 class Weight(StrEnum):
-    """How strongly pkz_2 holds on to the picture."""
+    """How closely pkz_2 follows the image."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -40,9 +46,9 @@ class Weight(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailRequest:
-    """One call of create-from-image; built by `options.checked`, so it fits the provider's schema."""
+    """One call of create-from-image; built by `validation.build_request`, so it fits the provider's schema."""
 
-    image_url: str = field(repr=False)  # a signed URL: whoever reads it can fetch the picture
+    image_url: str = field(repr=False)  # a signed URL: anyone who reads it can fetch the image
     model: Model
     format: Format
     prompt: str | None = None
@@ -50,15 +56,15 @@ class ThumbnailRequest:
     image_weight: Weight | None = None
     persona: str | None = None
     style: str | None = None
-    image_kept: str | None = None  # SHA-256 of the bytes that `Sources` keeps of it
-    support_kept: str | None = None
+    image_sha256: str | None = None  # SHA-256 of the bytes in the source store
+    support_sha256: str | None = None
     image_base64: str | None = field(default=None, repr=False)  # a data URL, sent in place of the address
     support_base64: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What Discord says of a picture given to a command; `size` in bytes, it and `content_type` None when unknown."""
+    """What Discord says about an attached file. `size` is in bytes; `size` and `content_type` are None when unknown."""
 
     url: str = field(repr=False)
     filename: str
@@ -67,25 +73,26 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks, where, and by which interaction or reaction; Discord's ids (snowflakes)."""
+class Requester:
+    """Who made a request, where, and by which interaction or reaction. The ids are Discord's snowflakes."""
 
     user_id: int
     guild_id: int | None
     channel_id: int
     interaction_id: int | None  # None for a reaction
-    token: str = field(repr=False)  # lets anyone answer in the bot's name for 15 minutes; empty for a reaction
+    token: str = field(repr=False)  # anyone can reply as the bot with it for 15 minutes; empty for a reaction
     asked_at: datetime
-    upload_limit: int  # bytes Discord takes here in one file
-    private: bool = False  # only the asker may see it
-    reacted_to: int | None = None  # the message whose reaction asked
+    upload_limit: int  # bytes Discord accepts here in one file
+    private: bool = False  # only the requester may see the result
+    reacted_to: int | None = None  # the message whose reaction made the request
+    locale: str = "en-US"  # of the messages about this job: the requester's if private, else the server's
 
 
-AGAIN = "🔁"  # the reaction that makes another
+AGAIN = "🔁"  # the reaction that generates another image
 
 
 class State(StrEnum):
-    """The life of a job, in order; `RELEASED` can follow any but `DELIVERED`."""
+    """The states of a job, in order. They are stored, so they are never renamed."""
 
     RESERVED = "reserved"
     ACKED = "acked"
@@ -99,9 +106,47 @@ class State(StrEnum):
 OPEN_STATES = (State.RESERVED, State.ACKED, State.SENDING, State.GENERATED, State.SPOOLED)
 
 
+class Step(StrEnum):
+    """What can happen to a job. The names are stored in the journal, so they are never renamed."""
+
+    ACKED = "acked"
+    SENDING = "sending"
+    GENERATED = "generated"
+    SPOOLED = "spooled"
+    PARKED = "parked"
+    DELIVERED = "delivered"
+    RELEASED = "released"
+    NOTIFIED = "told"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A step is allowed from any of `sources` and leads to `target`."""
+
+    sources: Sequence[State]
+    target: State
+
+
+# The only place that says what may follow what: the ledger's statements and the journal's replay both read it.
+TRANSITIONS: Mapping[Step, Transition] = MappingProxyType(
+    {
+        Step.ACKED: Transition((State.RESERVED,), State.ACKED),
+        Step.SENDING: Transition((State.ACKED,), State.SENDING),
+        Step.GENERATED: Transition((State.SENDING,), State.GENERATED),
+        # again from spooled when the file was lost from the spool
+        Step.SPOOLED: Transition((State.GENERATED, State.SPOOLED), State.SPOOLED),
+        Step.PARKED: Transition((State.SPOOLED,), State.SPOOLED),
+        # from generated when the disk was full and the picture stayed in memory
+        Step.DELIVERED: Transition((State.GENERATED, State.SPOOLED), State.DELIVERED),
+        Step.RELEASED: Transition(OPEN_STATES, State.RELEASED),
+        Step.NOTIFIED: Transition((State.RELEASED,), State.RELEASED),
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture, known from its header alone; `size` in bytes, `width` and `height` in pixels."""
+    """A picture as its header describes it; `size` in bytes, `width` and `height` in pixels."""
 
     path: Path
     type: str  # Pillow's name of the format: PNG, JPEG, WEBP
@@ -109,7 +154,7 @@ class Picture:
     height: int
     size: int
     sha256: str
-    content: bytes | None = field(default=None, repr=False)  # its bytes, where nothing lies at `path`
+    content: bytes | None = field(default=None, repr=False)  # its bytes, if there is no file at `path`
 
     @property
     def suffix(self) -> str:
@@ -118,7 +163,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What the provider answered: where the picture waits (24 hours), and the call's id for support."""
+    """What the provider answered: the URL of the picture, valid for 24 hours, and the call's id for support."""
 
     url: str = field(repr=False)
     request_id: str | None
@@ -126,12 +171,12 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request on its way, as the database has it."""
+    """One request and how far it is, as the database has it."""
 
     id: str
     state: State
     request: ThumbnailRequest
-    asker: Asker
+    requester: Requester
     cost: int  # credits of the member's allowance
     created_at: datetime
     message_id: int | None = None
@@ -139,11 +184,28 @@ class Job:
     output: Output | None = None
     generated_at: datetime | None = None
     picture: Picture | None = None
-    parked_at: datetime | None = None  # nobody could be given the picture: it waits for a claim
+    parked_at: datetime | None = None  # the picture could not be delivered and waits for a claim
     ended_at: datetime | None = None
     reason: str | None = None  # why it was released
-    parent_id: str | None = None  # the job it was made again from
-    shared_id: int | None = None  # the public message a private result was shared in
+    parent_id: str | None = None  # the job it repeats
+    shared_id: int | None = None  # the public message that shows a shared private result
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The job waits for its turn; `position` 1 is next."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Generating:
+    """The provider is working on the job since `since`."""
+
+    since: datetime
+
+
+Status: TypeAlias = Queued | Generating  # what a message shows before the job ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +245,20 @@ class Allowance:
         return max(0, self.limit.amount - self.used)
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A job to be stored with a hold of `cost` credits, if every one of `limits` has room for it."""
+
+    request: ThumbnailRequest
+    requester: Requester
+    cost: int
+    limits: Sequence[Limit]
+    now: datetime
+    parent_id: str | None = None
+
+
 class Circuit(StrEnum):
-    """Why nothing is sent to the provider at the moment."""
+    """Why no calls are sent to the provider at the moment. Stored in release reasons, so never renamed."""
 
     KEY = "key"
     MOVED = "moved"
@@ -193,8 +267,8 @@ class Circuit(StrEnum):
     FAILURES = "failures"
 
 
-class Loudness(StrEnum):
-    """How the operator hears of it."""
+class AlertLevel(StrEnum):
+    """How the operator learns of something."""
 
     PAGE = "page"
     WARN = "warn"
@@ -202,19 +276,19 @@ class Loudness(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What one way of failing means: `retries` more calls allowed, a circuit to open, how loud to be."""
+class FailurePolicy:
+    """What a failure means: `retries` more calls allowed, a circuit to open, how the operator learns of the job."""
 
     retries: int
     pause: Circuit | None
-    loudness: Loudness
+    alert_level: AlertLevel
     throttle: bool = False  # slow down: fewer calls at once
-    counts: bool = False  # counts towards the circuit of too many failures
-    pause_for: timedelta | None = None  # when the provider does not say itself
+    counts: bool = False  # counts toward the circuit of too many failures
+    pause_for: timedelta | None = None  # when the provider does not say
 
 
-def having(value: T | None) -> T:
-    """A fact that a job in this state always has; the database's checks say so."""
+def require(value: T | None) -> T:
+    """A value that a job in this state always has: the database's checks guarantee it."""
     if value is None:
-        raise AssertionError("a job without the facts its state promises")
+        raise AssertionError("a job lacks a value that its state guarantees")
     return value

@@ -1,4 +1,4 @@
-"""What a request costs and which limits it is held against. Pure: the clock and the sums come from outside."""
+"""What a request costs and which limits apply to it. Pure: the clock and the sums come from outside."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def day(now: datetime) -> Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class QuotaRules:
     """The operator's rules: credits a member may use a day, and what each model costs in credits."""
 
     member_daily: int
@@ -31,11 +31,11 @@ class Rules:
         return self.costs.get(model, 1)
 
     def limits(self, user_id: int, asked_at: datetime) -> tuple[Limit, ...]:
-        """Every limit this member is held against for a request of `asked_at` (Discord's clock, not ours)."""
+        """Every limit that applies to this member for a request of `asked_at` (Discord's clock, not ours)."""
         return (Limit(Scope.MEMBER, user_id, self.member_daily, day(asked_at)),)
 
 
-def binding(allowances: Sequence[Allowance], cost: int) -> Allowance | None:
-    """The allowance that leaves no room for `cost`; of several, the one that returns last."""
+def binding_limit(allowances: Sequence[Allowance], cost: int) -> Allowance | None:
+    """The allowance that has no room for `cost`; of several, the one that resets last."""
     short = [allowance for allowance in allowances if allowance.used + cost > allowance.limit.amount]
     return max(short, key=lambda allowance: allowance.limit.window.end, default=None)

@@ -1,4 +1,4 @@
-"""Turns what a person chose into a `ThumbnailRequest`, or says which option the provider would refuse."""
+"""Turns the chosen options into a `ThumbnailRequest`, or says which of them the provider would refuse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-from bot.domain.errors import OptionInvalid
+from bot.domain.errors import InvalidOption
 from bot.domain.models import Format, Model, ThumbnailRequest, Upload, Weight
 
 if TYPE_CHECKING:
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 IMAGE_BYTES = 10 * 1024 * 1024  # IMAGE_TOO_LARGE: "above 10 MB"
 PROMPT_LENGTH = 3000  # maxLength of `prompt`
 IMAGE_TYPES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/jpg": "JPEG", "image/webp": "WebP"}
-EMBEDDED = "image/*"  # a picture of an embed: Discord shows it as one and says no more
+EMBEDDED = "image/*"  # an image of an embed: Discord shows it as one and says no more
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SUPPORT_MODELS = (Model.PKZ_4, Model.PKZ_4_5)  # allOf rule: the others refuse support_image_url
 WEIGHT_MODELS = (Model.PKZ_2,)  # "Only applies to pkz_2 model"
 
 _Choice = TypeVar("_Choice", Model, Format, Weight)
-_URL = re.compile(r"https://[^\s\ufeff]+")  # U+FEFF is a blank to JavaScript, whose \S the contract means
+_URL = re.compile(r"https://[^\s\ufeff]+")  # U+FEFF is white space to JavaScript, whose \S the contract means
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
-def checked(
+def build_request(
     *,
     image: Upload,
     model: str,
@@ -40,30 +40,30 @@ def checked(
     personas: Mapping[str, str] | None = None,
     styles: Mapping[str, str] | None = None,
 ) -> ThumbnailRequest:
-    """Return the request; raises `OptionInvalid` naming the first option that would be refused.
+    """Return the request; raises `InvalidOption` for the first option that would be refused.
 
     `personas` and `styles` are the operator's presets, name to id. Stricter than the provider's schema in six points:
-    the type and size of a picture, no control characters in its address, a prompt's length in UTF-16 units, ids that
-    are UUIDs, and no weight without pkz_2.
+    the type and size of an image, no control characters in its URL, a prompt's length in UTF-16 units, ids that are
+    UUIDs, and no weight without pkz_2.
     """
     chosen = _member(Model, model, option="model")
     if reference is not None and chosen not in SUPPORT_MODELS:
-        raise OptionInvalid("reference", "wrong_model", models=SUPPORT_MODELS)
+        raise InvalidOption("reference", "wrong_model", models=SUPPORT_MODELS)
     if weight is not None and chosen not in WEIGHT_MODELS:
-        raise OptionInvalid("weight", "wrong_model", models=WEIGHT_MODELS)
+        raise InvalidOption("weight", "wrong_model", models=WEIGHT_MODELS)
     return ThumbnailRequest(
-        image_url=_picture(image, option="image"),
+        image_url=_image(image, option="image"),
         model=chosen,
         format=_member(Format, format, option="format"),
         prompt=_prompt(prompt),
-        support_image_url=None if reference is None else _picture(reference, option="reference"),
+        support_image_url=None if reference is None else _image(reference, option="reference"),
         image_weight=None if weight is None else _member(Weight, weight, option="weight"),
         persona=_preset(persona, personas or {}, option="persona"),
         style=_preset(style, styles or {}, option="style"),
     )
 
 
-def edited(
+def apply_edit(
     request: ThumbnailRequest,
     *,
     model: str,
@@ -72,29 +72,29 @@ def edited(
     image: Upload | None = None,
     reference: Upload | None = None,
 ) -> ThumbnailRequest:
-    """`request` with what a form changes; raises `OptionInvalid`. What is old and not for the new model is left out."""
+    """`request` with the changes of a form; raises `InvalidOption`. Options that the new model lacks are dropped."""
     chosen = _member(Model, model, option="model")
     supports = chosen in SUPPORT_MODELS
     if reference is not None and not supports:
-        raise OptionInvalid("reference", "wrong_model", models=SUPPORT_MODELS)
+        raise InvalidOption("reference", "wrong_model", models=SUPPORT_MODELS)
     changed = replace(
         request,
         model=chosen,
         format=_member(Format, format, option="format"),
         prompt=_prompt(prompt),
         support_image_url=request.support_image_url if supports else None,
-        support_kept=request.support_kept if supports else None,
+        support_sha256=request.support_sha256 if supports else None,
         image_weight=request.image_weight if chosen in WEIGHT_MODELS else None,
     )
     if image is not None:
-        changed = replace(changed, image_url=_picture(image, option="image"), image_kept=None)
+        changed = replace(changed, image_url=_image(image, option="image"), image_sha256=None)
     if reference is not None:
-        changed = replace(changed, support_image_url=_picture(reference, option="reference"), support_kept=None)
+        changed = replace(changed, support_image_url=_image(reference, option="reference"), support_sha256=None)
     return changed
 
 
-def expiry(address: str) -> datetime | None:
-    """When an address of Discord's CDN stops working, which it says itself: seconds in hexadecimal, `ex=…`."""
+def url_expiry(address: str) -> datetime | None:
+    """When a URL of Discord's CDN stops working, as it says itself: seconds in hexadecimal, `ex=…`."""
     try:
         [seconds] = parse_qs(urlsplit(address).query).get("ex", [])
         return datetime.fromtimestamp(int(seconds, 16), UTC)
@@ -106,23 +106,23 @@ def _member(kind: type[_Choice], value: str, *, option: str) -> _Choice:
     try:
         return kind(value)
     except ValueError:
-        raise OptionInvalid(option, "unknown_choice", choices=tuple(kind)) from None
+        raise InvalidOption(option, "unknown_choice", choices=tuple(kind)) from None
 
 
-def _picture(upload: Upload, *, option: str) -> str:
+def _image(upload: Upload, *, option: str) -> str:
     if not _is_image(upload):
-        raise OptionInvalid(option, "wrong_type")
+        raise InvalidOption(option, "wrong_type")
     if upload.size is not None and upload.size > IMAGE_BYTES:
-        raise OptionInvalid(option, "too_large", size=upload.size, limit=IMAGE_BYTES)
+        raise InvalidOption(option, "too_large", size=upload.size, limit=IMAGE_BYTES)
     if upload.size is not None and upload.size <= 0:
-        raise OptionInvalid(option, "empty")
+        raise InvalidOption(option, "empty")
     if not _URL.fullmatch(upload.url):
-        raise OptionInvalid(option, "no_address")
+        raise InvalidOption(option, "no_address")
     return upload.url
 
 
 def _is_image(upload: Upload) -> bool:
-    """Discord's content type decides; without one, the name does. The provider looks at the bytes."""
+    """Discord's content type decides; without one, the file name does. The provider checks the bytes."""
     if upload.content_type == EMBEDDED:
         return True
     if upload.content_type:
@@ -131,16 +131,16 @@ def _is_image(upload: Upload) -> bool:
 
 
 def _prompt(text: str | None) -> str | None:
-    """Flatten line breaks, which the provider's pattern refuses; nothing but blanks counts as no prompt."""
+    """Flatten line breaks, which the provider's pattern refuses; nothing but white space counts as no prompt."""
     flat = " ".join((text or "").split())
     if not flat:
         return None
-    # The contract's maxLength counts code points, JavaScript counts UTF-16 units: keep to the stricter one.
+    # The contract's maxLength counts code points, JavaScript counts UTF-16 units: the stricter one applies.
     length = len(flat.encode("utf-16-le", "surrogatepass")) // 2
     if length > PROMPT_LENGTH:
-        raise OptionInvalid("prompt", "too_long", length=length, limit=PROMPT_LENGTH)
+        raise InvalidOption("prompt", "too_long", length=length, limit=PROMPT_LENGTH)
     if "http" in flat.lower():
-        raise OptionInvalid("prompt", "has_link")
+        raise InvalidOption("prompt", "has_link")
     return flat
 
 
@@ -151,5 +151,5 @@ def _preset(value: str | None, presets: Mapping[str, str], *, option: str) -> st
     named = {name.casefold(): identifier for name, identifier in presets.items()}
     identifier = named.get(text.casefold(), text).lower()
     if not _UUID.fullmatch(identifier):
-        raise OptionInvalid(option, "unknown_preset", known=bool(presets))
+        raise InvalidOption(option, "unknown_preset", known=bool(presets))
     return identifier

@@ -1,7 +1,7 @@
-"""Fetches a finished picture safely: only from a public address (or loopback in a sandbox), never following anything.
+"""Downloads an image safely: only from a public address (or loopback in a sandbox), and without following redirects.
 
-The address comes from the provider, so it is treated as hostile: https, no credentials, no redirect, and the address
-that is connected to is the one that was checked, which leaves no room for a name that resolves twice.
+The URL comes from the provider, so it is treated as hostile: https, no credentials, no redirect. The address connected
+to is the one that was checked, so a name that resolves differently the second time changes nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from typing import TYPE_CHECKING, Self
+from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -17,15 +18,17 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from bot.domain.errors import OutputGone, OutputRefused, OutputUnreachable, PictureUnusable
+from bot.http_session import BodyTooLarge, HttpClient, capped
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
-    from types import TracebackType
+    from collections.abc import AsyncGenerator
+
+    from bot.domain import protocols
 
 MAX_BYTES = 25 * 1024 * 1024
 _GONE = (403, 404, 410)
 
-_LONGEST = 8192  # characters; what common servers take in a request line
+_LONGEST = 8192  # characters; what common servers accept in a request line
 _LONGEST_NAME = 253
 
 # The last label begins with a letter: "2130706433", "0x7f.1" and "127.1" are no addresses to Python, but to the C
@@ -41,22 +44,22 @@ _PRIVATE_NAME = re.compile(
 def check(address: str, *, loopback: bool) -> URL:
     """Return the address as a URL this bot may fetch; raises `OutputRefused` with the rule it breaks.
 
-    `loopback` says that the API itself is on this machine: then the output may, and must, be there too.
+    `loopback` says that the API itself is on this machine: then the output must be there too.
     """
     # Parsers disagree on blanks, control characters and backslashes: dropped, kept, or the end of the host.
     if len(address) > _LONGEST or not address.isprintable() or " " in address or "\\" in address:
-        raise OutputRefused("too long, or with signs that have no place in an address")
+        raise OutputRefused("too long, or with characters that do not belong in an address")
     try:
         url = URL(address)
         host, port = url.host and url.raw_host, url.port  # `host` raises for punycode that means nothing
     except ValueError:
         raise OutputRefused("not an address") from None
     if not host or "%" in host or url.user is not None or url.password is not None:
-        raise OutputRefused("no plain host, or credentials in it")
+        raise OutputRefused("no plain host, or with credentials")
     if loopback:
         if url.scheme in ("http", "https") and _is_loopback(host):
             return url
-        raise OutputRefused("not on this machine, though the API is")
+        raise OutputRefused("not on this machine, although the API is")
     if url.scheme != "https" or port != 443:  # noqa: PLR2004 - https
         raise OutputRefused("not https on its usual port")
     if not _may_connect(host):
@@ -72,7 +75,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _may_connect(host: str) -> bool:
-    """A name may be looked up (the resolver checks what comes); a literal must be public, and plainly written."""
+    """A name may be looked up, since the resolver checks the result; a literal must be public and plainly written."""
     try:
         return is_public(host)
     except ValueError:
@@ -80,19 +83,19 @@ def _may_connect(host: str) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet; raises `ValueError` for anything that is no address."""
+    """Whether an IP address belongs to the public internet; raises `ValueError` for anything that is no address."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
         if inner is not None or ip.is_site_local:
             return False
-    if any(ip in network for network in _NOT_FOR_PICTURES):
+    if any(ip in network for network in _NOT_PUBLIC):
         return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
-# What `is_global` lets pass, in one version of Python or another.
-_NOT_FOR_PICTURES = tuple(
+# What `is_global` accepts in one version of Python or another.
+_NOT_PUBLIC = tuple(
     map(
         ipaddress.ip_network,
         (
@@ -101,14 +104,14 @@ _NOT_FOR_PICTURES = tuple(
             "3fff::/20",  # documentation
             "192.0.0.0/24",  # protocols of the IETF
             "192.88.99.0/24",  # relays of 6to4
-            "168.63.129.16/32",  # a public address by its looks: the host of a machine at Azure
+            "168.63.129.16/32",  # looks public: the host of a virtual machine at Azure
         ),
     )
 )
 
 
 class PublicResolver(AbstractResolver):
-    """Resolves names, and refuses a name of which any address is not public."""
+    """Resolves names, and refuses a name if any of its addresses is not public."""
 
     def __init__(self, inner: AbstractResolver) -> None:
         self._inner = inner
@@ -125,8 +128,8 @@ class PublicResolver(AbstractResolver):
         await self._inner.close()
 
 
-class Downloads:
-    """A session without key, cookies or proxy. `timeout` is the total seconds of one download.
+class ImageDownloader(HttpClient):
+    """Downloads images without key or cookies. `timeout` is the total seconds of one download.
 
     No connection is kept: each download goes to an address that was checked for it.
     """
@@ -134,33 +137,24 @@ class Downloads:
     def __init__(self, *, loopback: bool, timeout: float = 120.0, resolver: AbstractResolver | None = None) -> None:
         self._loopback = loopback
         inner = resolver or ThreadedResolver()
-        self._session = aiohttp.ClientSession(
+        super().__init__(
             connector=aiohttp.TCPConnector(
                 limit=32, force_close=True, resolver=inner if loopback else PublicResolver(inner)
             ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept": "image/png, image/jpeg, image/webp", "Accept-Encoding": "identity"},
+            headers={"Accept": "image/png, image/jpeg, image/webp"},
             timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=10.0),
-            auto_decompress=False,
-            trust_env=False,
         )
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._session.close()
-
     async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
-        """Yield the picture in pieces; raises `OutputRefused`, `OutputGone`, `OutputUnreachable`, `PictureUnusable`."""
+        """Yield the image in pieces; raises `OutputRefused`, `OutputGone`, `OutputUnreachable`, `PictureUnusable`."""
         url = check(address, loopback=self._loopback)
         try:
             async with self._session.get(url, allow_redirects=False) as response:
                 _check_answer(response)
-                async for piece in _capped(response):
+                async for piece in capped(response, MAX_BYTES):
                     yield piece
+        except BodyTooLarge:
+            raise PictureUnusable("too large") from None
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             raise OutputUnreachable(type(error).__name__) from None
 
@@ -176,10 +170,7 @@ def _check_answer(response: aiohttp.ClientResponse) -> None:
         raise PictureUnusable("too large")
 
 
-async def _capped(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    total = 0
-    async for piece in response.content.iter_any():
-        total += len(piece)
-        if total > MAX_BYTES:
-            raise PictureUnusable("too large")
-        yield piece
+async def fetch_whole(downloader: protocols.ImageDownloader, address: str) -> bytes:
+    """The whole image at once; raises as `fetch` does."""
+    async with aclosing(downloader.fetch(address)) as pieces:
+        return b"".join([piece async for piece in pieces])

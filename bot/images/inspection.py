@@ -1,4 +1,4 @@
-"""What kind of picture a file is, from its header alone: no pixel is decoded."""
+"""Finds out what kind of image a file is, from its header alone: no pixel is decoded."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TYPES = ("PNG", "JPEG", "WEBP")
 MAX_SIDE = 16_384  # pixels; WebP's own limit is 16 383, nothing Discord shows needs more
 MAX_PIXELS = 64_000_000
 
-# Pillow's bomb error is neither an OSError nor a ValueError, and its warning is an error where warnings are errors.
+# Pillow's bomb error is neither an OSError nor a ValueError; its warning is raised where warnings are errors.
 _DAMAGE = (Image.DecompressionBombError, Image.DecompressionBombWarning, OSError, ValueError, SyntaxError)
 
 
 def inspect(path: Path, *, sha256: str, content: bytes | None = None) -> Picture:
-    """Read the header of the file at `path`, or of `content` where there is no such file; raises `PictureUnusable`.
+    """Read the header of the file at `path`, or of `content` if that is given; raises `PictureUnusable`.
 
     Only the decoders of `TYPES` are tried.
     """
@@ -30,7 +30,7 @@ def inspect(path: Path, *, sha256: str, content: bytes | None = None) -> Picture
         with Image.open(path if content is None else BytesIO(content), formats=TYPES) as image:
             kind, (width, height) = image.format, image.size
     except _DAMAGE as error:
-        raise PictureUnusable("not a picture of a known type") from error
+        raise PictureUnusable("not an image of a known type") from error
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
         raise PictureUnusable(f"dimensions out of bounds: {width} x {height}")
     size = path.stat().st_size if content is None else len(content)
@@ -38,10 +38,10 @@ def inspect(path: Path, *, sha256: str, content: bytes | None = None) -> Picture
 
 
 def shrink(picture: Picture, *, limit: int) -> Picture | None:
-    """A smaller JPEG of `picture` that fits `limit` bytes, in memory; None when even the smallest does not.
+    """A smaller JPEG of `picture` that fits into `limit` bytes, in memory; None if even the smallest does not.
 
-    Decodes the whole picture: call it in a thread, and only for a result Discord would refuse. Raises
-    `PictureUnusable` for one that is damaged behind its header.
+    Decodes the whole picture: call it in a thread, and only for a result that Discord would refuse. Raises
+    `PictureUnusable` for one that is damaged after its header.
     """
     try:
         with _opened(picture) as source, Image.open(source, formats=TYPES) as image:

@@ -1,4 +1,4 @@
-"""Pictures on disk: finished but undelivered outputs, written as they stream in, capped and expiring."""
+"""Outputs on disk until they are delivered: written as they stream in, capped, and expiring."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import os
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bot.images import inspection
+from bot.domain.models import CLAIM_LIFE
+from bot.images import folders, inspection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterator
+    from collections.abc import AsyncIterable, Callable
     from datetime import datetime
     from pathlib import Path
 
@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-KEPT = timedelta(days=7)
-_HALF_WRITTEN = timedelta(hours=1)  # no download takes that long: whoever wrote it is gone
 CAP_BYTES = 512 * 1024 * 1024
-HELD_BYTES = 64 * 1024 * 1024  # in memory, while the disk takes nothing
-_BLOCK = 256 * 1024  # bytes gathered for one trip to a thread
-_SUFFIXES = (".part", ".png", ".jpg", ".webp")  # of all files a job can have here
+HELD_BYTES = 64 * 1024 * 1024  # in memory, while the disk is full
+_BLOCK = 256 * 1024  # bytes collected for one trip to a thread
+_SUFFIXES = (folders.PARTIAL, ".png", ".jpg", ".webp")  # of every file that a job can have here
 
 
-class Spool:
+class OutputSpool:
     """The folder of inspection. A file under its final name is whole and flushed to disk."""
 
     def __init__(self, folder: Path) -> None:
@@ -38,12 +36,12 @@ class Spool:
         self._held: Counter[str] = Counter()  # bytes in memory, by job
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    async def keep(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
-        """Write `pieces` as the job's picture in one pass for bytes, hash, type and size.
+    async def write(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
+        """Write `pieces` as the job's picture, in one pass for bytes, hash, type and size.
 
         Raises `PictureUnusable`, `OSError`, and whatever `pieces` raises; nothing is left behind then.
         """
-        partial = self.folder / f"{job.id}.part"
+        partial = self.folder / f"{job.id}{folders.PARTIAL}"
         digest = hashlib.sha256()
         block = bytearray()
         try:
@@ -58,7 +56,7 @@ class Spool:
                 return picture
         except BaseException:
             with suppress(OSError):
-                self._drop(job.id)
+                self._remove(job.id)
             raise
 
     def _finish(self, job: Job, partial: Path, descriptor: int, block: bytearray, digest: hashlib._Hash) -> Picture:
@@ -70,8 +68,8 @@ class Spool:
         _sync_folder(self.folder)
         return replace(picture, path=final)
 
-    async def hold(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
-        """The picture in memory, for a time when the disk takes none; raises `MemoryError` over the cap,
+    async def hold_in_memory(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
+        """Hold the picture in memory while the disk is full; raises `MemoryError` over the cap,
         `PictureUnusable`, and whatever `pieces` raises.
         """
         content = bytearray()
@@ -87,43 +85,29 @@ class Spool:
             self._held.pop(job.id, None)
             raise
 
-    async def drop(self, job: Job) -> None:
+    async def remove(self, job: Job) -> None:
         """Remove every file of a job that needs none any more."""
         self._held.pop(job.id, None)
-        await asyncio.to_thread(self._drop, job.id)
+        await asyncio.to_thread(self._remove, job.id)
 
-    def _drop(self, job_id: str) -> None:
-        for suffix in _SUFFIXES:  # by name: a look through the folder costs more with every picture that waits in it
+    def _remove(self, job_id: str) -> None:
+        for suffix in _SUFFIXES:  # by name: listing the folder costs more with every picture that waits there
             (self.folder / (job_id + suffix)).unlink(missing_ok=True)
 
     async def sweep(self, *, now: datetime, needed: frozenset[str]) -> int:
-        """Remove what is half written, too old, or over the cap, oldest first, sparing jobs in `needed`; returns how
-        many files went.
+        """Delete what is abandoned half written, too old, or over the cap, except files of jobs in `needed`; returns
+        how many.
         """
         return await asyncio.to_thread(self._sweep, now, needed)
 
     def _sweep(self, now: datetime, needed: frozenset[str]) -> int:
-        files = sorted(self._files(), key=lambda found: found[0].st_mtime, reverse=True)
-        total = removed = 0
-        for status, path in files:
-            total += status.st_size
-            if path.name.partition(".")[0] in needed:  # its half-written file too: a download may be writing it
-                continue
-            age = timedelta(seconds=now.timestamp() - status.st_mtime)
-            if age > (_HALF_WRITTEN if path.suffix == ".part" else KEPT) or total > CAP_BYTES:
-                path.unlink(missing_ok=True)
-                removed += 1
-        return removed
-
-    def _files(self) -> Iterator[tuple[os.stat_result, Path]]:
-        for path in self.folder.iterdir():
-            with suppress(FileNotFoundError):  # delivered meanwhile
-                if path.is_file():
-                    yield path.stat(), path
+        life = CLAIM_LIFE.total_seconds()
+        deleted, _ = folders.sweep(self.folder, now=now.timestamp(), life_seconds=life, cap=CAP_BYTES, needed=needed)
+        return deleted
 
 
 async def _to_its_end(call: Callable[..., T], *given: Any) -> T:
-    """Run `call` in a thread; a cancellation waits for it, or its descriptor could be closed under its hands."""
+    """Run `call` in a thread; a cancellation waits for it, or its file could be closed while it writes."""
     work = asyncio.get_running_loop().run_in_executor(None, call, *given)
     try:
         return await asyncio.shield(work)
@@ -140,7 +124,7 @@ def _append(descriptor: int, block: bytearray, digest: hashlib._Hash) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name durable, where the platform lets a folder be flushed."""
+    """Make a new name durable, if the platform can flush a folder."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

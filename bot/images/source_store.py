@@ -1,4 +1,4 @@
-"""The pictures people gave, kept by the hash of their bytes for making another: capped in bytes and in days."""
+"""Source images, kept by the hash of their bytes so that a job can be repeated; capped in bytes and in days."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bot.domain.errors import PictureUnusable
-from bot.images import inspection
+from bot.images import folders, inspection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Iterator
+    from collections.abc import AsyncIterable
     from datetime import datetime, timedelta
     from pathlib import Path
 
-_PARTIAL = ".part"
-_HALF_WRITTEN = 3600.0  # seconds after which nobody writes it any more
-_NO_TIME = 0.0  # at which nothing is too old
+_NO_TIME = 0.0  # a time at which nothing is too old
 
 
-class Sources:
+class SourceStore:
     """A folder of files named after their SHA-256. `life` counts from the last use, `cap` is bytes in all; a life of
     zero keeps nothing.
     """
@@ -33,17 +31,17 @@ class Sources:
         self._life = life
         self._cap = cap
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._total = sum(status.st_size for status, _ in self._files())
+        self._total = sum(status.st_size for status, _ in folders.files_in(folder))
 
     @property
-    def keeps(self) -> bool:
+    def enabled(self) -> bool:
         return self._life.total_seconds() > 0 and self._cap > 0
 
-    async def keep(self, pieces: AsyncIterable[bytes]) -> str:
-        """Write `pieces` down; returns their SHA-256. Raises `PictureUnusable` for what is no picture, `OSError`, and
+    async def add(self, pieces: AsyncIterable[bytes]) -> str:
+        """Store an image; returns its SHA-256. Raises `PictureUnusable` for anything that is no image, `OSError`, and
         what `pieces` raises; nothing is left behind then.
         """
-        partial = self._folder / f"{secrets.token_hex(8)}{_PARTIAL}"
+        partial = self._folder / f"{secrets.token_hex(8)}{folders.PARTIAL}"
         digest = hashlib.sha256()
         try:
             with partial.open("wb") as file:
@@ -51,25 +49,25 @@ class Sources:
                     digest.update(piece)
                     file.write(piece)
             inspection.inspect(partial, sha256="")
-            await asyncio.to_thread(self._take_in, partial, digest.hexdigest())
+            await asyncio.to_thread(self._rename_to_hash, partial, digest.hexdigest())
         except BaseException:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
         return digest.hexdigest()
 
-    def _take_in(self, partial: Path, sha256: str) -> None:
+    def _rename_to_hash(self, partial: Path, sha256: str) -> None:
         target = self._folder / sha256
         self._total += 0 if target.exists() else partial.stat().st_size
         partial.replace(target)
-        if self._total > self._cap:  # a busy hour is not to fill the disk until the next sweep
+        if self._total > self._cap:  # a busy hour must not fill the disk before the next sweep
             self._sweep(_NO_TIME)
 
     def has(self, sha256: str) -> bool:
         return (self._folder / sha256).is_file()
 
     async def data_url(self, sha256: str) -> str | None:
-        """The kept picture as the provider takes it in place of an address; None when it is gone. Counts as a use."""
+        """The kept image as the provider accepts it instead of a URL; None if it is gone. Counts as a use."""
         return await asyncio.to_thread(self._data_url, self._folder / sha256)
 
     def _data_url(self, path: Path) -> str | None:
@@ -84,25 +82,13 @@ class Sources:
         return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
     async def sweep(self, *, now: datetime) -> int:
-        """Remove what was not used for its life, what is half written, then the least recently used over the cap;
-        returns how many went.
+        """Delete what was not used for its life, what is abandoned half written, and the least recently used over the
+        cap; returns how many.
         """
         return await asyncio.to_thread(self._sweep, now.timestamp())
 
     def _sweep(self, now: float) -> int:
-        total = removed = 0
-        for status, path in sorted(self._files(), key=lambda one: one[0].st_mtime, reverse=True):
-            half = path.suffix == _PARTIAL
-            life = _HALF_WRITTEN if half else self._life.total_seconds()
-            if now - status.st_mtime > life or (not half and total + status.st_size > self._cap):
-                path.unlink(missing_ok=True)
-                removed += 1
-            else:
-                total += status.st_size
-        self._total = total
-        return removed
-
-    def _files(self) -> Iterator[tuple[os.stat_result, Path]]:
-        for path in self._folder.iterdir():
-            with suppress(FileNotFoundError):  # has just got its name, or gone
-                yield path.stat(), path
+        deleted, self._total = folders.sweep(
+            self._folder, now=now, life_seconds=self._life.total_seconds(), cap=self._cap
+        )
+        return deleted

@@ -1,4 +1,4 @@
-"""Showing how far a job is: its place in line, then that it runs; never more than one edit in three seconds."""
+"""Shows how far a job is: its position in the queue, then that it runs; never more than one edit in three seconds."""
 
 from __future__ import annotations
 
@@ -6,52 +6,53 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from bot.text import words
+from bot.domain.models import Generating, Queued
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from datetime import datetime
 
     from bot.domain.models import Job
-    from bot.domain.protocols import Delivery, Place
+    from bot.domain.protocols import Messenger
+    from bot.jobs.queue import Ticket
 
 PAUSE = 3.0  # seconds between two edits
 
 
 class Progress:
-    """The progress of one job whose first words have just been shown; what Discord is slow to take is dropped."""
+    """The progress of one job whose message has just been shown. An edit that Discord is slow to accept is dropped."""
 
-    def __init__(self, job: Job, *, delivery: Delivery, clock: Callable[[], datetime]) -> None:
+    def __init__(self, job: Job, *, messenger: Messenger, clock: Callable[[], datetime]) -> None:
         self._job = job
-        self._delivery = delivery
+        self._messenger = messenger
         self._clock = clock
         self._next = asyncio.get_running_loop().time() + PAUSE
 
     @asynccontextmanager
-    async def turn(self, place: Place, shown: int) -> AsyncIterator[None]:
-        """The turn of `place`, with the line's movement shown before it, and that the waiting is over in it. `shown`
-        is the position that can be read now.
+    async def turn(self, ticket: Ticket, shown: int) -> AsyncIterator[None]:
+        """Wait for the ticket's turn, showing queue progress, then show that generation has started. `shown` is the
+        position in the message now.
         """
         if shown == 0:
-            async with place.turn():
+            async with ticket.turn():
                 yield
             return
-        async with _beside(self._show_line(place, shown)) as waiting, place.turn():
+        async with _beside(self._show_position(ticket, shown)) as waiting, ticket.turn():
             await waiting()
             async with _beside(self._show_running()):
                 yield
 
-    async def _show_line(self, place: Place, shown: int) -> None:
+    async def _show_position(self, ticket: Ticket, shown: int) -> None:
         while True:
             await self._pause()
-            if 0 < place.position != shown:
-                shown = place.position
-                await self._delivery.progress(self._job, words.queued(self._job, shown), cancellable=True)
+            if 0 < ticket.position != shown:
+                shown = ticket.position
+                await self._messenger.show_progress(self._job, Queued(shown))
 
     async def _show_running(self) -> None:
-        text = words.generating(self._job, self._clock())
+        started = Generating(self._clock())
         await self._pause()
-        await self._delivery.progress(self._job, text)
+        await self._messenger.show_progress(self._job, started)
 
     async def _pause(self) -> None:
         loop = asyncio.get_running_loop()
@@ -61,8 +62,8 @@ class Progress:
 
 @asynccontextmanager
 async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[Callable[[], Coroutine[None, None, None]]]:
-    """Do `work` beside the block; an edit still under way at its end must not follow what comes next. Yields the way
-    to end it earlier.
+    """Do `work` beside the block and end it with the block: an edit must not follow what comes next. Yields a way to
+    end it earlier.
     """
     task = asyncio.create_task(work)
 

@@ -1,194 +1,154 @@
-"""Admission: is the provider being called at all, how many calls at once, and whose turn is next."""
+"""The queue before the provider: how many calls at once, and whose turn is next."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bot.domain.errors import CircuitOpen, MemberBusy, NotStarted, QueueFull, Refused, Restarting
-from bot.domain.models import Circuit
+from bot.domain.errors import NotStarted, NotStartedCause, QueueFull, Restarting, TooManyActiveJobs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-    from datetime import datetime
+    from collections.abc import AsyncIterator
 
-    from bot.domain.models import Verdict
-
-log = logging.getLogger(__name__)
-
-_MINUTE = timedelta(minutes=1)
-
-# How long a circuit stays open before one trial, first to last; empty: until the operator acts and restarts.
-_INTERVALS: Mapping[Circuit, tuple[timedelta, ...]] = {
-    Circuit.KEY: (),
-    Circuit.MOVED: (),
-    Circuit.BALANCE: (10 * _MINUTE, 60 * _MINUTE),
-    Circuit.MAINTENANCE: (1 * _MINUTE, 2 * _MINUTE, 4 * _MINUTE, 8 * _MINUTE, 15 * _MINUTE),
-    Circuit.FAILURES: (1 * _MINUTE, 2 * _MINUTE, 4 * _MINUTE, 8 * _MINUTE, 15 * _MINUTE),
-}
-
-# Too many failures: of the last calls within the span, at least so many and at least half.
-_WATCHED_CALLS = 20
-_WATCHED_SPAN = 2 * _MINUTE
-_FAILURES = 5
+    from bot.domain.models import Circuit, FailurePolicy
+    from bot.jobs.circuits import Circuits
 
 _THROTTLE = timedelta(seconds=5)  # when a 429 does not say how long
 _THROTTLE_MAX = timedelta(seconds=120)
 
 
-@dataclass(slots=True)
-class _Breaker:
-    """One open circuit: closed again by a trial that works."""
-
-    until: datetime | None
-    failed_trials: int = 0
-    trial: Place | None = None
-
-
 @dataclass(slots=True, eq=False)
-class Place:
-    """One admitted request: first in line, then with a slot, until it leaves."""
+class Ticket:
+    """One admitted request: first it waits, then it has a slot, until it leaves."""
 
-    gate: Gate = field(repr=False)
+    queue: RequestQueue = field(repr=False)
     member: int
-    _turn: asyncio.Future[None] = field(repr=False)
-    gone: bool = False
+    turn_future: asyncio.Future[None] = field(repr=False)
+    left: bool = False
 
     @property
     def position(self) -> int:
-        """How many turns away: 0 when it is this one's turn."""
-        return self.gate.position(self)
+        """How many turns away; 0 once it is this one's turn."""
+        return self.queue.position(self)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for the turn and hold the slot; raises `NotStarted` when the gate closes first."""
-        await self._turn
+        """Wait for the turn and hold a slot; raises `NotStarted` if the ticket is dismissed first."""
+        await self.turn_future
         try:
             yield
         finally:
-            self.gate.give_back(self)
+            self.queue.release_slot(self)
 
     def succeeded(self) -> None:
-        """A call of this place worked."""
-        self.gate.succeeded(self)
+        """A call of this ticket worked."""
+        self.queue.succeeded(self)
 
-    def failed(self, verdict: Verdict, *, retry_after: timedelta | None = None) -> None:
-        """A call of this place failed, which means `verdict`."""
-        self.gate.failed(self, verdict, retry_after=retry_after)
+    def failed(self, policy: FailurePolicy, *, retry_after: timedelta | None = None) -> None:
+        """A call of this ticket failed, which means `policy`."""
+        self.queue.failed(self, policy, retry_after=retry_after)
 
-    def send_away(self, why: Refused) -> bool:
-        """End the waiting for `why`; False when it is over already."""
-        return self.gate.send_away(self, why)
+    def dismiss(self, cause: NotStartedCause | Circuit) -> bool:
+        """End the waiting for `cause`; False if the turn has come already."""
+        return self.queue.dismiss(self, cause)
 
     def leave(self) -> None:
         """Give everything back; may be called more than once."""
-        self.gate.forget(self)
+        self.queue.leave(self)
 
 
-class Gate:
-    """Slots for provider calls, a fair queue before them, and the circuits that close it all."""
+class RequestQueue:
+    """Slots for provider calls and a fair queue before them: members take turns, each in the order of their requests.
 
-    def __init__(
-        self,
-        *,
-        concurrency: int,
-        length: int,
-        per_member: int,
-        clock: Callable[[], datetime],
-        on_open: Callable[[Circuit, datetime | None], None],
-    ) -> None:
+    `limit` is the number of requests that may wait, `per_member` the number one member may have in progress.
+    """
+
+    def __init__(self, circuits: Circuits, *, concurrency: int, limit: int, per_member: int) -> None:
+        self.circuits = circuits
         self._concurrency = concurrency
-        self._limit = concurrency  # halved by 429, grown by success
-        self._length = length
+        self._slots = concurrency  # halved by a 429, grown again by successes
+        self._limit = limit
         self._per_member = per_member
-        self._clock = clock
-        self._on_open = on_open
-        self._waiting: dict[int, deque[Place]] = {}  # by member, in the order of their next turns
-        self._running: set[Place] = set()
-        self._places: dict[int, int] = {}  # how many each member has
-        self._breakers: dict[Circuit, _Breaker] = {}
-        self._calls: deque[tuple[datetime, bool]] = deque(maxlen=_WATCHED_CALLS)
-        self._waker: asyncio.TimerHandle | None = None  # while it stands, nothing starts
+        self._waiting: dict[int, deque[Ticket]] = {}  # by member, in the order of their next turns
+        self._running: set[Ticket] = set()
+        self._tickets: dict[int, int] = {}  # how many each member has
+        self._throttled: asyncio.TimerHandle | None = None  # while it is set, nothing starts
         self._closed = False
 
     # --- in and out ------------------------------------------------------------------------------------------------
 
-    def enter(self, member: int) -> Place:
-        """Take a place; raises `Restarting`, `CircuitOpen`, `MemberBusy`, `QueueFull`. Nothing waits here."""
+    def enter(self, member: int) -> Ticket:
+        """Take a ticket; raises `Restarting`, `CircuitOpen`, `TooManyActiveJobs`, `QueueFull`. Never waits."""
         if self._closed:
             raise Restarting
-        trials = self._circuits_to_try()
-        if self._places.get(member, 0) >= self._per_member:
-            raise MemberBusy(self._per_member)
-        if self._free_slots() <= 0 and self.waiting >= self._length:
-            raise QueueFull(self._length)
-        place = Place(self, member, asyncio.get_running_loop().create_future())
-        for breaker in trials:
-            breaker.trial = place
-        self._places[member] = self._places.get(member, 0) + 1
-        self._waiting.setdefault(member, deque()).append(place)
+        breakers = self.circuits.awaiting_trial()
+        if self._tickets.get(member, 0) >= self._per_member:
+            raise TooManyActiveJobs(self._per_member)
+        if self._free_slots() <= 0 and self.waiting >= self._limit:
+            raise QueueFull(self._limit)
+        ticket = Ticket(self, member, asyncio.get_running_loop().create_future())
+        for breaker in breakers:
+            breaker.trial = ticket
+        self._tickets[member] = self._tickets.get(member, 0) + 1
+        self._waiting.setdefault(member, deque()).append(ticket)
         self._start_next()
-        return place
+        return ticket
 
-    def position(self, place: Place) -> int:
-        line = self._waiting.get(place.member)
-        if line is None or place not in line:
+    def position(self, ticket: Ticket) -> int:
+        own = self._waiting.get(ticket.member)
+        if own is None or ticket not in own:
             return 0
-        ahead, seen_own = line.index(place), False
+        ahead, seen_own = own.index(ticket), False
         total = ahead + 1
         for member, others in self._waiting.items():
-            if member == place.member:
+            if member == ticket.member:
                 seen_own = True
                 continue
             total += min(len(others), ahead if seen_own else ahead + 1)
         return total
 
-    def give_back(self, place: Place) -> None:
-        self._running.discard(place)
+    def release_slot(self, ticket: Ticket) -> None:
+        self._running.discard(ticket)
         self._start_next()
 
-    def forget(self, place: Place) -> None:
-        self._running.discard(place)
-        self._leave_line(place)
-        if not place._turn.done():  # noqa: SLF001 - a place and its gate are one piece of work
-            place._turn.cancel()  # noqa: SLF001
-        for breaker in self._breakers.values():
-            if breaker.trial is place:
-                breaker.trial = None  # it left without a verdict: the next one may try
-        if not place.gone:
-            place.gone = True
-            self._places[place.member] -= 1
-            if not self._places[place.member]:
-                del self._places[place.member]
+    def leave(self, ticket: Ticket) -> None:
+        self._running.discard(ticket)
+        self._stop_waiting(ticket)
+        if not ticket.turn_future.done():
+            ticket.turn_future.cancel()
+        self.circuits.abandon(ticket)
+        if not ticket.left:
+            ticket.left = True
+            self._tickets[ticket.member] -= 1
+            if not self._tickets[ticket.member]:
+                del self._tickets[ticket.member]
         self._start_next()
 
-    def send_away(self, place: Place, why: Refused) -> bool:
-        if not self._leave_line(place):
+    def dismiss(self, ticket: Ticket, cause: NotStartedCause | Circuit) -> bool:
+        if not self._stop_waiting(ticket):
             return False
-        place._turn.set_exception(NotStarted(why))  # noqa: SLF001 - a place and its gate are one piece of work
-        place._turn.exception()  # noqa: SLF001 - whoever waits hears of it; nobody may be waiting yet
+        _refuse(ticket, cause)
         return True
 
-    def _leave_line(self, place: Place) -> bool:
-        line = self._waiting.get(place.member)
-        if line is None or place not in line:
+    def _stop_waiting(self, ticket: Ticket) -> bool:
+        own = self._waiting.get(ticket.member)
+        if own is None or ticket not in own:
             return False
-        line.remove(place)
-        if not line:
-            del self._waiting[place.member]
+        own.remove(ticket)
+        if not own:
+            del self._waiting[ticket.member]
         return True
 
     def close(self) -> None:
-        """Take nothing more, and send everybody away who has not started."""
+        """Accept nothing more, and dismiss everyone whose turn has not come."""
         self._closed = True
-        if self._waker is not None:
-            self._waker.cancel()
-        self._send_away(Restarting())
+        if self._throttled is not None:
+            self._throttled.cancel()
+        self._dismiss_all(NotStartedCause.RESTARTING)
 
     @property
     def waiting(self) -> int:
@@ -199,98 +159,59 @@ class Gate:
         return len(self._running)
 
     @property
-    def open_circuits(self) -> dict[Circuit, datetime | None]:
-        return {circuit: breaker.until for circuit, breaker in self._breakers.items()}
+    def tickets(self) -> int:
+        """How many tickets have not been given back."""
+        return sum(self._tickets.values())
 
     # --- what the calls taught -------------------------------------------------------------------------------------
 
-    def succeeded(self, place: Place) -> None:
-        """A call worked: close what this place was the trial of, and speed up again."""
-        self._calls.append((self._clock(), True))
-        self._limit = min(self._concurrency, self._limit + 1)
-        for circuit in [name for name, breaker in self._breakers.items() if breaker.trial is place]:
-            del self._breakers[circuit]
-            self._calls.clear()
-            log.info("circuit closed: %s", circuit)
+    def succeeded(self, ticket: Ticket) -> None:
+        """A call worked: speed up again."""
+        self.circuits.succeeded(ticket)
+        self._slots = min(self._concurrency, self._slots + 1)
         self._start_next()
 
-    def failed(self, place: Place, verdict: Verdict, *, retry_after: timedelta | None = None) -> None:
-        """A call failed: slow down or stop, as the verdict says."""
-        if verdict.throttle:
+    def failed(self, ticket: Ticket, policy: FailurePolicy, *, retry_after: timedelta | None = None) -> None:
+        """A call failed: slow down or stop, as the policy says."""
+        if policy.throttle:
             self._throttle(retry_after or _THROTTLE)
-        if verdict.pause is not None:
-            self._open(verdict.pause, place, retry_after or verdict.pause_for)
-        if verdict.counts:
-            self._calls.append((self._clock(), False))
-            if self._failing() or self._trial_of(place, Circuit.FAILURES):
-                self._open(Circuit.FAILURES, place, None)
+        for opened in self.circuits.failed(ticket, policy, retry_after=retry_after):
+            self._dismiss_all(opened.circuit)
 
     def _throttle(self, pause: timedelta) -> None:
-        if self._waker is None:
-            self._limit = max(1, self._limit // 2)  # once per pause: the calls of one burst say one thing
+        if self._throttled is None:
+            self._slots = max(1, self._slots // 2)  # once per pause: the calls of one burst say one thing
         else:
-            self._waker.cancel()
+            self._throttled.cancel()
         seconds = min(pause, _THROTTLE_MAX).total_seconds()
-        self._waker = asyncio.get_running_loop().call_later(seconds, self._wake)
+        self._throttled = asyncio.get_running_loop().call_later(seconds, self._resume)
 
-    def _failing(self) -> bool:
-        since = self._clock() - _WATCHED_SPAN
-        recent = [worked for at, worked in self._calls if at >= since]
-        failures = recent.count(False)
-        return failures >= _FAILURES and failures * 2 >= len(recent)
+    def _resume(self) -> None:
+        self._throttled = None
+        self._start_next()
 
-    def _trial_of(self, place: Place, circuit: Circuit) -> bool:
-        breaker = self._breakers.get(circuit)
-        return breaker is not None and breaker.trial is place
-
-    def _open(self, circuit: Circuit, place: Place, pause: timedelta | None) -> None:
-        breaker = self._breakers.get(circuit)
-        if breaker is not None and breaker.trial is not place:
-            return  # a call that was under way when it opened
-        failed_trials = 0 if breaker is None else breaker.failed_trials + 1
-        until = self._reopens(circuit, failed_trials, pause)
-        self._breakers[circuit] = _Breaker(until, failed_trials)
-        if breaker is None:
-            self._on_open(circuit, until)
-        self._send_away(CircuitOpen(circuit, until))
-
-    def _reopens(self, circuit: Circuit, failed_trials: int, pause: timedelta | None) -> datetime | None:
-        intervals = _INTERVALS[circuit]
-        if not intervals:
-            return None
-        usual = intervals[min(failed_trials, len(intervals) - 1)]
-        return self._clock() + (usual if pause is None else min(max(usual, pause), intervals[-1]))
-
-    # --- the line --------------------------------------------------------------------------------------------------
-
-    def _circuits_to_try(self) -> list[_Breaker]:
-        """The circuits whose trial this request may be; raises `CircuitOpen` while one still holds."""
-        now = self._clock()
-        for circuit, breaker in self._breakers.items():
-            if breaker.until is None or now < breaker.until or breaker.trial is not None:
-                raise CircuitOpen(circuit, breaker.until)
-        return list(self._breakers.values())
+    # --- turns -----------------------------------------------------------------------------------------------------
 
     def _free_slots(self) -> int:
-        return 0 if self._waker is not None else self._limit - len(self._running)
+        return 0 if self._throttled is not None else self._slots - len(self._running)
 
     def _start_next(self) -> None:
         while self._waiting and self._free_slots() > 0:
-            member, line = next(iter(self._waiting.items()))
-            place = line.popleft()
+            member, own = next(iter(self._waiting.items()))
+            ticket = own.popleft()
             del self._waiting[member]
-            if line:
-                self._waiting[member] = line  # to the end: everybody else goes first
-            self._running.add(place)
-            place._turn.set_result(None)  # noqa: SLF001
+            if own:
+                self._waiting[member] = own  # at the end: everyone else goes first
+            self._running.add(ticket)
+            ticket.turn_future.set_result(None)
 
-    def _send_away(self, why: Refused) -> None:
-        for line in self._waiting.values():
-            for place in line:
-                place._turn.set_exception(NotStarted(why))  # noqa: SLF001
-                place._turn.exception()  # noqa: SLF001 - whoever waits hears of it; nobody may be waiting yet
+    def _dismiss_all(self, cause: NotStartedCause | Circuit) -> None:
+        for own in self._waiting.values():
+            for ticket in own:
+                _refuse(ticket, cause)
         self._waiting.clear()
 
-    def _wake(self) -> None:
-        self._waker = None
-        self._start_next()
+
+def _refuse(ticket: Ticket, cause: NotStartedCause | Circuit) -> None:
+    ticket.turn_future.set_exception(NotStarted(cause))
+    ticket.turn_future.exception()  # marked as seen: nobody may be waiting for it yet

@@ -1,11 +1,12 @@
-"""Living with a result: making it again, sharing it, taking it away, finding it."""
+"""Rules for living with a result: repeating, sharing, deleting and finding it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, NamedTuple
 
-from bot.domain.errors import Forbidden, ResultGone
+from bot.domain.errors import DuplicateRequest, NotAllowed, ResultGone
 from bot.domain.models import State
 
 if TYPE_CHECKING:
@@ -13,111 +14,150 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from bot.domain.models import Job, Upload
-    from bot.domain.protocols import Library
+    from bot.domain.protocols import ResultRepository
 
 PAGE = 4  # results on one page of a history: each takes a row of buttons, and Discord shows five
+REACTIONS_AT_ONCE = 3  # jobs that reactions to one message may cause at the same time, and within a minute
+_RECENT = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a member's history, newest first; whether there is more on either side of it."""
+    """A part of a member's history, newest first, and whether there is more on either side of it."""
 
     jobs: Sequence[Job]
     newer: bool
     older: bool
 
 
+class _Repeat(NamedTuple):
+    """A job that a reaction started."""
+
+    message_id: int
+    user_id: int
+    job_id: str
+    at: datetime
+
+
 class Results:
-    """Rules about jobs that have ended; who asks is known to Discord, what they may do is decided here."""
+    """Decides what a person may do with a job that has ended; Discord vouches for who the person is."""
 
     def __init__(
-        self, *, library: Library, job: Callable[[str], Awaitable[Job | None]], clock: Callable[[], datetime]
+        self,
+        *,
+        repository: ResultRepository,
+        job: Callable[[str], Awaitable[Job | None]],
+        clock: Callable[[], datetime],
     ) -> None:
-        self._library = library
+        self._repository = repository
         self._job = job
         self._clock = clock
         self._sharing: set[str] = set()
+        self._repeats: list[_Repeat] = []  # by reaction, within the last minute
 
     async def job(self, job_id: str, user_id: int) -> Job:
-        """The job a button or a form of `user_id` is about; raises `ResultGone` when the books do not know it, or when
-        it is private to somebody else: the id of a form is what a client sends.
+        """The job that a button or a form of `user_id` is about; raises `ResultGone` if the database does not have it,
+        or if it is private to someone else: the id in a form is whatever the client sends.
         """
         job = await self._job(job_id)
-        if job is None or (job.asker.private and job.shared_id is None and job.asker.user_id != user_id):
+        if job is None or (job.requester.private and job.shared_id is None and job.requester.user_id != user_id):
             raise ResultGone
         return job
 
-    async def of_message(self, message_id: int) -> Job | None:
+    async def find_by_message(self, message_id: int) -> Job | None:
         """The job whose result a message carries; None for any other message."""
-        return await self._library.of_message(message_id)
+        return await self._repository.find_by_message(message_id)
 
-    async def crowd(self, message_id: int) -> int:
-        """How many pictures are being made right now because of reactions to a message."""
-        return await self._library.crowd(message_id)
+    # --- repeating by reaction -------------------------------------------------------------------------------------
+
+    async def check_reaction(self, message_id: int, user_id: int) -> None:
+        """Raises `NotAllowed` if enough jobs were started by reactions to a message, including those that ended within
+        the minute: if the provider refuses at once, each of fifty people would get a public message that says so.
+        Raises `DuplicateRequest` for someone whose own reaction is among them.
+        """
+        now = self._clock()
+        self._repeats = [repeat for repeat in self._repeats if repeat.at > now - _RECENT]
+        of_this = [repeat for repeat in self._repeats if repeat.message_id == message_id]
+        if max(len(of_this), await self._repository.count_in_progress(message_id)) < REACTIONS_AT_ONCE:
+            return
+        for repeat in of_this:
+            if repeat.user_id == user_id and (await self.job(repeat.job_id, user_id)).state is not State.RELEASED:
+                raise DuplicateRequest
+        raise NotAllowed("crowded")
+
+    def record_reaction(self, message_id: int, user_id: int, job_id: str) -> None:
+        """A reaction to a message has started a job, and its reply has been posted."""
+        self._repeats.append(_Repeat(message_id, user_id, job_id, self._clock()))
+
+    # --- sharing and deleting --------------------------------------------------------------------------------------
 
     async def share(self, job: Job, user_id: int, post: Callable[[], Awaitable[int]]) -> None:
-        """Have `post` show a private result to everybody, once; raises `Forbidden`, for a second click
-        beside the first too, and what `post` raises, after which it may be shared again.
+        """Have `post` show a private result to everyone, once. Raises `NotAllowed`, also for a second click at the
+        same time, and what `post` raises, after which it may be shared again.
         """
-        if user_id != job.asker.user_id:
-            raise Forbidden("share")
+        if user_id != job.requester.user_id:
+            raise NotAllowed("share")
         if job.shared_id is not None or job.id in self._sharing:
-            raise Forbidden("shared")
+            raise NotAllowed("shared")
         self._sharing.add(job.id)
         try:
-            await self._library.shared(job, message_id=await post())
+            await self._repository.shared(job, message_id=await post())
         finally:
             self._sharing.discard(job.id)
 
     async def delete(
-        self, job: Job, user_id: int, remove: Callable[[], Awaitable[None]], *, message_id: int, moderates: bool
+        self, job: Job, user_id: int, remove: Callable[[], Awaitable[None]], *, message_id: int, moderator: bool
     ) -> None:
-        """Have `remove` take away the message of a result; raises `Forbidden`, and what `remove` raises. A result that
-        was shared stays one for as long as its public message stands.
+        """Have `remove` delete the message of a result; raises `NotAllowed`, and what `remove` raises. A result that
+        was shared remains one while its public message exists.
         """
-        if user_id != job.asker.user_id and not moderates:
-            raise Forbidden("delete")
+        if user_id != job.requester.user_id and not moderator:
+            raise NotAllowed("delete")
         if job.state is not State.DELIVERED:
-            raise Forbidden("unfinished")
+            raise NotAllowed("unfinished")
         await remove()
         if job.shared_id in (None, message_id):
-            await self._library.deleted(job, now=self._clock())
+            await self._repository.deleted(job, now=self._clock())
 
-    def may_cancel(self, job: Job, user_id: int, *, moderates: bool) -> None:
-        """Raises `Forbidden` for anybody but the asker and who may manage messages."""
-        if user_id != job.asker.user_id and not moderates:
-            raise Forbidden("cancel")
+    def check_cancel(self, job: Job, user_id: int, *, moderator: bool) -> None:
+        """Raises `NotAllowed` for anyone but the requester and moderators."""
+        if user_id != job.requester.user_id and not moderator:
+            raise NotAllowed("cancel")
+
+    # --- history ---------------------------------------------------------------------------------------------------
 
     async def newest(self, user_id: int) -> Page:
         """The first page of a member's history."""
-        found = await self._library.newest(user_id, PAGE + 1)
+        found = await self._repository.newest(user_id, PAGE + 1)
         return Page(found[:PAGE], newer=False, older=len(found) > PAGE)
 
     async def older(self, user_id: int, than: str) -> Page:
-        """The page after the job `than`; the newest one when nothing is left there."""
-        found = await self._library.older(user_id, than, PAGE + 1)
+        """The page after the job `than`; the newest one if nothing is left there."""
+        found = await self._repository.older(user_id, than, PAGE + 1)
         if not found:
             return await self.newest(user_id)
         return Page(found[:PAGE], newer=True, older=len(found) > PAGE)
 
     async def newer(self, user_id: int, than: str) -> Page:
         """The page before the job `than`."""
-        found = await self._library.newer(user_id, than, PAGE + 1)
+        found = await self._repository.newer(user_id, than, PAGE + 1)
         if len(found) <= PAGE:
             return await self.newest(user_id)
         return Page(found[-PAGE:], newer=True, older=True)
 
-    async def draft(self, user_id: int, images: Sequence[Upload]) -> str:
-        """Remember the pictures a form is about until it comes back; returns the draft's id."""
-        return await self._library.draft(user_id, images, now=self._clock())
+    # --- drafts ----------------------------------------------------------------------------------------------------
 
-    async def tidy(self) -> None:
-        """Forget what nobody waits for. Call it now and then."""
-        await self._library.forget_drafts(now=self._clock())
+    async def save_draft(self, user_id: int, images: Sequence[Upload]) -> str:
+        """Remember the images of a form until it is submitted; returns the draft's id."""
+        return await self._repository.save_draft(user_id, images, now=self._clock())
 
-    async def drafted(self, draft_id: str, user_id: int) -> list[Upload]:
-        """The pictures of a member's own draft; raises `ResultGone` when it is too old."""
-        images = await self._library.drafted(draft_id, user_id, now=self._clock())
+    async def get_draft(self, draft_id: str, user_id: int) -> list[Upload]:
+        """The images of a member's own draft; raises `ResultGone` if it is too old."""
+        images = await self._repository.get_draft(draft_id, user_id, now=self._clock())
         if not images:
             raise ResultGone
         return images
+
+    async def tidy(self) -> None:
+        """Delete expired drafts. Call it now and then."""
+        await self._repository.delete_expired_drafts(now=self._clock())

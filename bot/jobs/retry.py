@@ -1,4 +1,4 @@
-"""Trying again: as long as the caller says, with pauses that grow, and never past a stop."""
+"""Pauses between tries: they grow, they respect what the provider asked for, and they never outlast a shutdown."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import logging
 import random
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from bot.domain.errors import BooksUnavailable, Failed, Interrupted, ProviderRefused
+from bot.domain.errors import Interrupted, JobFailed, ProviderRefused, StorageUnavailable
 from bot.ops.logs import job_id
-from bot.text import words
+from bot.text import operator
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,66 +18,50 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _LONGEST_PAUSE = 300.0  # seconds between two tries
 _LONGEST_ASKED = 120.0  # seconds the provider may ask for
-_LONGEST_COMMIT_PAUSE = 5.0  # seconds between two tries to write the books
+_LONGEST_COMMIT_PAUSE = 5.0  # seconds between two tries to write to the database
 
 
-class Patience:
-    """`on_unavailable` hears of every commit that the books would not take."""
+class Retry:
+    """Whether and when to try again depends on the failure in hand, so the loop is the caller's; the pause is here."""
 
-    def __init__(self, *, on_unavailable: Callable[[BooksUnavailable], None]) -> None:
-        self._on_unavailable = on_unavailable
-        self._ended = asyncio.Event()
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
 
-    def end(self) -> None:
-        """The program stops: nothing is tried again."""
-        self._ended.set()
+    def stop(self) -> None:
+        """The program is shutting down: nothing is tried again."""
+        self._stopping.set()
 
-    async def persist(self, step: Callable[[], Awaitable[T]], again: Callable[[Failed, int], bool]) -> T:
-        """Do `step` until it works or `again`, asked with the failure and the number of tries, says no.
+    async def pause(self, failure: JobFailed, tries: int) -> None:
+        """Wait before the next try, after the `tries`-th failed; raises `Interrupted` once the program stops."""
+        seconds = _seconds(failure, tries)
+        log.info("job %s: try %d: %s; again in %.1f s", job_id.get(), tries, operator.failure(failure), seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+            raise Interrupted(failure)
 
-        Raises the last failure, or `Interrupted` with it as soon as the program stops.
-        """
+    async def commit(self, write: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Record what has already happened, however long it takes: a full disk must not lose what is paid for."""
         tries = 0
         while True:
-            tries += 1
-            try:
-                return await step()
-            except Failed as failure:
-                if not again(failure, tries):
-                    raise
-                await self._pause(failure, tries)
-
-    async def commit(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Write down what has happened already, for as long as it takes: a full disk must not lose what is paid for."""
-        tries = 0
-        while True:
-            try:
-                return await step()
-            except BooksUnavailable as unavailable:
-                self._on_unavailable(unavailable)
+            with suppress(StorageUnavailable):  # the repository has told the operator
+                return await write(*args, **kwargs)
             tries += 1
             await asyncio.sleep(min(0.2 * 2 ** min(tries, 10), _LONGEST_COMMIT_PAUSE))
 
-    async def _pause(self, failure: Failed, tries: int) -> None:
-        seconds = _seconds(failure, tries)
-        log.info("job %s: try %d: %s; again in %.1f s", job_id.get(), tries, words.operator(failure), seconds)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), seconds)
-            raise Interrupted(failure)
 
-
-def asked_pause(failure: Failed) -> timedelta | None:
+def requested_pause(failure: JobFailed) -> timedelta | None:
     """How long the provider wants to be left alone, if it said so."""
     return failure.retry_after if isinstance(failure, ProviderRefused) else None
 
 
-def _seconds(failure: Failed, tries: int) -> float:
+def _seconds(failure: JobFailed, tries: int) -> float:
     """What the provider asked for, else doubling, always with jitter."""
-    asked = asked_pause(failure)
+    asked = requested_pause(failure)
     if asked:
         return min(asked.total_seconds(), _LONGEST_ASKED) * random.uniform(1.0, 1.25)  # noqa: S311 - jitter
     return min(2.0 ** min(tries - 1, 10), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311

@@ -1,4 +1,4 @@
-"""The tasks of the jobs under way: held, named after their job, waited for at a stop, cancelled at its end."""
+"""The tasks of the jobs in progress: held, named after their job, waited for at a shutdown and cancelled at its end."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 _PREFIX = "job-"
 
 
-class Underway:
-    """A set that tasks leave by ending; a fault that ends one is logged, never swallowed."""
+class JobTasks:
+    """The running tasks; a fault that ends one is logged, never swallowed."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -34,7 +34,7 @@ class Underway:
         return frozenset(task.get_name().removeprefix(_PREFIX) for task in self._tasks)
 
     def start(self, work: Coroutine[None, None, None], job: Job) -> None:
-        """Do `work` in a task of its own, with the job's id on every log line."""
+        """Run `work` in a task of its own, with the job's id on every log line."""
         token = job_id.set(job.id)
         task = asyncio.create_task(work, name=_PREFIX + job.id)
         job_id.reset(token)
@@ -44,11 +44,11 @@ class Underway:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s ended with a fault; the next start settles it", task.get_name(), exc_info=error)
+            log.error("%s ended with a fault; the next start recovers its job", task.get_name(), exc_info=error)
 
     @contextmanager
     def including_this(self) -> Iterator[None]:
-        """Count the current task too: it is between a hold and the job's own task."""
+        """Count the current task too: it has a hold, and the job has no task of its own yet."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine always runs in one
         self._tasks.add(task)
@@ -58,14 +58,14 @@ class Underway:
             self._tasks.discard(task)
 
     async def idle(self, seconds: float) -> None:
-        """Wait until nothing is under way, for at most `seconds`."""
+        """Wait until no task is running, for at most `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self._tasks:
                     await asyncio.wait(self._tasks)
 
     async def cancel(self) -> None:
-        """End everything that is under way now, and wait until it has."""
+        """Cancel every running task, and wait until it has ended."""
         unfinished = list(self._tasks)
         for task in unfinished:
             task.cancel()

@@ -1,15 +1,16 @@
-"""Tells the operator, by the log and by a webhook that does not need the bot's own token; never twice in a row."""
+"""Alerts the operator, by the log and by a webhook that does not need the bot's own token."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import aiohttp
 
-from bot.domain.models import Loudness
+from bot.domain.models import AlertLevel
+from bot.http_session import HttpClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,48 +19,45 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-QUIET = timedelta(minutes=15)  # the same alert at most once in this time
-_LEVELS = {Loudness.PAGE: logging.ERROR, Loudness.WARN: logging.WARNING, Loudness.COUNT: logging.INFO}
+QUIET = timedelta(minutes=15)  # the same alert is posted at most once in this time
+_LEVELS = {AlertLevel.PAGE: logging.ERROR, AlertLevel.WARN: logging.WARNING, AlertLevel.COUNT: logging.INFO}
 
 
-class Alerts:
-    """`webhook` is a Discord webhook's address, or None for the log alone."""
+class Alerts(HttpClient):
+    """`webhook` is the URL of a Discord webhook, or None for the log alone."""
 
     def __init__(
         self, *, webhook: str | None, clock: Callable[[], datetime], redact: Callable[[str], str] = lambda text: text
     ) -> None:
+        super().__init__(timeout=aiohttp.ClientTimeout(total=10))
         self._webhook = webhook
         self._clock = clock
         self._redact = redact
         self._last: dict[str, datetime] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10), trust_env=False)
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self._session.close()
+        await super().__aexit__(kind, error, trace)
 
-    def tell(self, loudness: Loudness, key: str, text: str) -> None:
-        """Log `text`; and unless it is only to be counted, or `key` was alerted a moment ago, send it."""
-        if loudness is Loudness.COUNT:
+    def send(self, level: AlertLevel, key: str, text: str) -> None:
+        """Log `text`, and post it unless `key` was posted in the last 15 minutes. What is only counted is neither."""
+        if level is AlertLevel.COUNT:
             return
-        log.log(_LEVELS[loudness], "operator: %s", text)
+        log.log(_LEVELS[level], "operator: %s", text)
         now = self._clock()
         last = self._last.get(key)
         if self._webhook is None or (last is not None and now - last < QUIET):
             return
         self._last[key] = now
-        task = asyncio.create_task(self._send(self._webhook, self._redact(text)), name="alert")
+        task = asyncio.create_task(self._post(self._webhook, self._redact(text)), name="alert")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _send(self, webhook: str, text: str) -> None:
+    async def _post(self, webhook: str, text: str) -> None:
         message = {"content": text[:1900], "allowed_mentions": {"parse": []}}
         try:
             async with self._session.post(webhook, json=message, allow_redirects=False) as response:

@@ -1,4 +1,4 @@
-"""Sets up logging once: a line or a JSON object each, the job's id on it, secrets taken out of every one."""
+"""Sets up logging: a line or a JSON object per record, with the job's id and without secrets."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 job_id: contextvars.ContextVar[str] = contextvars.ContextVar("job_id", default="")
 
-# Shapes of secrets that may turn up in any text, whoever logged it.
+# Patterns of secrets that may appear in any text, no matter what logged it.
 _SHAPES = (
     (re.compile(r"pkz_[A-Za-z0-9_-]{6,}"), "pkz_…"),
     (re.compile(r"(?i)(x-api-key['\"]?\s*[:=]\s*['\"]?)[^\s'\",)]+"), r"\1…"),
     (re.compile(r"[MNO][A-Za-z0-9_-]{22,28}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,}"), "…"),  # a Discord bot token
-    (re.compile(r"((?:webhooks|interactions)/\d+/)[A-Za-z0-9._~-]+"), r"\1…"),  # a token in an address
+    (re.compile(r"((?:webhooks|interactions)/\d+/)[A-Za-z0-9._~-]+"), r"\1…"),  # a token in a URL
     (re.compile(r"([?&](?:ex|is|hm)=)[0-9a-fA-F]+"), r"\1…"),  # a signature of Discord's CDN
 )
 
-# Their DEBUG lines carry request bodies, SQL parameters and addresses with tokens.
-_KEPT_QUIET = ("discord", "aiosqlite", "aiohttp", "asyncio")
+# Their DEBUG lines carry request bodies, SQL parameters and URLs with tokens.
+_NEVER_DEBUG = ("discord", "aiosqlite", "aiohttp", "asyncio")
 
 
 class Redactor:
-    """Takes the given secrets, and everything that looks like one, out of a text."""
+    """Removes the given secrets, and everything that looks like one, from a text."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets = tuple(sorted((secret for secret in secrets if secret), key=len, reverse=True))
@@ -43,7 +43,7 @@ class Redactor:
 
 
 class _Lines(logging.Formatter):
-    """For people."""
+    """One line per record, for people."""
 
     def __init__(self, redact: Redactor) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
@@ -54,7 +54,7 @@ class _Lines(logging.Formatter):
 
 
 class _Objects(logging.Formatter):
-    """For machines: one JSON object a line."""
+    """One JSON object per line, for machines."""
 
     def __init__(self, redact: Redactor) -> None:
         super().__init__()
@@ -73,14 +73,14 @@ class _Objects(logging.Formatter):
 
 
 def set_up(*, level: str, as_json: bool, secrets: Iterable[str]) -> None:
-    """Send every log record to standard error, redacted; replaces what was set up before."""
+    """Send every log record to standard error, redacted; replaces any earlier setup."""
     redact = Redactor(secrets)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Objects(redact) if as_json else _Lines(redact))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in _KEPT_QUIET:
+    for name in _NEVER_DEBUG:
         logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.INFO))
-    # Its one warning comes at every start, about the guilds intent, which is off on purpose.
+    # Its one warning, at every start, is about the guilds intent, which is off on purpose.
     logging.getLogger("discord.state").setLevel(logging.ERROR)

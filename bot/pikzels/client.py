@@ -11,21 +11,21 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from bot.domain.errors import AnswerUnusable, OutcomeUnknown, ProviderMoved, ProviderRefused, ProviderUnreachable
 from bot.domain.models import Output
+from bot.http_session import BodyTooLarge, HttpClient, capped
+from bot.pikzels import create_from_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
-    from bot.domain.errors import Failed
+    from bot.domain.errors import JobFailed
     from bot.domain.models import ThumbnailRequest
 
-PATH = "/v2/thumbnail/image"
 BODY_BYTES = 256 * 1024
 _CONNECT_SECONDS = 10.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -33,65 +33,39 @@ _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _FIELD = re.compile(r"[A-Za-z0-9_.\[\]]{1,64}")
 
 
-def body(request: ThumbnailRequest) -> dict[str, str]:
-    """The JSON body of the call; unset options are left out, since null is not in the schema."""
-    fields = {
-        "model": request.model.value,
-        "format": request.format.value,
-        "image_url": request.image_url if request.image_base64 is None else None,
-        "image_base64": request.image_base64,
-        "prompt": request.prompt,
-        "support_image_url": request.support_image_url if request.support_base64 is None else None,
-        "support_image_base64": request.support_base64,
-        "image_weight": request.image_weight and request.image_weight.value,
-        "persona": request.persona,
-        "style": request.style,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
+class Pikzels(HttpClient):
+    """`timeout` is the total seconds that one call may take.
 
-
-class Pikzels:
-    """A session of its own: no cookies, no proxy from the environment, no connection used twice.
-
-    `timeout` is the total seconds one call may take. A fresh connection for each paid call rules out the race in which
-    the other side closes a kept one just as the request is written.
+    Each paid call has a fresh connection of its own. A kept one can close just as the request is written, which looks
+    like a reset after sending.
     """
 
     def __init__(
         self, *, api_key: str, base_url: str, timeout: float, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        self._url = base_url.rstrip("/") + PATH
-        self._clock = clock
-        self._session = aiohttp.ClientSession(
+        super().__init__(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"X-Api-Key": api_key, "Accept": "application/json", "Accept-Encoding": "identity"},
+            headers={"X-Api-Key": api_key, "Accept": "application/json"},
             timeout=aiohttp.ClientTimeout(total=timeout, connect=_CONNECT_SECONDS, sock_connect=_CONNECT_SECONDS),
-            auto_decompress=False,
-            trust_env=False,
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._session.close()
+        self._url = base_url.rstrip("/") + create_from_image.PATH
+        self._clock = clock
 
     async def create(self, request: ThumbnailRequest) -> Output:
         """Make the paid call; raises `ProviderRefused`, `ProviderUnreachable`, `ProviderMoved`, `AnswerUnusable`,
         `OutcomeUnknown`.
         """
         try:
-            async with self._session.post(self._url, json=body(request), allow_redirects=False) as response:
-                return self._read(response.status, response.headers, await _capped(response))
+            async with self._session.post(
+                self._url, json=create_from_image.body(request), allow_redirects=False
+            ) as response:
+                return self._read(response.status, response.headers, await _body(response))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             # Both are raised only while the connection is being made: nothing has left.
-            failure: Failed = ProviderUnreachable(type(error).__name__)
+            failure: JobFailed = ProviderUnreachable(type(error).__name__)
         except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
             failure = OutcomeUnknown(type(error).__name__)
-        raise failure  # out here: `from None` would only hide aiohttp's error, with the key in it, as the context
+        raise failure  # here, where aiohttp's error, which holds the key, is not its context
 
     def _read(self, status: int, headers: Mapping[str, str], raw: bytes | None) -> Output:
         header_id = _matching(_REQUEST_ID, headers.get("X-Request-Id"))
@@ -110,7 +84,7 @@ class Pikzels:
         )
 
     def _retry_after(self, headers: Mapping[str, str]) -> timedelta | None:
-        """Seconds or an HTTP date; nonsense and the past count as not said."""
+        """Seconds or an HTTP date; None for nonsense and for the past."""
         value = headers.get("Retry-After", "").strip()
         try:
             if value.isascii() and value.isdigit():
@@ -122,15 +96,12 @@ class Pikzels:
         return pause if pause > timedelta(0) else None
 
 
-async def _capped(response: aiohttp.ClientResponse) -> bytes | None:
-    """The body, or None when it is longer than any honest answer; the rest is not read."""
-    collected = bytearray()
-    async for chunk in response.content.iter_any():
-        collected += chunk
-        if len(collected) > BODY_BYTES:
-            response.close()
-            return None
-    return bytes(collected)
+async def _body(response: aiohttp.ClientResponse) -> bytes | None:
+    """The body, or None if it is longer than any honest answer."""
+    try:
+        return b"".join([piece async for piece in capped(response, BODY_BYTES)])
+    except BodyTooLarge:
+        return None
 
 
 def _json(raw: bytes | None) -> dict[str, Any]:
@@ -150,7 +121,7 @@ def _output(answer: Mapping[str, Any], request_id: str | None) -> Output:
 
 
 def _fields(error: Any) -> tuple[str, ...]:
-    """The names of the fields a validation error is about; its messages are not for anyone's eyes."""
+    """The names of the fields that a validation error is about; its messages are never shown."""
     details = error.get("details") if isinstance(error, dict) else None
     if not isinstance(details, list):
         return ()

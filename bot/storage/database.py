@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import aiosqlite
 
-from bot.domain.errors import BooksUnavailable, DatabaseTrouble
+from bot.domain.errors import DatabaseUnusable, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Row = sqlite3.Row
 
-_BATCH = 256  # transactions in one commit: bounds how long the first of them waits for the last
+_BATCH = 256  # transactions in one commit: limits how long the first waits for the last
 
-# locking_mode goes before journal_mode: then there is no shared-memory file, and a second instance is locked out.
+# locking_mode must precede journal_mode: then there is no shared-memory file, and a second instance is locked out.
 _PRAGMAS = (
     "PRAGMA locking_mode = EXCLUSIVE",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA trusted_schema = OFF",
-    "PRAGMA secure_delete = ON",  # an interaction's token that was erased is not left in a free page
+    "PRAGMA secure_delete = ON",  # an erased interaction token must not stay in a free page
     "PRAGMA cell_size_check = ON",
     "PRAGMA journal_size_limit = 67108864",
     "PRAGMA temp_store = MEMORY",
 )
 
-_EMPTY_THE_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
+_TRUNCATE_WAL = "PRAGMA wal_checkpoint(TRUNCATE)"
 
 
 class Transaction:
-    """What the steps of one transaction may do: run statements. Lives on the database's thread."""
+    """Runs the statements of one transaction, on the database's thread."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -57,7 +57,7 @@ class Transaction:
 
 
 class Database:
-    """Serialises every access. What waits together is committed together, in one trip to the database's thread: one
+    """Serializes every access. What waits together is committed together, in one trip to the database's thread: one
     flush to disk for many callers.
 
     A caller that is cancelled leaves nothing half done: a transaction runs on that thread from BEGIN to COMMIT, where
@@ -65,14 +65,14 @@ class Database:
     """
 
     def __init__(self, connection: aiosqlite.Connection, raw: sqlite3.Connection, *, restored: bool = False) -> None:
-        self.restored = restored  # entries are missing that were there at the last stop: an older copy took its place
+        self.restored = restored  # entries of the last stop are missing: an older copy replaced the database
         self._connection = connection
         self._transaction = Transaction(raw)
         self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
         self._writer: asyncio.Task[None] | None = None
 
     async def run(self, sql: str, parameters: Parameters = ()) -> list[Row]:
-        """One statement, atomic by itself; returns after it is on disk. Raises `BooksUnavailable`, `sqlite3.Error`."""
+        """Run one statement; returns after it is on disk. Raises `StorageUnavailable`, `sqlite3.Error`."""
         return await self._enqueue(partial(self._transaction.run, sql, parameters))
 
     async def write(self, steps: Callable[[Transaction], T]) -> T:
@@ -83,13 +83,13 @@ class Database:
         return await self._enqueue(partial(self._undoable, steps))
 
     async def checkpoint(self) -> None:
-        """Move the log into the database and empty it: what was erased there is then gone from the disk."""
+        """Move the write-ahead log into the database and truncate it: what was erased is then gone from the disk."""
         await self.drained()
-        with suppress(sqlite3.Error):  # on a full disk the log stays as it is
-            await self._connection.execute_fetchall(_EMPTY_THE_LOG)
+        with suppress(sqlite3.Error):  # on a full disk it stays as it is
+            await self._connection.execute_fetchall(_TRUNCATE_WAL)
 
     async def drained(self) -> None:
-        """Wait until nothing is under way."""
+        """Wait until nothing is being written."""
         while self._writer is not None and not self._writer.done():
             await asyncio.wait([self._writer])
 
@@ -97,7 +97,7 @@ class Database:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
         if self._writer is None or self._writer.done():
-            # In a context of its own: it works for many callers, and must not speak with the job id of the first.
+            # In a context of its own: it works for many callers, so its log lines must not have the first one's job id.
             self._writer = asyncio.create_task(self._write_all(), name="database-writer", context=Context())
         return await future
 
@@ -108,7 +108,7 @@ class Database:
             try:
                 # aiosqlite has no public way to run more than one statement in one trip to its thread.
                 outcomes = await self._connection._execute(self._commit, works)  # type: ignore[no-untyped-call]  # noqa: SLF001
-            except BaseException:  # the loop is being torn down: nobody may wait for ever
+            except BaseException:  # the loop is being torn down: no caller may wait forever
                 for _, future in batch:
                     future.cancel()
                 raise
@@ -123,16 +123,16 @@ class Database:
     def _commit(self, works: Sequence[Callable[[], Any]]) -> Sequence[Any]:
         """Run every piece of work in one transaction; returns the result or the exception of each.
 
-        Where the disk does not take them all together each is tried alone: who only reads is not to suffer.
+        If they can't be committed together, each is tried alone: callers that only read must not suffer.
         """
         transaction = self._transaction
         try:
-            transaction.run("BEGIN")  # the lock is ours since the start
+            transaction.run("BEGIN")  # the lock is held since the start
             outcomes = []
             for work in works:
                 outcomes.append(_outcome(work))
                 if not transaction.is_open or isinstance(outcomes[-1], sqlite3.OperationalError):
-                    raise _undone(outcomes[-1])  # a full disk rolls back everything, by itself and at once
+                    raise _undone(outcomes[-1])  # SQLite rolls back everything on a full disk
             transaction.run("COMMIT")
         except sqlite3.Error as error:
             if transaction.is_open:
@@ -140,7 +140,7 @@ class Database:
                     transaction.run("ROLLBACK")
             if len(works) > 1:
                 return [self._commit([work])[0] for work in works]
-            return [BooksUnavailable(str(error))]
+            return [StorageUnavailable(str(error))]
         return outcomes
 
     def _undoable(self, steps: Callable[[Transaction], T]) -> T:
@@ -170,7 +170,7 @@ def _outcome(work: Callable[[], Any]) -> Any:
 
 @asynccontextmanager
 async def opened(path: Path) -> AsyncIterator[Database]:
-    """Open, lock, verify and migrate the database at `path`; raises `DatabaseTrouble`, and leaves nothing open then."""
+    """Open, lock, verify and migrate the database at `path`; raises `DatabaseUnusable` and leaves nothing open."""
     marker = _marker(path)
     raw: list[sqlite3.Connection] = []
 
@@ -182,7 +182,7 @@ async def opened(path: Path) -> AsyncIterator[Database]:
     try:
         await connection
     except sqlite3.Error as error:
-        raise DatabaseTrouble(f"cannot be opened: {error}") from error
+        raise DatabaseUnusable(f"cannot be opened: {error}") from error
     try:
         await _prepare(connection)
         last = await _last_entry(connection)
@@ -198,11 +198,11 @@ async def opened(path: Path) -> AsyncIterator[Database]:
 
 
 def _marker(path: Path) -> Path:
-    """The file that says there was a database; raises `DatabaseTrouble` when that one is gone."""
+    """The file that says there was a database; raises `DatabaseUnusable` if the database is gone."""
     marker = path.with_name(path.name + ".marker")
     if marker.exists() and not path.exists():
-        raise DatabaseTrouble(
-            f"is missing though it was here before; restore it, or remove {marker.name} to begin with an empty one"
+        raise DatabaseUnusable(
+            f"is missing although it existed before; restore it, or delete {marker.name} to start with an empty one"
         )
     return marker
 
@@ -213,7 +213,7 @@ async def _last_entry(connection: aiosqlite.Connection) -> int:
 
 
 def _remembered(marker: Path) -> int:
-    """The last entry there was when the marker was written; 0 when it says nothing."""
+    """The id of the last entry when the marker was written; 0 if it can't be read."""
     try:
         return int(marker.read_text())
     except (OSError, ValueError):
@@ -225,25 +225,25 @@ async def _prepare(connection: aiosqlite.Connection) -> None:
     try:
         for pragma in _PRAGMAS:
             await connection.execute_fetchall(pragma)
-        await connection.execute_fetchall("BEGIN IMMEDIATE")  # takes the lock now, not at the first write
+        await connection.execute_fetchall("BEGIN IMMEDIATE")  # take the lock now, not at the first write
         await connection.execute_fetchall("COMMIT")
         verdict = [str(row[0]) for row in await connection.execute_fetchall("PRAGMA quick_check(1)")]
         if verdict != ["ok"]:
-            raise DatabaseTrouble(f"is damaged: {verdict[0]}")
+            raise DatabaseUnusable(f"is damaged: {verdict[0]}")
         await _migrate(connection)
-        await connection.execute_fetchall(_EMPTY_THE_LOG)  # a kill leaves it with what was erased in it
+        await connection.execute_fetchall(_TRUNCATE_WAL)  # after a kill it still contains what was erased
     except sqlite3.Error as error:
         locked = "locked" in str(error)
-        raise DatabaseTrouble("is in use by another instance" if locked else f"cannot be used: {error}") from error
+        raise DatabaseUnusable("is in use by another instance" if locked else f"cannot be used: {error}") from error
 
 
 async def _migrate(connection: aiosqlite.Connection) -> None:
-    """Apply the numbered files this database has not seen, each with its number in one transaction."""
-    files = resources.files("bot.storage.migrations").iterdir()
+    """Apply the numbered files that this database has not seen, each in one transaction with its number."""
+    files = resources.files("bot.storage").joinpath("migrations", "sqlite").iterdir()
     scripts = {int(file.name[:4]): file for file in files if file.name.endswith(".sql")}
     [[version]] = await connection.execute_fetchall("PRAGMA user_version")
     if version > max(scripts):
-        raise DatabaseTrouble(f"was written by a newer version of this program (schema {version})")
+        raise DatabaseUnusable(f"was written by a newer version of this program (schema {version})")
     for number in sorted(number for number in scripts if number > version):
         script = scripts[number].read_text("utf-8")
         await connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")

@@ -1,15 +1,15 @@
-"""Looking up what was made: by its message, by its member; and what happens to a result after its end."""
+"""Looks up results by message or member, and records what becomes of them afterwards."""
 
 from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bot.domain.models import Upload
-from bot.storage.job_rows import job_of, ms
+from bot.storage.job_rows import job_from_row, ms, request_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,21 +28,21 @@ _OLDER = f"{_OWN} AND (ended_at, rowid) < {_THAT} ORDER BY ended_at DESC, rowid 
 _NEWER = f"{_OWN} AND (ended_at, rowid) > {_THAT} ORDER BY ended_at, rowid LIMIT ?"
 
 
-class Archive:
-    """Reads jobs that have ended, and notes what became of them; never touches an entry."""
+class History:
+    """Reads jobs that have ended, and records what became of them; never touches a ledger entry."""
 
     def __init__(self, database: Database, *, spool: Path) -> None:
         self._database = database
         self._spool = spool
 
-    async def of_message(self, message_id: int) -> Job | None:
-        """The delivered job whose picture a message carries, or shows after it was shared."""
+    async def find_by_message(self, message_id: int) -> Job | None:
+        """The delivered job whose picture a message carries, or shows because it was shared."""
         sql = "SELECT * FROM jobs WHERE state = 'delivered' AND (message_id = ? OR shared_id = ?)"
         rows = await self._database.run(sql, (message_id, message_id))
-        return job_of(rows[0], self._spool) if rows else None
+        return job_from_row(rows[0], self._spool) if rows else None
 
-    async def crowd(self, message_id: int) -> int:
-        """How many jobs that reactions to a message asked for have not ended."""
+    async def count_in_progress(self, message_id: int) -> int:
+        """How many jobs started by reactions to a message are in progress."""
         sql = "SELECT COUNT(*) AS open FROM jobs WHERE reacted_to = ? AND ended_at IS NULL AND parked_at IS NULL"
         return int((await self._database.run(sql, (message_id,)))[0]["open"])
 
@@ -59,12 +59,12 @@ class Archive:
         return list(reversed(await self._jobs(_NEWER, user_id, than, count)))
 
     async def _jobs(self, sql: str, *values: object) -> list[Job]:
-        return [job_of(row, self._spool) for row in await self._database.run(sql, values)]
+        return [job_from_row(row, self._spool) for row in await self._database.run(sql, values)]
 
-    async def sourced(self, job: Job, *, image: str | None, support: str | None) -> None:
-        """What the pictures a job was made from are kept as."""
-        sql = "UPDATE jobs SET image_kept = ?, support_kept = ? WHERE id = ?"
-        await self._database.run(sql, (image, support, job.id))
+    async def set_sources(self, job: Job, *, image: str | None, support: str | None) -> None:
+        """Record under which hashes the source images of a job are kept; None for one that is not."""
+        request = replace(job.request, image_sha256=image, support_sha256=support)
+        await self._database.run("UPDATE jobs SET request = ? WHERE id = ?", (request_to_json(request), job.id))
 
     async def shared(self, job: Job, *, message_id: int) -> None:
         await self._database.run("UPDATE jobs SET shared_id = ? WHERE id = ?", (message_id, job.id))
@@ -72,23 +72,22 @@ class Archive:
     async def deleted(self, job: Job, *, now: datetime) -> None:
         await self._database.run("UPDATE jobs SET deleted_at = ? WHERE id = ?", (ms(now), job.id))
 
-    # --- drafts: a form outlives a restart, so what it is about must too ---------------------------------------------
+    # --- drafts: a form outlives a restart, so the images it is about must too ---------------------------------------
 
-    async def draft(self, user_id: int, images: Sequence[Upload], *, now: datetime) -> str:
-        """Keep the pictures somebody chose until their form comes back; returns the draft's id."""
-        made = secrets.token_urlsafe(12)
-        values = (made, user_id, json.dumps([asdict(image) for image in images]), ms(now))
-
-        await self.forget_drafts(now=now)
+    async def save_draft(self, user_id: int, images: Sequence[Upload], *, now: datetime) -> str:
+        """Keep the images of a form until it is submitted; returns the draft's id."""
+        draft_id = secrets.token_urlsafe(12)
+        values = (draft_id, user_id, json.dumps([asdict(image) for image in images]), ms(now))
+        await self.delete_expired_drafts(now=now)
         await self._database.run("INSERT INTO drafts (id, user_id, images, made_at) VALUES (?, ?, ?, ?)", values)
-        return made
+        return draft_id
 
-    async def forget_drafts(self, *, now: datetime) -> None:
-        """A form that has not come back in an hour will not."""
+    async def delete_expired_drafts(self, *, now: datetime) -> None:
+        """Delete drafts that are over an hour old: their forms will not be submitted any more."""
         await self._database.run("DELETE FROM drafts WHERE made_at < ?", (ms(now - DRAFT_LIFE),))
 
-    async def drafted(self, draft_id: str, user_id: int, *, now: datetime) -> list[Upload]:
-        """The pictures of a member's own draft; none when it is too old."""
+    async def get_draft(self, draft_id: str, user_id: int, *, now: datetime) -> list[Upload]:
+        """The images of a member's own draft; none if it is too old."""
         sql = "SELECT images FROM drafts WHERE id = ? AND user_id = ? AND made_at >= ?"
         rows = await self._database.run(sql, (draft_id, user_id, ms(now - DRAFT_LIFE)))
         return [Upload(**image) for image in json.loads(rows[0]["images"])] if rows else []

@@ -1,24 +1,36 @@
-"""Between rows of the jobs table and the nouns: the only place that knows how a value is stored."""
+"""Converts between rows of the jobs table and the nouns: the only place that knows how a value is stored."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bot.domain.models import Asker, Format, Job, Model, Output, Picture, State, ThumbnailRequest, Weight
+from bot.domain.models import Format, Job, Model, Output, Picture, Requester, State, ThumbnailRequest, Weight
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from sqlite3 import Row
 
+    from bot.domain.models import Reservation
 
-def job_of(row: Row, spool: Path) -> Job:
+
+CREATE_FROM_IMAGE = "create_from_image"  # the operation: which endpoint of the provider a job calls
+
+_NOT_STORED = ("image_base64", "support_base64")  # made when the call is
+_STORED = tuple(field.name for field in fields(ThumbnailRequest) if field.name not in _NOT_STORED)
+_CONVERTED: dict[str, Callable[[Any], Any]] = {"model": Model, "format": Format, "image_weight": Weight}
+
+
+def job_from_row(row: Row, spool: Path) -> Job:
     """The job in a row of the jobs table; its picture lies in the folder `spool`."""
     return Job(
         id=row["id"],
         state=State(row["state"]),
-        request=_request(row),
-        asker=_asker(row),
+        request=request_from_json(row["request"]),
+        requester=_requester(row),
         cost=row["cost"],
         created_at=_time(row["created_at"]),
         message_id=row["message_id"],
@@ -34,53 +46,41 @@ def job_of(row: Row, spool: Path) -> Job:
     )
 
 
-def row_of(
-    request: ThumbnailRequest, asker: Asker, *, cost: int, now: datetime, parent_id: str | None = None
-) -> dict[str, Any]:
+def row_from_request(reservation: Reservation) -> dict[str, Any]:
     """The named values of a new job's row, without its id."""
+    requester = reservation.requester
     return {
-        "interaction_id": asker.interaction_id,
-        "reacted_to": asker.reacted_to,
-        "parent_id": parent_id,
-        "private": asker.private,
-        "user_id": asker.user_id,
-        "guild_id": asker.guild_id,
-        "channel_id": asker.channel_id,
-        "token": asker.token,
-        "upload_limit": asker.upload_limit,
-        "image_url": request.image_url,
-        "model": request.model,
-        "format": request.format,
-        "prompt": request.prompt,
-        "support_image_url": request.support_image_url,
-        "image_kept": request.image_kept,
-        "support_kept": request.support_kept,
-        "image_weight": request.image_weight,
-        "persona": request.persona,
-        "style": request.style,
-        "cost": cost,
-        "asked_at": ms(asker.asked_at),
-        "created_at": ms(now),
+        "interaction_id": requester.interaction_id,
+        "reacted_to": requester.reacted_to,
+        "parent_id": reservation.parent_id,
+        "private": requester.private,
+        "user_id": requester.user_id,
+        "guild_id": requester.guild_id,
+        "channel_id": requester.channel_id,
+        "token": requester.token,
+        "locale": requester.locale,
+        "upload_limit": requester.upload_limit,
+        "operation": CREATE_FROM_IMAGE,
+        "request": request_to_json(reservation.request),
+        "cost": reservation.cost,
+        "asked_at": ms(requester.asked_at),
+        "created_at": ms(reservation.now),
     }
 
 
-def _request(row: Row) -> ThumbnailRequest:
-    return ThumbnailRequest(
-        image_url=row["image_url"],
-        model=Model(row["model"]),
-        format=Format(row["format"]),
-        prompt=row["prompt"],
-        support_image_url=row["support_image_url"],
-        image_weight=None if row["image_weight"] is None else Weight(row["image_weight"]),
-        persona=row["persona"],
-        style=row["style"],
-        image_kept=row["image_kept"],
-        support_kept=row["support_kept"],
-    )
+def request_to_json(request: ThumbnailRequest) -> str:
+    """A request as the `request` column holds it: what is not set is left out, and so are the bytes to send."""
+    values = {name: getattr(request, name) for name in _STORED}
+    return json.dumps({name: value for name, value in values.items() if value is not None})
 
 
-def _asker(row: Row) -> Asker:
-    return Asker(
+def request_from_json(text: str) -> ThumbnailRequest:
+    stored = json.loads(text)
+    return ThumbnailRequest(**{name: _CONVERTED.get(name, str)(value) for name, value in stored.items()})
+
+
+def _requester(row: Row) -> Requester:
+    return Requester(
         user_id=row["user_id"],
         guild_id=row["guild_id"],
         channel_id=row["channel_id"],
@@ -90,6 +90,7 @@ def _asker(row: Row) -> Asker:
         upload_limit=row["upload_limit"],
         private=bool(row["private"]),
         reacted_to=row["reacted_to"],
+        locale=row["locale"],
     )
 
 

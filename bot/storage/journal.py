@@ -1,4 +1,4 @@
-"""What a full disk cannot take away: a journal whose room is laid out in advance, and a ballast that is thrown off."""
+"""What a full disk can't take away: a journal written into room allocated in advance, and a disk reserve to free."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
 
     Record: TypeAlias = dict[str, Any]
 
-JOURNAL_BYTES = 256 * 1024  # some 500 records: many times what is ever under way
-BALLAST_BYTES = 8 * 1024 * 1024
+JOURNAL_BYTES = 256 * 1024  # about 500 records: many times the jobs in progress
+RESERVE_BYTES = 8 * 1024 * 1024
 
 
 class JournalFull(OSError):
-    """The room laid out in advance is used up."""
+    """The room allocated in advance is used up."""
 
 
 class Journal:
-    """Records as lines of checksum and JSON, overwriting zeros: no append needs a block the disk does not have.
+    """Records as lines of checksum and JSON that overwrite zeros: no append needs a block that a full disk lacks.
 
     A line that was half written when the process died does not match its checksum, and ends the journal.
     """
 
     def __init__(self, path: Path, *, size: int = JOURNAL_BYTES) -> None:
-        """Lay the file out, or take it over as the last process left it; raises `OSError`."""
+        """Allocate the file, or reuse it as the last process left it; raises `OSError`."""
         self._path = path
         self._size = size
         if not path.exists() or path.stat().st_size < size:
-            self._lay_out()
+            self._allocate_file()
         self._end = sum(len(line) for line in self._lines())
 
     def append(self, record: Record) -> None:
@@ -50,9 +50,9 @@ class Journal:
         return [json.loads(line[9:]) for line in self._lines()]
 
     def clear(self) -> None:
-        """Everything has been carried over."""
+        """Erase every record: all have been flushed."""
         if self._end:
-            self._lay_out()
+            self._allocate_file()
             self._end = 0
 
     def _lines(self) -> list[bytes]:
@@ -63,7 +63,7 @@ class Journal:
             whole.append(line + b"\n")
         return whole
 
-    def _lay_out(self) -> None:
+    def _allocate_file(self) -> None:
         mode = "r+b" if self._path.exists() else "x+b"
         with self._path.open(mode, 0) as file:
             file.write(bytes(self._size))
@@ -79,31 +79,31 @@ def _checksum(text: bytes) -> bytes:
     return b"%08x" % zlib.crc32(text)
 
 
-class Ballast:
-    """A file of no content that holds room on the disk, for the few rows that are owed when nothing else is left."""
+class DiskReserve:
+    """A file that reserves room on the disk, for the few pending rows when no other room is left."""
 
-    def __init__(self, path: Path, *, size: int = BALLAST_BYTES) -> None:
+    def __init__(self, path: Path, *, size: int = RESERVE_BYTES) -> None:
         self._path = path
         self._size = size
 
     @property
-    def is_laid(self) -> bool:
+    def is_allocated(self) -> bool:
         return self._path.exists()
 
-    def lay(self) -> bool:
-        """Take the room, if there is so much; says whether it is taken."""
+    def allocate(self) -> bool:
+        """Reserve the room if there is that much; returns whether it is reserved."""
         try:
             with self._path.open("xb", 0) as file:
                 _allocate(file.fileno(), self._size)
         except FileExistsError:
             return True
         except OSError:
-            self.throw_off()
+            self.free()
             return False
         return True
 
-    def throw_off(self) -> None:
-        """Give the room back to whoever needs it now."""
+    def free(self) -> None:
+        """Give the room back to whatever needs it now."""
         self._path.unlink(missing_ok=True)
 
 

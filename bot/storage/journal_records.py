@@ -1,63 +1,60 @@
-"""What a line of the journal says of a job: as facts, and as the job it then is."""
+"""What a record of the journal says about a job: as stored values, and as the job that follows from it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from bot.domain.models import OPEN_STATES, Job, Output, Picture, State
+from bot.domain.models import TRANSITIONS, Job, Output, Picture, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     Record = Mapping[str, Any]
 
 _PICTURE = ("type", "width", "height", "size", "sha256")
 
-FROM: Mapping[str, Sequence[State]] = MappingProxyType(  # as the ledger's own transitions
-    {
-        "generated": (State.SENDING,),
-        "spooled": (State.GENERATED, State.SPOOLED),
-        "parked": (State.SPOOLED,),
-        "delivered": (State.GENERATED, State.SPOOLED),
-        "released": OPEN_STATES,
-        "told": (State.RELEASED,),
-    }
-)
+
+def record_of(job: Job, step: Step, now: datetime, **facts: Any) -> dict[str, Any]:
+    """The record that says `step` has happened to `job`."""
+    return {"job": job.id, "step": step.value, "at": now.timestamp(), **facts}
 
 
-def after(job: Job, record: Record, spool: Path) -> Job:
-    """The job as it is once `record` is true of it; its picture lies in the folder `spool`."""
-    at = moment(record)
-    match record["step"]:
-        case "generated":
-            output = Output(record["url"], record["request_id"])
-            return replace(job, state=State.GENERATED, output=output, generated_at=at)
-        case "spooled":
-            return replace(job, state=State.SPOOLED, picture=picture(record, spool))
-        case "parked":
+def apply(job: Job, record: Record, spool: Path) -> Job:
+    """The job as it is once `record` is true of it; its picture is in the folder `spool`."""
+    step, at = Step(record["step"]), recorded_at(record)
+    job = replace(job, state=TRANSITIONS[step].target)
+    match step:
+        case Step.GENERATED:
+            return replace(job, output=Output(record["url"], record["request_id"]), generated_at=at)
+        case Step.SPOOLED:
+            return replace(job, picture=picture_from(record, spool))
+        case Step.PARKED:
             return replace(job, parked_at=at)
-        case "delivered":
-            return replace(job, state=State.DELIVERED, message_id=record["message_id"], ended_at=at)
-        case "released":
-            return replace(job, state=State.RELEASED, reason=record["reason"], ended_at=at)
+        case Step.DELIVERED:
+            return replace(job, message_id=record["message_id"], ended_at=at)
+        case Step.RELEASED:
+            return replace(job, reason=record["reason"], ended_at=at)
         case _:
             return job
 
 
-def moment(record: Record) -> datetime:
-    """When it happened."""
+def allows(job: Job, record: Record) -> bool:
+    """Whether the job is in a state from which the record's step is allowed."""
+    return job.state in TRANSITIONS[Step(record["step"])].sources
+
+
+def recorded_at(record: Record) -> datetime:
     return datetime.fromtimestamp(record["at"], UTC)
 
 
-def facts(shown: Picture) -> dict[str, Any]:
-    """A picture as a record holds it; `picture` reads it again."""
-    return {name: getattr(shown, name) for name in _PICTURE} | {"file": shown.path.name}
+def picture_facts(picture: Picture) -> dict[str, Any]:
+    """A picture as a record holds it; `picture_from` reads it again."""
+    return {name: getattr(picture, name) for name in _PICTURE} | {"file": picture.path.name}
 
 
-def picture(record: Record, spool: Path) -> Picture:
-    found = record["picture"]
-    return Picture(path=spool / found["file"], **{name: found[name] for name in _PICTURE})
+def picture_from(record: Record, spool: Path) -> Picture:
+    stored = record["picture"]
+    return Picture(path=spool / stored["file"], **{name: stored[name] for name in _PICTURE})

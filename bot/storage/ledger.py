@@ -1,4 +1,4 @@
-"""Jobs and entries: hold, charge, release; allowances as sums. One decision is one statement."""
+"""Jobs and ledger entries: hold, charge, release; allowances as sums. One decision is one statement."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import secrets
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from bot.domain.errors import AlreadyTaken, QuotaSpent, TransitionRefused
-from bot.domain.models import OPEN_STATES, Allowance, Scope, State
-from bot.domain.quota import binding
-from bot.storage.job_rows import job_of, ms, row_of
+from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
+from bot.domain.models import TRANSITIONS, Allowance, Scope, Step
+from bot.domain.quota import binding_limit
+from bot.storage.job_rows import job_from_row, ms, row_from_request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from bot.domain.models import Asker, Job, Limit, Output, Picture, ThumbnailRequest
-    from bot.storage.database import Database, Transaction
+    from bot.domain.models import Job, Limit, Output, Picture, Reservation
+    from bot.storage.database import Database, Row, Transaction
 
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # no 0 o 1 i l: people read these ids aloud
 _ID_LENGTHS = (4, 4, 5, 6, 8, 12)
@@ -31,19 +31,17 @@ _USED = """
 
 _RESERVE = """
     INSERT INTO jobs (
-        id, interaction_id, reacted_to, parent_id, private, state, user_id, guild_id, channel_id, token, upload_limit,
-        image_url, model, format, prompt, support_image_url, image_kept, support_kept, image_weight, persona, style,
-        cost, asked_at, created_at
+        id, interaction_id, reacted_to, parent_id, private, state, user_id, guild_id, channel_id, token, locale,
+        upload_limit, operation, request, cost, asked_at, created_at
     )
     SELECT
         :id, :interaction_id, :reacted_to, :parent_id, :private, 'reserved', :user_id, :guild_id, :channel_id, :token,
-        :upload_limit, :image_url, :model, :format, :prompt, :support_image_url, :image_kept, :support_kept,
-        :image_weight, :persona, :style, :cost, :asked_at, :created_at
+        :locale, :upload_limit, :operation, :request, :cost, :asked_at, :created_at
     WHERE {room}
     RETURNING *
 """
 
-_TAKEN = """
+_ACCEPTED_BEFORE = """
     SELECT 1 FROM jobs
     WHERE interaction_id = :interaction_id OR (reacted_to = :reacted_to AND user_id = :user_id AND state <> 'released')
 """
@@ -65,33 +63,24 @@ _RELEASE = """
 
 
 class Ledger:
-    """The jobs table and its entries; `spool` is the folder that pictures of jobs lie in."""
+    """The jobs table and its entries; `spool` is the folder of the jobs' pictures."""
 
     def __init__(self, database: Database, *, spool: Path) -> None:
         self._database = database
         self.spool = spool
 
-    async def reserve(
-        self,
-        request: ThumbnailRequest,
-        asker: Asker,
-        *,
-        cost: int,
-        limits: Sequence[Limit],
-        now: datetime,
-        parent_id: str | None = None,
-    ) -> Job:
-        """Store a job and hold its cost, if every limit has room; raises `QuotaSpent`, `AlreadyTaken`."""
+    async def reserve(self, reservation: Reservation) -> Job:
+        """Store a job and hold its cost, if every limit has room; raises `QuotaExceeded`, `DuplicateRequest`."""
 
         def steps(transaction: Transaction) -> Job:
-            row = row_of(request, asker, cost=cost, now=now, parent_id=parent_id)
-            job = self._insert(transaction, row, limits)
+            row = row_from_request(reservation)
+            job = self._insert(transaction, row, reservation.limits)
             if job is None:
-                if transaction.run(_TAKEN, row):
-                    raise AlreadyTaken
-                allowances = [_allowance(transaction, limit) for limit in limits]
-                short = binding(allowances, cost) or allowances[0]
-                raise QuotaSpent(short, cost)
+                if transaction.run(_ACCEPTED_BEFORE, row):
+                    raise DuplicateRequest
+                allowances = [_allowance(transaction, limit) for limit in reservation.limits]
+                short = binding_limit(allowances, reservation.cost) or allowances[0]
+                raise QuotaExceeded(short, reservation.cost)
             return job
 
         return await self._database.write(steps)
@@ -105,37 +94,31 @@ class Ledger:
                 stored = transaction.run(_RESERVE.format(room=room), row | bounds)
             except sqlite3.IntegrityError as error:
                 if "jobs.interaction_id" in str(error) or "jobs.reacted_to" in str(error):
-                    raise AlreadyTaken from None
+                    raise DuplicateRequest from None
                 if "jobs.id" in str(error):
                     continue
                 raise
             if not stored:
                 return None
             transaction.run(_HOLD, row)
-            return job_of(stored[0], self.spool)
+            return job_from_row(stored[0], self.spool)
         raise sqlite3.IntegrityError("no free job id")
 
     async def acked(self, job: Job, *, message_id: int) -> Job:
-        return await self._move(job, (State.RESERVED,), State.ACKED, message_id=message_id)
+        return await self._move(job, Step.ACKED, message_id=message_id)
 
     async def sending(self, job: Job, *, now: datetime) -> Job:
-        return await self._move(job, (State.ACKED,), State.SENDING, sent_at=ms(now))
+        return await self._move(job, Step.SENDING, sent_at=ms(now))
 
     async def generated(self, job: Job, output: Output, *, now: datetime) -> Job:
         return await self._move(
-            job,
-            (State.SENDING,),
-            State.GENERATED,
-            output_url=output.url,
-            request_id=output.request_id,
-            generated_at=ms(now),
+            job, Step.GENERATED, output_url=output.url, request_id=output.request_id, generated_at=ms(now)
         )
 
     async def spooled(self, job: Job, picture: Picture) -> Job:
         return await self._move(
             job,
-            (State.GENERATED, State.SPOOLED),  # again, when the file was lost from the spool
-            State.SPOOLED,
+            Step.SPOOLED,
             picture_file=picture.path.name,
             picture_type=picture.type,
             picture_width=picture.width,
@@ -145,59 +128,50 @@ class Ledger:
         )
 
     async def parked(self, job: Job, *, now: datetime) -> Job:
-        """Nobody could be given the picture; the hold stays until it is claimed or released."""
-        return await self._move(job, (State.SPOOLED,), State.SPOOLED, parked_at=ms(now))
+        """The picture could not be delivered; the hold stays until it is claimed or released."""
+        return await self._move(job, Step.PARKED, parked_at=ms(now))
 
     async def delivered(self, job: Job, *, message_id: int, now: datetime) -> Job:
-        """The hold becomes a charge: Discord has confirmed the message `message_id` with the picture, which a full disk
-        may have kept out of the spool.
-        """
+        """The hold becomes a charge: Discord has confirmed the message `message_id` that carries the picture."""
         return await self._end(
             job,
+            Step.DELIVERED,
             _CHARGE,
-            (State.GENERATED, State.SPOOLED),
-            state=State.DELIVERED,
             message_id=message_id,
-            reason=None,
-            now=now,
+            ended_at=ms(now),
+            notified_at=ms(now),  # the picture speaks for itself
+            token=None,
         )
 
     async def released(self, job: Job, *, reason: str, request_id: str | None, now: datetime) -> Job:
-        """The hold is given back, wherever the job stood."""
-        return await self._end(
-            job,
-            _RELEASE,
-            OPEN_STATES,
-            state=State.RELEASED,
-            message_id=None,
-            reason=reason,
-            now=now,
-            request_id=request_id,
-        )
+        """The hold is released, whatever state the job was in."""
+        known = request_id is None or (job.output is not None and job.output.request_id is not None)
+        columns = {} if known else {"request_id": request_id}
+        return await self._end(job, Step.RELEASED, _RELEASE, reason=reason, ended_at=ms(now), **columns)
 
-    async def told(self, job: Job, *, now: datetime) -> None:
-        """The person has read how the job ended; the interaction's token is of no more use."""
-        sql = "UPDATE jobs SET told_at = ?, token = NULL WHERE id = ? AND state = ?"
-        await self._database.run(sql, (ms(now), job.id, State.RELEASED))
+    async def notified(self, job: Job, *, now: datetime) -> None:
+        """The requester has been shown how the job ended; the interaction's token is no longer needed."""
+        sql = f"UPDATE jobs SET notified_at = ?, token = NULL WHERE id = ? AND {_allowed(Step.NOTIFIED)}"
+        await self._database.run(sql, (ms(now), job.id, *TRANSITIONS[Step.NOTIFIED].sources))
 
     async def job(self, job_id: str) -> Job | None:
         rows = await self._database.run("SELECT * FROM jobs WHERE id = ?", (job_id,))
-        return job_of(rows[0], self.spool) if rows else None
+        return job_from_row(rows[0], self.spool) if rows else None
 
     async def open_jobs(self) -> list[Job]:
         """Every job that has not ended, oldest first."""
         rows = await self._database.run("SELECT * FROM jobs WHERE ended_at IS NULL ORDER BY created_at, rowid")
-        return [job_of(row, self.spool) for row in rows]
+        return [job_from_row(row, self.spool) for row in rows]
 
     async def parked_jobs(self, user_id: int) -> list[Job]:
-        """A member's finished pictures that wait for a claim, oldest first."""
+        """A member's pictures that wait for a claim, oldest first."""
         sql = "SELECT * FROM jobs WHERE user_id = ? AND parked_at IS NOT NULL AND ended_at IS NULL ORDER BY parked_at"
-        return [job_of(row, self.spool) for row in await self._database.run(sql, (user_id,))]
+        return [job_from_row(row, self.spool) for row in await self._database.run(sql, (user_id,))]
 
-    async def untold_jobs(self) -> list[Job]:
-        """Every job that was released and whose asker has not been told yet, oldest first."""
-        sql = "SELECT * FROM jobs WHERE state = 'released' AND told_at IS NULL ORDER BY ended_at"
-        return [job_of(row, self.spool) for row in await self._database.run(sql)]
+    async def unnotified_jobs(self) -> list[Job]:
+        """Every released job whose requester has not been notified yet, oldest first."""
+        sql = "SELECT * FROM jobs WHERE state = 'released' AND notified_at IS NULL ORDER BY ended_at"
+        return [job_from_row(row, self.spool) for row in await self._database.run(sql)]
 
     async def allowances(self, limits: Sequence[Limit]) -> list[Allowance]:
         def steps(transaction: Transaction) -> list[Allowance]:
@@ -205,53 +179,44 @@ class Ledger:
 
         return await self._database.write(steps)
 
-    async def fact(self, name: str) -> str | None:
+    async def get_value(self, name: str) -> str | None:
         rows = await self._database.run("SELECT value FROM facts WHERE name = ?", (name,))
         return str(rows[0]["value"]) if rows else None
 
-    async def remember(self, name: str, value: str) -> None:
+    async def set_value(self, name: str, value: str) -> None:
         await self._database.run("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
 
-    async def _move(self, job: Job, expected: Sequence[State], state: State, **columns: Any) -> Job:
-        changes = ", ".join(f"{column} = ?" for column in columns)
-        sql = f"UPDATE jobs SET state = ?, {changes} WHERE id = ? AND state IN ({_places(expected)}) RETURNING *"
-        rows = await self._database.run(sql, (state, *columns.values(), job.id, *expected))
-        if not rows:
-            raise TransitionRefused(job.id, "/".join(expected))
-        return job_of(rows[0], self.spool)
+    async def _move(self, job: Job, step: Step, **columns: Any) -> Job:
+        sql, values = _transition(job, step, columns)
+        return self._moved(job, step, await self._database.run(sql, values))
 
-    async def _end(
-        self,
-        job: Job,
-        entry: str,
-        expected: Sequence[State],
-        *,
-        state: State,
-        message_id: int | None,
-        reason: str | None,
-        now: datetime,
-        request_id: str | None = None,
-    ) -> Job:
-        told = ms(now) if state is State.DELIVERED else None  # the picture speaks for itself
-        sql = (
-            "UPDATE jobs SET state = ?, message_id = COALESCE(?, message_id), reason = ?, ended_at = ?, told_at = ?,"
-            " token = IIF(? IS NULL, token, NULL), request_id = COALESCE(request_id, ?)"
-            f" WHERE id = ? AND state IN ({_places(expected)}) RETURNING *"
-        )
+    async def _end(self, job: Job, step: Step, entry: str, **columns: Any) -> Job:
+        """Move a job to its end, with the entry that settles its hold in the same transaction."""
+        sql, values = _transition(job, step, columns)
 
         def steps(transaction: Transaction) -> Job:
-            values = (state, message_id, reason, ms(now), told, told, request_id, job.id, *expected)
-            rows = transaction.run(sql, values)
-            if not rows:
-                raise TransitionRefused(job.id, "/".join(expected))
+            ended = self._moved(job, step, transaction.run(sql, values))
             transaction.run(entry, (job.id,))
-            return job_of(rows[0], self.spool)
+            return ended
 
         return await self._database.write(steps)
 
+    def _moved(self, job: Job, step: Step, rows: Sequence[Row]) -> Job:
+        if not rows:
+            raise TransitionRefused(job.id, "/".join(TRANSITIONS[step].sources))
+        return job_from_row(rows[0], self.spool)
 
-def _places(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
+
+def _transition(job: Job, step: Step, columns: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """One statement for one transition: it changes nothing unless the job is in a state that allows the step."""
+    changes = ", ".join(f"{column} = ?" for column in columns)
+    sql = f"UPDATE jobs SET state = ?, {changes} WHERE id = ? AND {_allowed(step)} RETURNING *"
+    transition = TRANSITIONS[step]
+    return sql, (transition.target, *columns.values(), job.id, *transition.sources)
+
+
+def _allowed(step: Step) -> str:
+    return f"state IN ({', '.join('?' * len(TRANSITIONS[step].sources))})"
 
 
 def _used(limit: Limit, n: int) -> str:

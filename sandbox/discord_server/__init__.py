@@ -10,6 +10,7 @@ from sandbox.discord_server.server import (
     OWNER_ID,
     USER_ID,
     Attachment,
+    DiscordServer,
     Edit,
     Interaction,
     Message,
@@ -18,7 +19,6 @@ from sandbox.discord_server.server import (
     Seen,
     Society,
     Upload,
-    Wire,
     serve,
 )
 
@@ -32,6 +32,7 @@ __all__ = [
     "OWNER_ID",
     "USER_ID",
     "Attachment",
+    "DiscordServer",
     "Edit",
     "Interaction",
     "Message",
@@ -40,6 +41,5 @@ __all__ = [
     "Seen",
     "Society",
     "Upload",
-    "Wire",
     "serve",
 ]

@@ -49,6 +49,7 @@ __all__ = [
     "OWNER_ID",
     "USER_ID",
     "Attachment",
+    "DiscordServer",
     "Edit",
     "Interaction",
     "Message",
@@ -57,14 +58,13 @@ __all__ = [
     "Seen",
     "Society",
     "Upload",
-    "Wire",
     "serve",
 ]
 
 BACKLOG = 4096  # a thousand commands at once open a thousand connections at once
 
 
-class Wire(People):
+class DiscordServer(People):
     """What a test sees of this Discord, and does in it."""
 
     def __init__(self, rules: Rules) -> None:
@@ -133,7 +133,7 @@ class Wire(People):
         """For a bot started with `python -m sandbox.discord_server`."""
         return {"SANDBOX_DISCORD_REST": self.rest_url, "SANDBOX_DISCORD_GATEWAY": self.gateway_url}
 
-    async def wait(self, predicate: Callable[[Wire], bool], seconds: float = 10.0) -> None:
+    async def wait(self, predicate: Callable[[DiscordServer], bool], seconds: float = 10.0) -> None:
         """Until the predicate holds; looked at after every request, connection and change of a message."""
         await self._signal.until(lambda: predicate(self), seconds, about=self)
 
@@ -186,7 +186,7 @@ class Wire(People):
         self._rooms.gateway.drop()
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[Wire]:
+    async def listening(self) -> AsyncIterator[DiscordServer]:
         runner = web.AppRunner(self._application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         try:
@@ -209,7 +209,7 @@ class Wire(People):
 
     def __repr__(self) -> str:
         state = f"connected={self.connected} identifies={self.identifies} resumes={self.resumes}"
-        return f"<Wire {state} commands={len(self.commands)} last requests={list(self.requests)[-5:]}>"
+        return f"<DiscordServer {state} commands={len(self.commands)} last requests={list(self.requests)[-5:]}>"
 
 
 @asynccontextmanager
@@ -220,7 +220,7 @@ async def serve(
     token: str | None = None,
     token_life: float = 900.0,
     file_limit: int = 10 * MIB,
-) -> AsyncIterator[Wire]:
+) -> AsyncIterator[DiscordServer]:
     """Any bot token is good unless one is named; uploads are only hashed unless they are to be kept."""
     rules = Rules(
         keep_files=keep_files,
@@ -229,5 +229,5 @@ async def serve(
         token_life=token_life,
         file_limit=file_limit,
     )
-    async with Wire(rules).listening() as wire:
+    async with DiscordServer(rules).listening() as wire:
         yield wire

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
-pytestmark = pytest.mark.programme
+pytestmark = pytest.mark.faults
 
 JOBS, CLICKS, LIMIT = 1000, 500, 5
 REPLIES = (*[Reply.ok()] * 17, Reply.error("GENERATION_REJECTED"), Reply.reset(), Reply.html())
@@ -48,7 +48,7 @@ async def clicked(live: Live, members: Iterable[int]) -> list[discord_server.Int
     async with asyncio.timeout(SECONDS):
         for one in asked:
             await one.acked.wait()
-    await live.app.thumbnails.idle(SECONDS)
+    await live.app.use_case.recovery.idle(SECONDS)
     return asked
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from bot.domain.errors import (
     AnswerUnusable,
-    Failed,
+    JobFailed,
     OutcomeUnknown,
     OutputGone,
     OutputUnreachable,
@@ -28,7 +28,7 @@ from bot.domain.errors import (
     ProviderRefused,
 )
 from bot.domain.models import Output
-from bot.images.downloads import MAX_BYTES, Downloads
+from bot.images.downloads import MAX_BYTES, ImageDownloader
 from bot.pikzels.client import Pikzels
 from tests.support.e2e import KEY, books, png, running
 from tests.support.factories import request
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     Play = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
-pytestmark = pytest.mark.programme
+pytestmark = pytest.mark.faults
 
 MEMORY = 64 * 1024 * 1024
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -232,33 +232,33 @@ async def provider(chaos: Chaos, *, timeout: float = 10.0) -> AsyncIterator[Pikz
         yield pikzels
 
 
-async def called(chaos: Chaos, pikzels: Pikzels, play: Play) -> Output | Failed:
+async def called(chaos: Chaos, pikzels: Pikzels, play: Play) -> Output | JobFailed:
     """One paid call; fails unless it was made once and ends with an output or a typed failure."""
     before = chaos.posts
     chaos.plays[:] = [play]
     try:
-        outcome: Output | Failed = await pikzels.create(request())
-    except Failed as failure:
+        outcome: Output | JobFailed = await pikzels.create(request())
+    except JobFailed as failure:
         outcome = failure
-    if isinstance(outcome, Failed):
+    if isinstance(outcome, JobFailed):
         assert (outcome.__cause__, outcome.__context__) == (None, None)  # they would carry the key
     assert chaos.posts - before == 1
     return outcome
 
 
-async def fetched(chaos: Chaos, downloads: Downloads, play: Play) -> int | Failed:
+async def fetched(chaos: Chaos, downloads: ImageDownloader, play: Play) -> int | JobFailed:
     """One download; the number of bytes that came, or how it failed."""
     before = len(chaos.asked)
     chaos.usual["GET"] = play  # aiohttp asks a second time where a connection ends without an answer
     total = 0
-    outcome: int | Failed
+    outcome: int | JobFailed
     try:
         async with aclosing(downloads.fetch(f"{chaos.base_url}/output/x.png")) as pieces:
             async for piece in pieces:
                 total += len(piece)
                 assert total <= MAX_BYTES
         outcome = total
-    except Failed as failure:
+    except JobFailed as failure:
         outcome = failure
     assert 1 <= len(chaos.asked) - before <= 2
     assert chaos.posts == 0
@@ -303,7 +303,7 @@ async def test_a_paid_call_cut_after_any_byte_is_made_once_and_has_an_outcome_wi
 async def test_a_download_cut_after_any_byte_never_passes_for_a_whole_one() -> None:
     rng = random.Random(seed("tests/faults/test_chaos.py -k download_cut"))  # noqa: S311 - a test's choices
     with little_memory():
-        async with no_descriptor_kept(), serve() as chaos, Downloads(loopback=True, timeout=10) as downloads:
+        async with no_descriptor_kept(), serve() as chaos, ImageDownloader(loopback=True, timeout=10) as downloads:
             for _ in range(size(200, 2000)):
                 name = rng.choice(list(DOWNLOAD_ANSWERS))
                 whole = DOWNLOAD_ANSWERS[name]
@@ -329,7 +329,7 @@ def bomb() -> bytes:
 BOMB = bomb()
 
 # What else may come instead of an answer; each with the failure it must be. `None`: an output, or any typed failure.
-TWISTED: dict[str, tuple[bytes, type[Failed] | None]] = {
+TWISTED: dict[str, tuple[bytes, type[JobFailed] | None]] = {
     "nothing at all": (b"", OutcomeUnknown),
     "a greeting of another protocol": (b"SSH-2.0-OpenSSH_9.2\r\n", OutcomeUnknown),
     "a TLS alert": (b"\x15\x03\x01\x00\x02\x02\x28", OutcomeUnknown),
@@ -396,13 +396,13 @@ async def test_an_answer_twisted_in_any_way_is_a_typed_outcome_of_one_call() -> 
     assert wrong == {}
 
 
-def fits(outcome: Output | Failed, kind: type[Failed] | None) -> bool:
+def fits(outcome: Output | JobFailed, kind: type[JobFailed] | None) -> bool:
     return isinstance(outcome, Output | OutcomeUnknown) if kind is None else type(outcome) is kind
 
 
 async def test_a_call_that_never_ends_ends_at_its_time_limit_in_little_memory() -> None:
     head = chunked(b"")
-    endless: dict[str, tuple[Play, type[Failed]]] = {
+    endless: dict[str, tuple[Play, type[JobFailed]]] = {
         "silence": (hang, OutcomeUnknown),
         "a reset at once": (cut, OutcomeUnknown),
         "a farewell at once": (silence, OutcomeUnknown),
@@ -439,7 +439,7 @@ async def test_a_redirected_call_takes_its_key_nowhere() -> None:
 
 async def test_a_download_twisted_in_any_way_is_bytes_or_a_typed_failure_of_one_request() -> None:
     with little_memory():
-        async with no_descriptor_kept(), serve() as chaos, Downloads(loopback=True, timeout=2) as downloads:
+        async with no_descriptor_kept(), serve() as chaos, ImageDownloader(loopback=True, timeout=2) as downloads:
             for name, (data, _) in TWISTED.items():
                 outcome = await fetched(chaos, downloads, says(data))
                 assert isinstance(outcome, int | OutputUnreachable | PictureUnusable), (name, outcome)
@@ -454,7 +454,7 @@ async def test_a_download_twisted_in_any_way_is_bytes_or_a_typed_failure_of_one_
 async def test_a_download_that_never_ends_is_cut_at_its_limits_in_little_memory() -> None:
     head = chunked(b"")
     megabyte = b"x" * (1024 * 1024)
-    endless: dict[str, tuple[Play, type[Failed]]] = {
+    endless: dict[str, tuple[Play, type[JobFailed]]] = {
         "silence": (hang, OutputUnreachable),
         "a reset at once": (cut, OutputUnreachable),
         "one byte at a time": (drips(answer(PICTURE), every=0.05), OutputUnreachable),
@@ -469,8 +469,8 @@ async def test_a_download_that_never_ends_is_cut_at_its_limits_in_little_memory(
         async with (
             no_descriptor_kept(),
             serve() as chaos,
-            Downloads(loopback=True, timeout=1) as hurried,
-            Downloads(loopback=True, timeout=20) as patient,
+            ImageDownloader(loopback=True, timeout=1) as hurried,
+            ImageDownloader(loopback=True, timeout=20) as patient,
         ):
             for name, (play, kind) in endless.items():
                 async with asyncio.timeout(20):
@@ -515,7 +515,7 @@ async def test_through_the_whole_bot_a_spoilt_call_is_made_once_told_and_not_cha
     with little_memory():
         async with no_descriptor_kept(), chaotic(tmp_path, monkeypatch) as (live, chaos):
             for member, (play, kind) in enumerate(SPOILT_CALLS.values(), 1):
-                live.app.gate._calls.clear()
+                live.app.queue.circuits._calls.clear()
                 chaos.plays[:] = [play]
                 message = await live.said(user_id=member)
                 assert "You were not charged." in message.content

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-pytestmark = [pytest.mark.programme, pytest.mark.skipif(not hasattr(os, "fork"), reason="forks its bots")]
+pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="forks its bots")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Scenario:
 
     calls: tuple[Reply, ...] = ()
     outputs: tuple[Reply, ...] = ()
-    discord: Callable[[discord_server.Wire], None] = lambda _: None
+    discord: Callable[[discord_server.DiscordServer], None] = lambda _: None
     jobs: int = 1
     upload_limit: int = 10 * 1024 * 1024
     posts: int = 1  # at most, for one job
@@ -48,15 +48,15 @@ class Scenario:
         return self.discord not in (message_gone, every_way_closed)
 
 
-def token_dead(discord: discord_server.Wire) -> None:
+def token_dead(discord: discord_server.DiscordServer) -> None:
     discord.fail("PATCH", "/webhooks/*", status=401, code=50027, times=10_000)
 
 
-def message_gone(discord: discord_server.Wire) -> None:
+def message_gone(discord: discord_server.DiscordServer) -> None:
     discord.fail("PATCH", "*", status=404, code=10008, times=10_000)
 
 
-def every_way_closed(discord: discord_server.Wire) -> None:
+def every_way_closed(discord: discord_server.DiscordServer) -> None:
     discord.fail("PATCH", "*", status=403, code=50001, times=10_000)
     discord.fail("POST", "/channels/*", status=403, code=50001, times=10_000)
     discord.fail("POST", "/users/*", status=403, code=50007, times=10_000)
@@ -67,7 +67,7 @@ SCENARIOS = {
     "two members in line": Scenario(jobs=2),
     "refused by the provider": Scenario(calls=(Reply.error("GENERATION_REJECTED"),)),
     "outcome unknown": Scenario(calls=(Reply.reset(),)),
-    "unusable picture": Scenario(outputs=(Reply.raw(200, b"no picture"),) * 20, usable=False),
+    "unusable picture": Scenario(outputs=(Reply.raw(200, b"no image"),) * 20, usable=False),
     "download breaks off": Scenario(outputs=(Reply.truncated(),)),
     "token dead": Scenario(discord=token_dead),
     "message gone": Scenario(discord=message_gone),
@@ -86,7 +86,7 @@ def _has_ended(asked: discord_server.Interaction) -> bool:
     return message is not None and bool(message.attachments or "You were not charged." in message.content)
 
 
-def _nobody_waits(discord: discord_server.Wire) -> bool:
+def _nobody_waits(discord: discord_server.DiscordServer) -> bool:
     """Whether no message still promises a picture."""
     return not any(
         message.content.startswith(("Queued", "Generating"))
@@ -138,7 +138,7 @@ class Run:
     scenario: Scenario
     nursery: Nursery
     folder: Path
-    discord: discord_server.Wire
+    discord: discord_server.DiscordServer
     api: pikzels_server.StandIn
     asked: list[discord_server.Interaction] = field(default_factory=list)
     lives: int = 0
@@ -173,7 +173,7 @@ class Run:
         await asyncio.wait((ready,))
         await self.discord.gone(10)
         assert code in ((0, -9) if point else (0,)), (self.folder / "log").read_text()
-        return trace.read_text().split() if trace.exists() else []
+        return trace.read_text().splitlines() if trace.exists() else []
 
     async def _ask(self, ended: asyncio.Task[int]) -> None:
         """Type the commands; wait until each has been answered, or nobody is left to answer."""
@@ -236,7 +236,7 @@ class Run:
             assert charged == (job["state"] == "delivered")
             paid = job["generated_at"] is not None and self.scenario.usable
             assert not paid or charged or job["parked_at"] is not None, f"job {job['id']}: a paid picture was lost"
-            assert job["token"] is None or kinds == ["hold"] or job["told_at"] is None
+            assert job["token"] is None or kinds == ["hold"] or job["notified_at"] is None
         said = [message.content for message in self.discord.messages.values()]
         for job in (job for job in jobs if job["reacted_to"] and job["state"] == "released"):
             assert any(f"#{job['id']}" in text for text in said), "nobody told who reacted"
@@ -273,7 +273,7 @@ async def play(scenario: Scenario, nursery_: Nursery, folder: Path, *deaths: tup
 
 
 def untold(folder: Path) -> bool:
-    return any(job["state"] == "released" and job["told_at"] is None for job in books(folder / "data")[0])
+    return any(job["state"] == "released" and job["notified_at"] is None for job in books(folder / "data")[0])
 
 
 def occurrences(trace: list[str]) -> list[tuple[str, int]]:
@@ -293,7 +293,7 @@ async def test_killed_at_any_point_nobody_loses_a_picture_or_pays_for_none(tmp_p
     runs = 0
     async with nursery() as forks:
         [trace, *_] = await play(scenario, forks, tmp_path / "whole")
-        assert "accepting" in trace
+        assert "repository.reserve" in trace
         for death in occurrences(trace)[2:]:  # the first two belong to a start with nothing to recover
             traces = await play(scenario, forks, tmp_path / f"{runs}-{death[0]}", death)
             runs += 1

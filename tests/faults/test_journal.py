@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bot.domain.errors import BooksUnavailable, TransitionRefused
+from bot.domain.errors import StorageUnavailable, TransitionRefused
 from bot.domain.models import Job, Output, Picture, State
 from bot.storage import database
-from bot.storage.journal import Ballast, Journal, JournalFull
-from bot.storage.journaled_ledger import JournaledBooks
+from bot.storage.journal import DiskReserve, Journal, JournalFull
+from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
 from sandbox import discord_server, pikzels_server
 from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import KEY, Live, books, png, running
-from tests.support.factories import NOON, asker, limit, request
+from tests.support.factories import NOON, limit, requester, reservation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -89,18 +89,18 @@ def test_a_full_journal_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
     assert (journal.records(), Journal(tmp_path / "journal", size=100).records()) == ([], [])
 
 
-def test_a_ballast_is_laid_where_there_is_room_and_thrown_off_at_once(tmp_path: Path) -> None:
-    ballast = Ballast(tmp_path / "ballast", size=65536)
-    assert (ballast.lay(), ballast.lay(), ballast.is_laid) == (True, True, True)
+def test_a_ballast_is_allocated_where_there_is_room_and_thrown_off_at_once(tmp_path: Path) -> None:
+    ballast = DiskReserve(tmp_path / "ballast", size=65536)
+    assert (ballast.allocate(), ballast.allocate(), ballast.is_allocated) == (True, True, True)
     assert (tmp_path / "ballast").stat().st_blocks * 512 >= 65536
-    ballast.throw_off()
-    ballast.throw_off()
-    assert not ballast.is_laid
+    ballast.free()
+    ballast.free()
+    assert not ballast.is_allocated
 
 
 def test_a_ballast_there_is_no_room_for_leaves_nothing_behind(tmp_path: Path) -> None:
-    ballast = Ballast(tmp_path / "ballast", size=2**60)
-    assert (ballast.lay(), list(tmp_path.iterdir())) == (False, [])
+    ballast = DiskReserve(tmp_path / "ballast", size=2**60)
+    assert (ballast.allocate(), list(tmp_path.iterdir())) == (False, [])
 
 
 # --- the books ----------------------------------------------------------------------------------------------------
@@ -108,10 +108,10 @@ def test_a_ballast_there_is_no_room_for_leaves_nothing_behind(tmp_path: Path) ->
 
 @dataclass(slots=True)
 class Desk:
-    books: JournaledBooks
+    books: JournaledLedger
     ledger: Ledger
     database: database.Database
-    heard: list[BooksUnavailable]
+    heard: list[StorageUnavailable]
     now: list[timedelta]
 
     async def fill(self) -> None:
@@ -121,11 +121,11 @@ class Desk:
         await self.database._connection.execute_fetchall("PRAGMA query_only = OFF")
 
     async def caught_up(self) -> None:
-        assert self.books._carrier is not None
-        await asyncio.wait_for(self.books._carrier, 10)
+        assert self.books._flush_task is not None
+        await asyncio.wait_for(self.books._flush_task, 10)
 
     async def sent(self) -> Job:
-        job = await self.books.reserve(request(), asker(), cost=1, limits=[limit()], now=NOON)
+        job = await self.books.reserve(reservation(requester(), limits=[limit()]))
         job = await self.books.acked(job, message_id=10)
         return await self.books.sending(job, now=NOON)
 
@@ -134,11 +134,11 @@ class Desk:
 async def desk(folder: Path) -> AsyncIterator[Desk]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(database.opened(folder / "bot.sqlite3"))
-        ledger, heard, now = Ledger(store, spool=folder), list[BooksUnavailable](), [timedelta()]
-        journaled = JournaledBooks(
+        ledger, heard, now = Ledger(store, spool=folder), list[StorageUnavailable](), [timedelta()]
+        journaled = JournaledLedger(
             ledger,
             Journal(folder / "journal"),
-            Ballast(folder / "ballast"),
+            DiskReserve(folder / "ballast"),
             clock=lambda: NOON + now[0],
             on_unavailable=heard.append,
         )
@@ -187,7 +187,7 @@ async def test_what_the_journal_holds_is_carried_over_by_the_next_start(tmp_path
     async with desk(tmp_path) as here:
         assert ending(await here.ledger.job(job.id)) == ending(believed)
         [allowance] = await here.books.allowances([limit()])
-        assert (allowance.used, here.books._owed) == (1, [])
+        assert (allowance.used, here.books._pending) == (1, [])
 
 
 async def test_a_journal_carried_over_in_part_is_carried_over_again_without_a_second_charge(tmp_path: Path) -> None:
@@ -196,10 +196,10 @@ async def test_a_journal_carried_over_in_part_is_carried_over_again_without_a_se
         await here.fill()
         await go_through(here, job, tmp_path)
         await here.books.close()
-        owed, here.books._owed = here.books._owed, []
+        owed, here.books._pending = here.books._pending, []
         await here.clear()
         for record in owed:
-            await here.books._carry_over(record)
+            await here.books._flush_record(record)
     async with desk(tmp_path) as here:
         rows = await here.database.run("SELECT kind FROM entries ORDER BY id")
         assert [row["kind"] for row in rows] == ["hold", "charge"]
@@ -210,12 +210,16 @@ async def test_a_release_is_believed_too_and_what_is_left_comes_back(tmp_path: P
         job = await here.sent()
         await here.fill()
         ended = await here.books.released(job, reason="outcome_unknown", request_id="req_2", now=NOON)
-        assert (ended.state, ended.reason, await here.books.untold_jobs()) == (State.RELEASED, "outcome_unknown", [])
-        await here.books.told(ended, now=NOON)
+        assert (ended.state, ended.reason, await here.books.unnotified_jobs()) == (
+            State.RELEASED,
+            "outcome_unknown",
+            [],
+        )
+        await here.books.notified(ended, now=NOON)
         await here.clear()
         await here.caught_up()
         [allowance] = await here.books.allowances([limit()])
-        assert (allowance.used, await here.ledger.untold_jobs()) == (0, [])
+        assert (allowance.used, await here.ledger.unnotified_jobs()) == (0, [])
 
 
 async def test_a_parked_picture_waits_though_only_the_journal_knows(tmp_path: Path) -> None:
@@ -232,24 +236,24 @@ async def test_a_parked_picture_waits_though_only_the_journal_knows(tmp_path: Pa
 async def test_nothing_new_is_taken_until_the_disk_has_room_for_the_ballast_again(tmp_path: Path) -> None:
     async with desk(tmp_path) as here:
         await here.fill()
-        with pytest.raises(BooksUnavailable):
+        with pytest.raises(StorageUnavailable):
             await here.sent()
         assert not (tmp_path / "ballast").exists()
         await here.clear()
-        with pytest.raises(BooksUnavailable, match="disk is full"):
+        with pytest.raises(StorageUnavailable, match="disk is full"):
             await here.sent()  # looked at only now and then
         here.now[0] += timedelta(seconds=31)
         (tmp_path / "ballast").mkdir()  # in the way: as good as no room
-        here.books._ballast = replace_path(here.books._ballast, tmp_path / "gone" / "ballast")
-        with pytest.raises(BooksUnavailable, match="disk is full"):
+        here.books._reserve = replace_path(here.books._reserve, tmp_path / "gone" / "ballast")
+        with pytest.raises(StorageUnavailable, match="disk is full"):
             await here.sent()
         (tmp_path / "gone").mkdir()
         here.now[0] += timedelta(seconds=31)
         await here.sent()
 
 
-def replace_path(_: Ballast, path: Path) -> Ballast:
-    return Ballast(path)
+def replace_path(_: DiskReserve, path: Path) -> DiskReserve:
+    return DiskReserve(path)
 
 
 async def test_a_journal_that_is_no_use_either_leaves_the_step_to_be_tried_again(tmp_path: Path) -> None:
@@ -257,7 +261,7 @@ async def test_a_journal_that_is_no_use_either_leaves_the_step_to_be_tried_again
         job = await here.sent()
         await here.fill()
         (tmp_path / "journal").unlink()
-        with pytest.raises(BooksUnavailable, match="the journal too"):
+        with pytest.raises(StorageUnavailable, match="the journal too"):
             await here.books.generated(job, OUTPUT, now=NOON)
         await here.clear()
         assert (await here.books.generated(job, OUTPUT, now=NOON)).state is State.GENERATED
@@ -301,18 +305,18 @@ async def test_a_start_that_cannot_carry_over_yet_goes_on_as_the_last_process_be
         believed = await go_through(here, job, tmp_path)
     async with database.opened(tmp_path / "bot.sqlite3") as store:
         await store._connection.execute_fetchall("PRAGMA query_only = ON")
-        heard: list[BooksUnavailable] = []
-        journaled = JournaledBooks(
+        heard: list[StorageUnavailable] = []
+        journaled = JournaledLedger(
             Ledger(store, spool=tmp_path),
             Journal(tmp_path / "journal"),
-            Ballast(tmp_path / "ballast"),
+            DiskReserve(tmp_path / "ballast"),
             clock=lambda: NOON,
             on_unavailable=heard.append,
         )
         assert (await journaled.replay(), len(heard), (tmp_path / "ballast").exists()) == (3, 1, False)
         assert ending(await journaled.job(job.id)) == ending(believed)
-        with pytest.raises(BooksUnavailable):
-            await journaled.reserve(request(), asker(), cost=1, limits=[], now=NOON)
+        with pytest.raises(StorageUnavailable):
+            await journaled.reserve(reservation(requester()))
         await store._connection.execute_fetchall("PRAGMA query_only = OFF")
         await journaled.close()
         assert ending(await Ledger(store, spool=tmp_path).job(job.id)) == ending(believed)
@@ -321,11 +325,11 @@ async def test_a_start_that_cannot_carry_over_yet_goes_on_as_the_last_process_be
 async def test_facts_wait_in_memory_while_the_disk_takes_nothing(tmp_path: Path) -> None:
     async with desk(tmp_path) as here:
         await here.fill()
-        await here.books.remember("identified", "[1]")
-        assert (await here.books.fact("identified"), await here.ledger.fact("identified")) == ("[1]", None)
+        await here.books.set_value("identified", "[1]")
+        assert (await here.books.get_value("identified"), await here.ledger.get_value("identified")) == ("[1]", None)
         await here.clear()
-        await here.books.remember("identified", "[1, 2]")
-        assert await here.ledger.fact("identified") == "[1, 2]"
+        await here.books.set_value("identified", "[1, 2]")
+        assert await here.ledger.get_value("identified") == "[1, 2]"
 
 
 class Flaky:
@@ -370,15 +374,15 @@ async def test_a_picture_is_delivered_while_the_disk_takes_nothing_and_charged_w
             connection = live.app.database._connection
             await connection.execute_fetchall("PRAGMA query_only = ON")
             refused = await live.said(user_id=2)
-            assert (refused.ephemeral, "cannot take requests" in refused.content) == (True, True)
+            assert (refused.ephemeral, "accept requests" in refused.content) == (True, True)
             api.release()
             await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 20)
-            await live.app.thumbnails.idle(10)
-            await live.app.thumbnails.close(grace=1)
+            await live.app.use_case.recovery.idle(10)
+            await live.app.use_case.recovery.close(grace=1)
         [job], entries = books(tmp_path)
         assert (job["state"], [entry["kind"] for entry in entries]) == ("sending", ["hold"])
         async with running(tmp_path, monkeypatch, around=(discord, api)) as live:
-            await live.app.thumbnails.idle(10)
+            await live.app.use_case.recovery.idle(10)
             assert await live.left() == 9
     [job], entries = books(tmp_path)
     assert (job["state"], [entry["kind"] for entry in entries]) == ("delivered", ["hold", "charge"])
@@ -407,7 +411,7 @@ async def test_a_picture_in_memory_that_nobody_can_be_given_waits_on_the_disk(
         live.api.release()
         await live.discord.wait(lambda server: any(one.path == "/users/@me/channels" for one in server.requests), 10)
         (tmp_path / "spool").mkdir()
-        await live.app.thumbnails.idle(20)
+        await live.app.use_case.recovery.idle(20)
         [kept] = await live.app.ledger.parked_jobs(1)
         assert kept.picture is not None
         assert kept.picture.path.exists()
@@ -447,9 +451,9 @@ async def test_a_disk_that_is_really_full_loses_nothing(small_disk: Path, monkey
             await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 30)
         assert not (small_disk / "data" / "ballast").exists()
         refused = await live.said(user_id=9)
-        assert "cannot take requests" in refused.content
+        assert "accept requests" in refused.content
         (small_disk / "filler").unlink()
-        await live.app.thumbnails.idle(30)
+        await live.app.use_case.recovery.idle(30)
         assert [await live.left(user) for user in range(1, 6)] == [9] * 5
     jobs, entries = books(small_disk / "data")
     assert [job["state"] for job in jobs] == ["delivered"] * 5

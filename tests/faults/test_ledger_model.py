@@ -27,21 +27,21 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bot.domain.errors import AlreadyTaken, QuotaSpent, TransitionRefused
+from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
 from bot.domain.models import OPEN_STATES, Job, Limit, Output, Picture, Scope, State
 from bot.domain.quota import day
 from bot.storage import database
 from bot.storage.database import Database, Transaction
 from bot.storage.job_rows import ms
 from bot.storage.ledger import Ledger
-from tests.support.factories import NOON, asker, request
+from tests.support.factories import NOON, requester, reservation
 from tests.support.fault_injection import seed, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
     from pathlib import Path
 
-    from bot.domain.models import Asker
+    from bot.domain.models import Requester
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ NEXT = dict(zip(OPEN_STATES, tuple(FROM)[:5], strict=True))
 KINDS = {State.DELIVERED: ["hold", "charge"], State.RELEASED: ["hold", "release"]}
 JOBS = """
     SELECT id, state, user_id, cost, reason, message_id, sent_at, output_url, generated_at, picture_file, parked_at,
-        ended_at, told_at, token
+        ended_at, notified_at, token
     FROM jobs ORDER BY rowid
 """
 ENTRIES = "SELECT job_id, kind, user_id, guild_id, held, spent, counted_at FROM entries ORDER BY id"
@@ -72,7 +72,7 @@ class Line:
 
     job: Job  # as the ledger gave it last
     state: State
-    told_at: datetime | None = None
+    notified_at: datetime | None = None
 
     @property
     def is_open(self) -> bool:
@@ -80,12 +80,12 @@ class Line:
 
     def row(self) -> tuple[Any, ...]:
         """What the table must say."""
-        job, told_at = self.job, _ms(self.told_at)
+        job, notified_at = self.job, _ms(self.notified_at)
         output, picture = job.output and job.output.url, job.picture and job.picture.path.name
         reason = "unforeseen" if self.state is State.RELEASED else None
-        token = "interaction-token" if told_at is None else None  # erased when it is of no more use
+        token = "interaction-token" if notified_at is None else None  # erased when it is of no more use
         steps = (_ms(job.sent_at), output, _ms(job.generated_at), picture, _ms(job.parked_at), _ms(job.ended_at))
-        return job.id, self.state, job.asker.user_id, job.cost, reason, job.message_id, *steps, told_at, token
+        return job.id, self.state, job.requester.user_id, job.cost, reason, job.message_id, *steps, notified_at, token
 
 
 class Inline(Database):
@@ -127,7 +127,7 @@ def _told(call: Coroutine[Any, Any, Any], answer: Any) -> Any:
     return call.throw(answer) if isinstance(answer, Exception) else call.send(answer)
 
 
-class Books(RuleBasedStateMachine):
+class JobRepository(RuleBasedStateMachine):
     jobs = Bundle("jobs")
     template: ClassVar[sqlite3.Connection]  # without rows; every example begins with a copy
     folder: ClassVar[Path]
@@ -166,12 +166,12 @@ class Books(RuleBasedStateMachine):
             line.job.cost
             for line in self.lines.values()
             if line.state is not State.RELEASED
-            and (limit.scope is Scope.GUILD or line.job.asker.user_id == limit.subject)
-            and limit.window.start <= line.job.asker.asked_at < limit.window.end
+            and (limit.scope is Scope.GUILD or line.job.requester.user_id == limit.subject)
+            and limit.window.start <= line.job.requester.asked_at < limit.window.end
         )
 
     def enter(self, job: Job, kind: str, held: int, spent: int) -> None:
-        who = job.asker
+        who = job.requester
         self.entries.append((job.id, kind, who.user_id, who.guild_id, held, spent, ms(who.asked_at)))
 
     def moved(self, line: Line, to: State, outcome: Any) -> None:
@@ -183,7 +183,7 @@ class Books(RuleBasedStateMachine):
         assert outcome.state is to
         line.job, line.state = outcome, to
         if to is State.DELIVERED:
-            line.told_at = self.now
+            line.notified_at = self.now
             self.enter(outcome, "charge", -outcome.cost, outcome.cost)
         elif to is State.RELEASED:
             self.enter(outcome, "release", -outcome.cost, 0)
@@ -218,18 +218,18 @@ class Books(RuleBasedStateMachine):
         limits = daily(member, at)
         if tight is not None:
             limits.append(Limit(Scope.MEMBER, member, tight, day(at)))
-        outcomes = self.books.together(*(self.take(asker(member, at=at), cost, limits) for cost in costs))
+        outcomes = self.books.together(*(self.take(requester(member, at=at), cost, limits) for cost in costs))
         return multiple(*self.reserved(limits, costs, outcomes))
 
-    def take(self, who: Asker, cost: int, limits: Sequence[Limit]) -> Coroutine[Any, Any, Job]:
-        return self.ledger.reserve(request(), who, cost=cost, limits=limits, now=self.now)
+    def take(self, who: Requester, cost: int, limits: Sequence[Limit]) -> Coroutine[Any, Any, Job]:
+        return self.ledger.reserve(reservation(who, cost=cost, limits=limits, now=self.now))
 
     def reserved(self, limits: Sequence[Limit], costs: Sequence[int], outcomes: Sequence[Any]) -> list[str]:
         taken = []
         for cost, outcome in zip(costs, outcomes, strict=True):
             short = [limit for limit in limits if self.used(limit) + cost > limit.amount]
             if short:
-                assert isinstance(outcome, QuotaSpent), outcome
+                assert isinstance(outcome, QuotaExceeded), outcome
                 assert outcome.allowance.limit in short
                 assert outcome.allowance.used == self.used(outcome.allowance.limit)
                 continue
@@ -244,9 +244,9 @@ class Books(RuleBasedStateMachine):
 
     @rule(job=jobs)
     def same_interaction_again(self, job: str) -> None:
-        first = self.lines[job].job.asker
+        first = self.lines[job].job.requester
         [outcome] = self.books.together(self.take(first, 1, daily(first.user_id, first.asked_at)))
-        assert isinstance(outcome, AlreadyTaken), outcome
+        assert isinstance(outcome, DuplicateRequest), outcome
 
     @rule(job=jobs)
     def next_step(self, job: str) -> None:
@@ -300,9 +300,9 @@ class Books(RuleBasedStateMachine):
     @rule(job=jobs)
     def told(self, job: str) -> None:
         line = self.lines[job]
-        assert self.books.together(self.ledger.told(line.job, now=self.now)) == [None]
+        assert self.books.together(self.ledger.notified(line.job, now=self.now)) == [None]
         if line.job.state is State.RELEASED:  # anybody else has nothing to be told, or the picture
-            line.told_at = self.now
+            line.notified_at = self.now
             self.rows[job] = line.row()
 
     @precondition(lambda self: self.entries)
@@ -336,7 +336,7 @@ class Books(RuleBasedStateMachine):
     def readers_and_model_say_the_same(self) -> None:
         open_jobs, untold, allowances, *parked = self.books.together(
             self.ledger.open_jobs(),
-            self.ledger.untold_jobs(),
+            self.ledger.unnotified_jobs(),
             self.ledger.allowances(_limits(self.now.date() - timedelta(days=1))),
             *(self.ledger.parked_jobs(member) for member in MEMBERS),
         )
@@ -344,11 +344,11 @@ class Books(RuleBasedStateMachine):
         # rowid breaks ties, and the model keeps the order of insertion
         waiting = sorted((line.job for line in lines if line.is_open), key=lambda job: job.created_at)
         assert open_jobs == waiting
-        due = [line.job for line in lines if line.state is State.RELEASED and line.told_at is None]
+        due = [line.job for line in lines if line.state is State.RELEASED and line.notified_at is None]
         assert sorted(job.id for job in untold) == sorted(job.id for job in due)
         assert [job.ended_at for job in untold] == sorted(job.ended_at for job in due if job.ended_at)
         for member, found in zip(MEMBERS, parked, strict=True):
-            kept = {job.id for job in waiting if job.parked_at and job.asker.user_id == member}
+            kept = {job.id for job in waiting if job.parked_at and job.requester.user_id == member}
             assert {job.id for job in found} == kept
         for allowance in allowances:
             assert allowance.used == self.used(allowance.limit) <= allowance.limit.amount
@@ -406,7 +406,7 @@ def rarely_collected() -> Iterator[None]:
     gc.set_threshold(*before)
 
 
-@pytest.mark.programme
+@pytest.mark.faults
 @pytest.mark.usefixtures("rarely_collected")
 @pytest.mark.timeout(size(400, 4 * 3600))  # to make a failure small may take hypothesis 300 s
 @pytest.mark.parametrize("block", range(size(2, 10)))  # for more than one core
@@ -418,7 +418,7 @@ def test_the_books_agree_with_a_plain_model_whatever_happens(
     with closing(sqlite3.connect(empty)) as without_rows:
 
         @hypothesis.seed(seed(request.node.nodeid) + block)
-        class Machine(Books):
+        class Machine(JobRepository):
             template = without_rows
             folder = tmp_path / "books"
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bot.domain.errors import ProviderRefused
-from bot.domain.failure_policy import judge
-from bot.domain.models import Circuit, Loudness, Verdict
+from bot.domain.failure_policy import policy_for
+from bot.domain.models import AlertLevel, Circuit, FailurePolicy
 from bot.pikzels.client import BODY_BYTES
-from bot.text import words
+from bot.text import failures
 from sandbox.pikzels_server import contract as offered
 from sandbox.pikzels_server.replies import Reply
 from tests.support import provider_contract
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from bot.jobs.queue import Gate
+    from bot.jobs.queue import RequestQueue
     from sandbox import discord_server
 
-pytestmark = pytest.mark.programme
+pytestmark = pytest.mark.faults
 
-LEVELS = {Loudness.PAGE: logging.ERROR, Loudness.WARN: logging.WARNING}
+LEVELS = {AlertLevel.PAGE: logging.ERROR, AlertLevel.WARN: logging.WARNING}
 ENDED = {"charge": ("hold", "charge"), "release": ("hold", "release")}
 
 
@@ -87,30 +87,30 @@ def closes_for(circuit: Circuit, reply: Reply) -> timedelta | None:
     return None if shortest is None else max(timedelta(seconds=shortest), pause)
 
 
-def reset(gate: Gate, *, calls: bool = False) -> None:
-    """As after a restart: no circuit open, nothing slowed down, and with `calls` nothing remembered either."""
-    gate._breakers.clear()
-    if gate._waker is not None:
-        gate._waker.cancel()
-        gate._wake()
-    gate._limit = gate._concurrency
+def reset(queue: RequestQueue, *, calls: bool = False) -> None:
+    """As after a restart: no circuit is open, nothing is slowed down, and with `calls` nothing is remembered either."""
+    queue.circuits._breakers.clear()
+    if queue._throttled is not None:
+        queue._throttled.cancel()
+        queue._resume()
+    queue._slots = queue._concurrency
     if calls:
-        gate._calls.clear()
+        queue.circuits._calls.clear()
 
 
 def operator(caplog: pytest.LogCaptureFixture) -> list[int]:
     return [record.levelno for record in caplog.records if "operator:" in record.getMessage()]
 
 
-def assert_told(levels: Sequence[int], verdict: Verdict, *, opened: Iterable[Circuit]) -> None:
+def assert_told(levels: Sequence[int], verdict: FailurePolicy, *, opened: Iterable[Circuit]) -> None:
     """Once for the failure, unless its circuit speaks for it, and once for each circuit that opened."""
-    own = [LEVELS[verdict.loudness]] if verdict.pause is None and verdict.loudness in LEVELS else []
+    own = [LEVELS[verdict.alert_level]] if verdict.pause is None and verdict.alert_level in LEVELS else []
     circuits = list(levels)
     for level in own:
         assert level in circuits
         circuits.remove(level)
     assert len(circuits) == len(list(opened))
-    assert all(level >= LEVELS.get(verdict.loudness, logging.WARNING) for level in circuits)
+    assert all(level >= LEVELS.get(verdict.alert_level, logging.WARNING) for level in circuits)
 
 
 @pytest.mark.parametrize("code", [*sorted(provider_contract.CODES), *UNKNOWN])
@@ -118,19 +118,19 @@ async def test_every_code_in_every_envelope_ends_as_its_verdict_says(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     cases = list(envelopes(code))[:: size(3, 1) if code in AGAIN else 1]  # two more calls take two seconds
-    sentence = words.PROVIDER[code] if code in STATUSES else "The image service refused this request."
+    sentence = failures.PROVIDER[code] if code in STATUSES else "The image service refused this request."
     counted = 0
     async with running(tmp_path, monkeypatch, quota={"member_daily": 1}) as live:
         for member, (status, _, reply) in enumerate(cases, 1):
             caplog.clear()
-            reset(live.app.gate)
+            reset(live.app.queue)
             live.api.always(reply)
             before = len(live.api.calls)
-            verdict = judge(ProviderRefused(code, status))
+            verdict = policy_for(ProviderRefused(code, status))
             counted += verdict.counts
             assert code in STATUSES or verdict.pause is UNKNOWN[code][1]
             message = await live.said(user_id=member)
-            await live.app.thumbnails.idle(10)
+            await live.app.use_case.recovery.idle(10)
 
             assert message.content.startswith(f"{sentence} You were not charged. · #")
             assert "in-the" not in message.content
@@ -140,13 +140,13 @@ async def test_every_code_in_every_envelope_ends_as_its_verdict_says(
             assert calls == 1 or code in AGAIN
             assert await live.left(member) == 1
             wanted = {verdict.pause} if verdict.pause else {Circuit.FAILURES} if counted >= 5 else set()
-            assert set(live.app.gate.open_circuits) == wanted
-            for circuit, until in live.app.gate.open_circuits.items():
+            assert set(live.app.queue.circuits.open) == wanted
+            for circuit, until in live.app.queue.circuits.open.items():
                 pause = closes_for(circuit, reply if circuit is verdict.pause else Reply.raw(500))
                 assert (until is None) == (pause is None)
                 if until is not None and pause is not None:
                     assert abs((until - datetime.now(UTC) - pause).total_seconds()) < 5
-            assert (live.app.gate._waker is not None) == verdict.throttle
+            assert (live.app.queue._throttled is not None) == verdict.throttle
             assert_told(operator(caplog), verdict, opened=wanted)
             if wanted:  # the next member is turned away in private, and nothing is asked of the provider
                 assert (await live.said(user_id=1000 + member)).ephemeral
@@ -161,7 +161,7 @@ async def test_every_code_in_every_envelope_ends_as_its_verdict_says(
 def assert_settled(jobs: list[dict[str, Any]], entries: list[dict[str, Any]], kind: str) -> None:
     for job in jobs:
         assert kinds(job, entries) == ENDED[kind]
-        assert job["told_at"] is not None
+        assert job["notified_at"] is not None
 
 
 def kinds(job: dict[str, Any], entries: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -200,15 +200,15 @@ async def test_a_status_without_an_answer_is_asked_once_and_never_charged(
     async with running(tmp_path, monkeypatch, quota={"member_daily": 1}) as live:
         for member, (body, headers) in enumerate(GARBAGE.values(), 1):
             caplog.clear()
-            reset(live.app.gate, calls=True)
+            reset(live.app.queue, calls=True)
             moved = {"Location": f"{live.api.base_url}/v2/thumbnail/image"}
             live.api.always(Reply.raw(status, body, {"Retry-After": "1", **headers, **moved}))
             message = await live.said(user_id=member)
-            await live.app.thumbnails.idle(10)
-            assert message.content.startswith(f"{words.FAILURES[kind]} You were not charged. · #")
+            await live.app.use_case.recovery.idle(10)
+            assert message.content.startswith(f"{failures.FAILURES[kind]} You were not charged. · #")
             assert (len(live.api.calls), await live.left(member)) == (member, 1)
             assert operator(caplog) == [level]
-            assert set(live.app.gate.open_circuits) == ({Circuit.MOVED} if kind == "provider_moved" else set())
+            assert set(live.app.queue.circuits.open) == ({Circuit.MOVED} if kind == "provider_moved" else set())
     jobs, entries = books(tmp_path)
     assert [job["reason"] for job in jobs] == [kind] * len(GARBAGE)
     assert_settled(jobs, entries, "release")
@@ -219,7 +219,7 @@ async def test_a_status_without_an_answer_is_asked_once_and_never_charged(
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What Discord does with a request instead of carrying it out, or having carried it out."""
+    """What Discord does with a request instead of carrying it out, or require carried it out."""
 
     status: int  # 0: a TCP reset
     code: int = 0
@@ -350,7 +350,7 @@ async def delivered_through(
         assert interaction.message is not None
         arrange(live, interaction, step, trouble, after=after)
     live.api.release()
-    await live.app.thumbnails.idle(90)
+    await live.app.use_case.recovery.idle(90)
     return interactions
 
 
@@ -461,7 +461,7 @@ async def test_a_direct_channel_that_cannot_be_opened_costs_nothing_and_one_that
             arrange(live, interactions[member], Step.DIRECT, Trouble(200, times=0), after=False)
             trouble.order(live, "POST", "/users/@me/channels")
             live.api.release()
-            await live.app.thumbnails.idle(20)
+            await live.app.use_case.recovery.idle(20)
     shown = found(live, tmp_path, interactions)
     for one, trouble in zip(shown.values(), troubles, strict=True):
         assert_fair(one)
@@ -481,7 +481,7 @@ async def test_a_first_answer_that_discord_does_not_confirm_is_never_paid_for(
             once.order(live, "POST", "/interactions/*", after=after)
             interactions[member] = await asked(live, member)
             await came_to_rest(live, interactions[member])
-        await live.app.thumbnails.idle(20)
+        await live.app.use_case.recovery.idle(20)
     shown = found(live, tmp_path, interactions)
     assert len(shown) == len(troubles)
     for one, trouble, interaction in zip(shown.values(), troubles, interactions.values(), strict=True):
@@ -497,7 +497,7 @@ async def test_a_first_answer_that_discord_does_not_confirm_is_never_paid_for(
 
 async def came_to_rest(live: Live, interaction: discord_server.Interaction) -> None:
     """Until the request has its picture, or its hold is released and that was told or found impossible to tell."""
-    sql = "SELECT 1 FROM jobs WHERE interaction_id = ? AND ended_at IS NOT NULL AND told_at IS NOT NULL"
+    sql = "SELECT 1 FROM jobs WHERE interaction_id = ? AND ended_at IS NOT NULL AND notified_at IS NOT NULL"
     async with asyncio.timeout(20):
         while not await live.app.ledger._database.run(sql, (interaction.id,)):  # noqa: ASYNC110 - the books ring no bell
             await asyncio.sleep(0.01)

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from bot.domain.errors import AlreadyTaken, QuotaSpent, TransitionRefused
+from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
 from bot.domain.models import OPEN_STATES, Job, Output, Picture, State
 from bot.domain.quota import day
 from bot.storage import database
 from bot.storage.job_rows import ms
 from bot.storage.ledger import Ledger
-from tests.support.factories import NOON, asker, limit, request
+from tests.support.factories import NOON, limit, request, requester, reservation
 from tests.support.fault_injection import seed, size
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Effect: TypeAlias = tuple[Awaitable[Any], Callable[[Any], None]]  # a call, and what its outcome means in the model
 
-JOBS = "SELECT id, state, user_id, cost, message_id, reason, asked_at, told_at FROM jobs ORDER BY rowid"
+JOBS = "SELECT id, state, user_id, cost, message_id, reason, asked_at, notified_at FROM jobs ORDER BY rowid"
 ENTRIES = "SELECT job_id, kind, user_id, held, spent, counted_at FROM entries ORDER BY id"
 KINDS = {State.DELIVERED: ["hold", "charge"], State.RELEASED: ["hold", "release"]}
 
@@ -141,8 +141,8 @@ class Course:
         self, member: int, cost: int, *, amount: int = DAILY, interaction: int | None = None
     ) -> Awaitable[Job]:
         limits = [limit(amount, user_id=member, window=day(self._now))]
-        who = asker(member, interaction_id=interaction, at=self._now)
-        return self._ledger.reserve(request(), who, cost=cost, limits=limits, now=self._now)
+        who = requester(member, interaction_id=interaction, at=self._now)
+        return self._ledger.reserve(reservation(who, cost=cost, limits=limits, now=self._now))
 
     def _move(self, job: Job, step: State | str) -> Awaitable[Any]:
         ledger, now = self._ledger, self._now
@@ -153,7 +153,7 @@ class Course:
             State.SPOOLED: lambda: ledger.spooled(job, self._picture),
             State.DELIVERED: lambda: ledger.delivered(job, message_id=100, now=now),
             State.RELEASED: lambda: ledger.released(job, reason="unforeseen", request_id=None, now=now),
-            "told": lambda: ledger.told(job, now=now),
+            "told": lambda: ledger.notified(job, now=now),
         }
         return calls[step]()
 
@@ -161,21 +161,21 @@ class Course:
         assert isinstance(outcome, Job), outcome
         plan.job = outcome
         plan.row = {"id": outcome.id, "state": "reserved", "user_id": plan.member, "cost": plan.cost}
-        plan.row |= {"message_id": None, "reason": None, "asked_at": at, "told_at": None}
+        plan.row |= {"message_id": None, "reason": None, "asked_at": at, "notified_at": None}
         self._rows.append(plan.row)
         self._enter(plan, "hold", plan.cost, 0)
 
     def _moved(self, plan: Planned, step: State | str, at: int, outcome: Any) -> None:
         assert not isinstance(outcome, BaseException), outcome
         if step == "told":
-            plan.row["told_at"] = at
+            plan.row["notified_at"] = at
             return
         plan.job, plan.row["state"] = outcome, str(step)
         match step:
             case State.ACKED:
                 plan.row["message_id"] = 99
             case State.DELIVERED:
-                plan.row |= {"message_id": 100, "told_at": at}
+                plan.row |= {"message_id": 100, "notified_at": at}
                 self._enter(plan, "charge", -plan.cost, plan.cost)
             case State.RELEASED:
                 plan.row["reason"] = "unforeseen"
@@ -188,19 +188,19 @@ class Course:
         """A call in the same commit that is refused and leaves no trace."""
         ended = [row for row in self._rows if row["state"] in KINDS]
         if not ended:
-            return self._reserve(50, 1, amount=0), partial(_refused, QuotaSpent)
+            return self._reserve(50, 1, amount=0), partial(_refused, QuotaExceeded)
         row = self._chance.choice(ended)
-        job = Job(row["id"], State.SPOOLED, request(), asker(), cost=row["cost"], created_at=NOON)
+        job = Job(row["id"], State.SPOOLED, request(), requester(), cost=row["cost"], created_at=NOON)
         step = self._chance.choice((*KINDS, State.SPOOLED, "twice", "half"))
         if step == "half":
             return self._books.write(_half), partial(_refused, RuntimeError)
         if step == "twice":
-            return self._twice(), partial(_refused, AlreadyTaken)
+            return self._twice(), partial(_refused, DuplicateRequest)
         return self._move(job, step), partial(_refused, TransitionRefused)
 
     async def _twice(self) -> Job:
         [job, *_] = await self._ledger.open_jobs()
-        return await self._reserve(50, 1, interaction=job.asker.interaction_id)
+        return await self._reserve(50, 1, interaction=job.requester.interaction_id)
 
 
 def _half(transaction: Transaction) -> None:
@@ -285,7 +285,7 @@ def check_accounts(found: Content) -> None:
     assert used == owed
 
 
-@pytest.mark.programme
+@pytest.mark.faults
 @pytest.mark.timeout(size(120, 3600))
 def test_a_log_cut_at_any_byte_holds_what_was_answered_before_it_and_nothing_half(
     files: Files, ruin: Path, chance: random.Random
@@ -312,7 +312,7 @@ def _lay(log: Path, cut: int, tail: bytes) -> None:
         file.truncate(cut + len(tail))
 
 
-@pytest.mark.programme
+@pytest.mark.faults
 @pytest.mark.timeout(size(120, 3600))
 async def test_after_a_power_loss_the_program_starts_and_takes_up_the_open_jobs(
     files: Files, ruin: Path, chance: random.Random
@@ -326,7 +326,7 @@ async def test_after_a_power_loss_the_program_starts_and_takes_up_the_open_jobs(
             ledger = Ledger(books, spool=ruin.parent)
             open_jobs = [job.id for job in await ledger.open_jobs()]
             today = await ledger.allowances([limit(DAILY, user_id=member) for member in range(1, 5)])
-            fresh = await ledger.reserve(request(), asker(9), cost=1, limits=[limit(user_id=9)], now=NOON)
+            fresh = await ledger.reserve(reservation(requester(9), limits=[limit(user_id=9)]))
         assert open_jobs == [row[0] for row in rows if row[1] in OPEN_STATES]
         owed = [row for row in rows if row[1] != "released" and row[6] < ms(day(NOON).end)]
         assert [one.used for one in today] == [sum(row[3] for row in owed if row[2] == n) for n in range(1, 5)]
@@ -336,7 +336,7 @@ async def test_after_a_power_loss_the_program_starts_and_takes_up_the_open_jobs(
         ruin.with_name("bot.sqlite3.marker").unlink()
 
 
-@pytest.mark.programme
+@pytest.mark.faults
 @pytest.mark.timeout(size(120, 3600))
 def test_a_power_loss_while_the_log_is_carried_over_loses_nothing(
     files: Files, ruin: Path, chance: random.Random

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.fault_injection import seed, size
 
-pytestmark = [pytest.mark.programme, pytest.mark.skipif(not hasattr(os, "fork"), reason="forks its bots")]
+pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="forks its bots")]
 
 TEST = "tests/faults/test_random_kills.py::test_after_any_kills_the_books_agree_with_what_was_shown"
 BLOCKS = size(2, 8)

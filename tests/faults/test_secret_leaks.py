@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import secrets
 import subprocess
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-pytestmark = pytest.mark.programme
+pytestmark = pytest.mark.faults
 
 # Of no shape that a redactor could know by itself, but for the key's beginning.
 TOKEN = f"canary.token.{secrets.token_hex(16)}"
@@ -41,7 +42,7 @@ HOOK = f"canary-hook-{secrets.token_hex(16)}"
 SIGNATURE = secrets.token_hex(32)
 
 # An ended job keeps the addresses of its pictures, whose signatures Discord and the provider let run out in a day.
-COLUMNS_WITH_ADDRESSES = ("image_url", "support_image_url", "output_url")
+WITH_ADDRESSES = ("image_url", "support_image_url", "output_url")
 
 
 # --- a run of the bot ------------------------------------------------------------------------------------------------
@@ -79,7 +80,7 @@ async def hooked() -> AsyncIterator[Hook]:
 
 
 @asynccontextmanager
-async def surroundings() -> AsyncIterator[tuple[discord_server.Wire, pikzels_server.StandIn, Hook]]:
+async def surroundings() -> AsyncIterator[tuple[discord_server.DiscordServer, pikzels_server.StandIn, Hook]]:
     async with (
         discord_server.serve(keep_files=True, token=TOKEN) as discord,
         pikzels_server.serve(api_key=KEY, output=png()) as api,
@@ -92,7 +93,7 @@ async def surroundings() -> AsyncIterator[tuple[discord_server.Wire, pikzels_ser
 async def bot(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    around: tuple[discord_server.Wire, pikzels_server.StandIn, Hook],
+    around: tuple[discord_server.DiscordServer, pikzels_server.StandIn, Hook],
     *,
     as_json: bool,
 ) -> AsyncIterator[Live]:
@@ -147,7 +148,7 @@ async def outcomes(live: Live, hook: Hook) -> None:
         Reply.ok(extra={"output": f"https://bot:{SIGNATURE}@pictures.example/x.png"}),
     )
     for member, reply in enumerate(refusals, 10):
-        live.app.gate._calls.clear()
+        live.app.queue.circuits._calls.clear()
         api.script(reply)
         await live.said(user_id=member)
 
@@ -165,7 +166,7 @@ async def outcomes(live: Live, hook: Hook) -> None:
         api.script(reply)
         await live.said(user_id=member)
         assert (await live.said(user_id=member)).ephemeral  # its circuit is open
-        live.app.gate._breakers.clear()
+        live.app.queue.circuits._breakers.clear()
 
 
 async def refused_before_there_is_a_job(live: Live) -> None:
@@ -197,7 +198,7 @@ async def living_with_results(live: Live) -> None:
         live.cdn.gone = False
     await (await discord.slash("history", user_id=70)).acked.wait()
     await discord.wait(lambda server: sum(bool(message.attachments) for message in server.messages.values()) > 8, 20)
-    await live.app.thumbnails.idle(10)
+    await live.app.use_case.recovery.idle(10)
     await (await discord.click(public, f"job:delete:{job_id}", user_id=70)).acked.wait()
 
 
@@ -212,13 +213,13 @@ async def trouble_with_discord(live: Live) -> None:
         await api.called(before + 1)
         discord.fail(method, glob, status=403, code=50001, times=3 if method == "*" else 1)
         api.release()
-        await live.app.thumbnails.idle(10)
+        await live.app.use_case.recovery.idle(10)
     discord._rooms.faults._faults.clear()
     for member, trouble in ((53, {"reset": True}), (54, {"status": 404, "code": 10062}), (55, {"status": 403})):
         discord.fail("POST", "/interactions/*", **trouble)
         await live.thumbnail(user_id=member)
         await discord.wait(lambda d: d.requests[-1].path.startswith(("/interactions", "/webhooks")), 10)
-        await live.app.thumbnails.idle(10)
+        await live.app.use_case.recovery.idle(10)
     discord.fail("PATCH", "*", reset=True, times=3)
     await live.made(user_id=56)
 
@@ -306,7 +307,7 @@ def forms(secret: str) -> tuple[str, ...]:
     return secret, quote(secret, safe=""), secret[:half] if half >= 24 else secret, secret[-half:]
 
 
-def signatures(discord: discord_server.Wire) -> list[str]:
+def signatures(discord: discord_server.DiscordServer) -> list[str]:
     """Of all files that members gave to commands, and of the provider's output."""
     given = (
         attachment["url"]
@@ -316,10 +317,10 @@ def signatures(discord: discord_server.Wire) -> list[str]:
     return [SIGNATURE, *(parse_qs(urlsplit(url).query)["hm"][0] for url in given)]
 
 
-def tokens(discord: discord_server.Wire, jobs: Iterable[Mapping[str, Any]]) -> list[str]:
+def tokens(discord: discord_server.DiscordServer, jobs: Iterable[Mapping[str, Any]]) -> list[str]:
     """Of the interactions whose jobs have ended and been told."""
     by_id = {interaction.id: interaction.token for interaction in discord.interactions.values()}
-    ended = (job for job in jobs if job["interaction_id"] and job["ended_at"] and job["told_at"])
+    ended = (job for job in jobs if job["interaction_id"] and job["ended_at"] and job["notified_at"])
     return [by_id[job["interaction_id"]] for job in ended]
 
 
@@ -356,17 +357,17 @@ async def test_after_every_kind_of_outcome_no_secret_is_anywhere_it_could_be_rea
                 api.script_output(held)
                 await live.thumbnail(user_id=70)  # the first run ends while its picture is on the way
                 await api.downloaded(len(api.downloads) + 1)
-                await live.app.thumbnails.idle(0.01)
-                live.app.thumbnails.stop_accepting()
+                await live.app.use_case.recovery.idle(0.01)
+                live.app.use_case.recovery.stop_accepting()
                 api.release()
             async with bot(folder, monkeypatch, around, as_json=as_json) as live:
                 logging.getLogger().addHandler(records)
                 await live.made(user_id=71)
-                await live.app.thumbnails.idle(10)
-                rows = await live.app.ledger._database.run("SELECT id, token, ended_at, told_at FROM jobs")
+                await live.app.use_case.recovery.idle(10)
+                rows = await live.app.ledger._database.run("SELECT id, token, ended_at, notified_at FROM jobs")
                 for row in rows:
                     nouns.append(repr(await live.app.ledger.job(row["id"])))
-                    assert row["token"] is None or row["told_at"] is None
+                    assert row["token"] is None or row["notified_at"] is None
                 under_way = on_disk(folder, tmp_path / "under-way")
     log = capsys.readouterr().err
     jobs, _ = books(folder)
@@ -402,7 +403,9 @@ async def test_after_every_kind_of_outcome_no_secret_is_anywhere_it_could_be_rea
     pictures = {name: data for name, data in stopped.items() if not name.startswith("pikzels-bot.sqlite3")}
     assert hits(pictures, everybodys | signed) == []
     for job in jobs:
-        columns = {name: str(value) for name, value in job.items() if name not in COLUMNS_WITH_ADDRESSES}
+        stored = job | json.loads(job["request"])
+        del stored["request"]
+        columns = {name: str(value) for name, value in stored.items() if name not in WITH_ADDRESSES}
         assert hits(columns, signed | {"a token": tokens(discord, [job])}) == []
     # SQLite's write-ahead log keeps what its next checkpoint will overwrite: gone at a stop, not before.
     print(hits(under_way, {"a token of an ended interaction": tokens(discord, jobs)}))  # noqa: T201 - not a promise

@@ -25,7 +25,7 @@ from tests.support.fault_injection import seed, size
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-pytestmark = pytest.mark.programme
+pytestmark = pytest.mark.faults
 
 GRACE = 5.0
 MARGIN = 4.0  # seconds for whatever is not waiting: closing, and the interpreter's own end, on a busy machine
@@ -39,7 +39,7 @@ NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
 class House:
     """A Discord and a Pikzels, and a folder where one bot after the other lives."""
 
-    discord: discord_server.Wire
+    discord: discord_server.DiscordServer
     api: pikzels_server.StandIn
     folder: Path
     asked: list[discord_server.Interaction] = field(default_factory=list)
@@ -75,7 +75,7 @@ class House:
         if not (self.folder / DATABASE).exists():
             return []
         jobs, _ = books(self.folder)
-        return [job for job in jobs if job["ended_at"] is None or job["told_at"] is None]
+        return [job for job in jobs if job["ended_at"] is None or job["notified_at"] is None]
 
     def check(self) -> None:
         """One ending for everyone: a charge for exactly those whose picture is shown, nobody paid for twice."""
@@ -85,7 +85,7 @@ class House:
             kinds = [entry["kind"] for entry in entries if entry["job_id"] == job["id"]]
             assert kinds == ["hold", "charge" if job["message_id"] in shown else "release"], job
             assert (job["reason"] or "not_started").startswith("not_started"), job
-            assert job["told_at"] is not None
+            assert job["notified_at"] is not None
         assert len(shown) == sum(entry["spent"] for entry in entries)
         assert len(self.api.calls) <= len(jobs)
         assert all(has_ended(one) for one in self.asked if one.message is not None)

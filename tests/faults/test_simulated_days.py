@@ -14,7 +14,7 @@ from tests.support.simulation import JOBS, play, silence
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.programme]
+pytestmark = [pytest.mark.faults]
 
 FILE = "tests/faults/test_simulated_days.py"
 BLOCKS = 8

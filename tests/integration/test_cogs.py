@@ -33,7 +33,7 @@ async def simulation(folder: Path) -> AsyncIterator[simulated.World]:
 
 
 async def left(simulated: simulated.World, member: simcord.MemberActor) -> int:
-    [allowance] = await simulated.app.thumbnails.allowances(member.id)
+    [allowance] = await simulated.app.use_case.lifecycle.allowances(member.id)
     return allowance.left
 
 
@@ -70,11 +70,11 @@ async def test_every_option_reaches_the_provider_as_its_contract_names_it(tmp_pa
 
 
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
-    "a text file": ({"image": ("a.txt", b"hello")}, "`image` must be a PNG, JPEG or WebP picture."),
-    "a link": ({"prompt": "like HTTPS://x.y"}, "`prompt` may not contain a link"),
-    "a reference for pkz_3": ({"model": "pkz_3", "reference": PICTURE}, "`reference` works only with PKZ 4 or PKZ 4.5"),
-    "a weight for pkz_4": ({"model": "pkz_4", "weight": "low"}, "`weight` works only with PKZ 2"),
-    "an unknown persona": ({"persona": "nobody"}, "`persona` is neither a name this server knows nor an id."),
+    "a text file": ({"image": ("a.txt", b"hello")}, "`image` must be a PNG, JPEG or WebP image."),
+    "a link": ({"prompt": "like HTTPS://x.y"}, "`prompt` can't contain a link"),
+    "a reference for pkz_3": ({"model": "pkz_3", "reference": PICTURE}, "Only PKZ 4 and PKZ 4.5 support `reference`"),
+    "a weight for pkz_4": ({"model": "pkz_4", "weight": "low"}, "Only PKZ 2 supports `weight`"),
+    "an unknown persona": ({"persona": "nobody"}, "`persona` is neither a name this bot knows nor an id."),
     "an unknown style": ({"style": "nothing"}, "`style` must be an id like"),
 }
 
@@ -111,11 +111,11 @@ async def test_the_quota_is_told_counted_and_enforced_across_a_restart(tmp_path:
             await ann.slash(simulated.channel, "thumbnail", image=PICTURE)
         await simulated.restart()
         await ann.slash(simulated.channel, "thumbnail", image=PICTURE)
-        assert "You have used 3 of 3 credits for today" in await said(simulated, ann)
+        assert "You have used 3 of 3 credits today" in await said(simulated, ann)
         answer = await ann.slash(simulated.channel, "quota")
         assert answer.ephemeral
         assert answer.response is not None
-        assert answer.response.content.startswith("You, today: 3 of 3 credits used, **0 left**. All 3 again <t:")
+        assert answer.response.content.startswith("You, today: 3 of 3 credits used, **0 left**. Resets <t:")
         assert await left(simulated, ben) == 3
 
 
@@ -124,7 +124,7 @@ async def test_a_failure_ends_on_the_public_message_with_the_jobs_id(tmp_path: P
         simulated.api.always(Reply.error("GENERATION_REJECTED"))
         ann = simulated.member("ann")
         await ann.slash(simulated.channel, "thumbnail", image=PICTURE)
-        assert simulated.message().content.startswith("The image service could not work with this picture or prompt.")
+        assert simulated.message().content.startswith("The image service could not work with this image or prompt.")
         assert "You were not charged. · #" in simulated.message().content
         assert await left(simulated, ann) == 3
 

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from bot.config import Settings, load
-from bot.domain.errors import ConfigurationWrong
+from bot.domain.errors import InvalidConfiguration
 from bot.domain.models import Format, Model
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -88,8 +88,8 @@ def value(settings: Settings, setting: str) -> Any:
     return found.get_secret_value() if isinstance(found, SecretStr) else to_jsonable_python(found)
 
 
-def wrong() -> ConfigurationWrong:
-    with pytest.raises(ConfigurationWrong) as caught:
+def wrong() -> InvalidConfiguration:
+    with pytest.raises(InvalidConfiguration) as caught:
         load()
     error = caught.value
     told = [str(error), repr(error), *traceback.format_exception(error), str(error.__context__)]

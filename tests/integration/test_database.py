@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.domain.errors import BooksUnavailable, DatabaseTrouble
+from bot.domain.errors import DatabaseUnusable, StorageUnavailable
 from bot.storage import database
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 JOB = (
-    "INSERT INTO jobs (id, interaction_id, state, user_id, channel_id, upload_limit, image_url, model, format,"
-    " cost, asked_at, created_at, private) VALUES ('j', 1, 'reserved', 1, 1, 1, 'u', 'm', 'f', 1, 1, 1, 0)"
+    "INSERT INTO jobs (id, interaction_id, state, user_id, channel_id, upload_limit, request,"
+    " cost, asked_at, created_at, private) VALUES ('j', 1, 'reserved', 1, 1, 1, '{}', 1, 1, 1, 0)"
 )
 ENTRY = "INSERT INTO entries (job_id, kind, user_id, held, spent, counted_at, at) VALUES ('j', 'hold', 1, 1, 0, 1, 1)"
 
@@ -114,7 +114,7 @@ async def test_a_full_disk_refuses_what_it_cannot_take_and_no_other_of_the_group
         await opened.run(f"PRAGMA max_page_count = {pages + 3}")
         works = [put(opened, "before"), opened.write(large), put(opened, "after")]
         outcomes = await asyncio.gather(*works, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [type(None), BooksUnavailable, type(None)]
+        assert [type(outcome) for outcome in outcomes] == [type(None), StorageUnavailable, type(None)]
         assert "full" in str(outcomes[1])
         assert [row["name"] for row in await opened.run("SELECT name FROM facts")] == ["after", "before"]
         await opened.run("PRAGMA max_page_count = 1073741823")
@@ -152,7 +152,7 @@ async def test_a_second_instance_is_told_that_the_database_is_in_use(tmp_path: P
         "async def main():\n"
         "    async with database.opened(pathlib.Path(sys.argv[1])): pass\n"
         "try: asyncio.run(main())\n"
-        "except errors.DatabaseTrouble as trouble: print(trouble.problem)\n"
+        "except errors.DatabaseUnusable as trouble: print(trouble.problem)\n"
     )
     async with fresh(tmp_path):
         command = [sys.executable, "-c", script, str(tmp_path / "bot.sqlite3")]
@@ -165,7 +165,7 @@ async def test_a_database_of_a_newer_program_is_refused_and_left_alone(tmp_path:
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 9999")
     connection.close()
-    with pytest.raises(DatabaseTrouble, match="newer version"):
+    with pytest.raises(DatabaseUnusable, match="newer version"):
         async with database.opened(path):
             pass
     with sqlite3.connect(path) as connection:
@@ -177,7 +177,7 @@ async def test_a_missing_database_is_never_silently_an_empty_one(tmp_path: Path)
     async with fresh(tmp_path):
         pass
     (tmp_path / "bot.sqlite3").unlink()
-    with pytest.raises(DatabaseTrouble, match="missing though it was here before"):
+    with pytest.raises(DatabaseUnusable, match="missing although it existed before"):
         async with fresh(tmp_path):
             pass
     assert not (tmp_path / "bot.sqlite3").exists()
@@ -203,7 +203,7 @@ async def test_an_older_copy_put_in_its_place_is_noticed_once(tmp_path: Path) ->
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bot.sqlite3").write_bytes(b"this is not a database, it only pretends " * 100)
-    with pytest.raises(DatabaseTrouble, match="cannot be used"):
+    with pytest.raises(DatabaseUnusable, match="cannot be used"):
         async with fresh(tmp_path):
             pass
 
@@ -218,7 +218,7 @@ async def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
     for start in range(8 * page, len(content) - page, page):
         content[start : start + 64] = bytes(64)
     path.write_bytes(content)
-    with pytest.raises(DatabaseTrouble, match=r"damaged|malformed|cannot be used"):
+    with pytest.raises(DatabaseUnusable, match=r"damaged|malformed|cannot be used"):
         async with fresh(tmp_path):
             pass
 

@@ -54,9 +54,9 @@ async def test_once_writes_the_thumbnail_beside_you_and_says_what_it_cost(
 
 
 async def test_once_says_why_a_file_is_not_taken(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     code, said = await finished("--once", "notes.txt", folder=tmp_path)
-    assert (code, "must be a PNG, JPEG or WebP picture" in said) == (1, True)
+    assert (code, "must be a PNG, JPEG or WebP image" in said) == (1, True)
     code, said = await finished("--once", "missing.png", folder=tmp_path)
     assert (code, said) == (64, "There is no picture at missing.png.\n")
 

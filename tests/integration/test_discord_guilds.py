@@ -21,7 +21,7 @@ MEBIBYTE = 1024 * 1024
 
 
 @pytest.fixture
-async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[discord_server.Wire]:
+async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[discord_server.DiscordServer]:
     monkeypatch.setattr(discord.VoiceClient, "warn_nacl", False)
     monkeypatch.setattr(discord.VoiceClient, "warn_dave", False)
     async with discord_server.serve(file_limit=25 * MEBIBYTE) as served:
@@ -30,7 +30,7 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[discord_serve
 
 
 @asynccontextmanager
-async def running(served: discord_server.Wire) -> AsyncIterator[discord.Client]:
+async def running(served: discord_server.DiscordServer) -> AsyncIterator[discord.Client]:
     bot = discord.Client(intents=discord.Intents(guilds=True, guild_reactions=True), guild_ready_timeout=0.05)
     task = asyncio.create_task(bot.start("any"))
     try:
@@ -43,13 +43,13 @@ async def running(served: discord_server.Wire) -> AsyncIterator[discord.Client]:
 
 
 @pytest.fixture
-async def bot(served: discord_server.Wire) -> AsyncIterator[discord.Client]:
+async def bot(served: discord_server.DiscordServer) -> AsyncIterator[discord.Client]:
     async with running(served) as bot:
         yield bot
 
 
 async def test_a_guild_shows_its_owner_and_what_its_roles_may_do(
-    served: discord_server.Wire, bot: discord.Client
+    served: discord_server.DiscordServer, bot: discord.Client
 ) -> None:
     served.society.owner = 7
     served.society.everyone = 1 << 10
@@ -61,7 +61,9 @@ async def test_a_guild_shows_its_owner_and_what_its_roles_may_do(
     assert "channels" not in await bot.http.get_guild(discord_server.GUILD_ID)
 
 
-async def test_a_member_has_roles_and_may_be_a_bot_or_gone(served: discord_server.Wire, bot: discord.Client) -> None:
+async def test_a_member_has_roles_and_may_be_a_bot_or_gone(
+    served: discord_server.DiscordServer, bot: discord.Client
+) -> None:
     served.society.roles[ROLE] = 0
     served.society.members[80] = (ROLE,)
     served.society.bots.add(81)
@@ -76,7 +78,7 @@ async def test_a_member_has_roles_and_may_be_a_bot_or_gone(served: discord_serve
 
 
 async def test_a_channel_shows_its_overwrites_and_a_thread_its_parent(
-    served: discord_server.Wire, bot: discord.Client
+    served: discord_server.DiscordServer, bot: discord.Client
 ) -> None:
     served.society.overwrite(discord_server.CHANNEL_ID, discord_server.GUILD_ID, deny=discord_server.MANAGE_MESSAGES)
     served.society.overwrite(discord_server.CHANNEL_ID, 80, allow=discord_server.MANAGE_MESSAGES, of_member=True)
@@ -92,7 +94,7 @@ async def test_a_channel_shows_its_overwrites_and_a_thread_its_parent(
 
 
 async def test_roles_and_bots_go_along_with_reactions_and_commands(
-    served: discord_server.Wire, bot: discord.Client
+    served: discord_server.DiscordServer, bot: discord.Client
 ) -> None:
     served.society.members[80] = (ROLE,)
     served.society.bots.add(81)
@@ -111,7 +113,9 @@ async def test_roles_and_bots_go_along_with_reactions_and_commands(
     assert (list(one._roles), one.bot, another.bot) == ([ROLE], False, True)
 
 
-async def test_who_has_closed_their_direct_messages_gets_none(served: discord_server.Wire, bot: discord.Client) -> None:
+async def test_who_has_closed_their_direct_messages_gets_none(
+    served: discord_server.DiscordServer, bot: discord.Client
+) -> None:
     served.society.closed.add(80)
     closed, open_ = await bot.create_dm(discord.Object(80)), await bot.create_dm(discord.Object(81))
     with pytest.raises(discord.Forbidden) as refused:
@@ -125,7 +129,7 @@ async def test_who_has_closed_their_direct_messages_gets_none(served: discord_se
 
 
 async def test_a_server_may_have_raised_the_size_of_files_but_direct_messages_have_not(
-    served: discord_server.Wire, bot: discord.Client
+    served: discord_server.DiscordServer, bot: discord.Client
 ) -> None:
     large = bytes(11 * MEBIBYTE)
     await bot.get_partial_messageable(discord_server.CHANNEL_ID).send(file=discord.File(BytesIO(large), "large.bin"))

@@ -115,7 +115,7 @@ class Bot(commands.Bot):
 
 
 @pytest.fixture
-async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[discord_server.Wire]:
+async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[discord_server.DiscordServer]:
     monkeypatch.setattr(discord.VoiceClient, "warn_nacl", False)
     monkeypatch.setattr(discord.VoiceClient, "warn_dave", False)
     async with discord_server.serve() as served:
@@ -124,7 +124,7 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[discord_serve
 
 
 @asynccontextmanager
-async def running(served: discord_server.Wire) -> AsyncIterator[Bot]:
+async def running(served: discord_server.DiscordServer) -> AsyncIterator[Bot]:
     bot = Bot()
     task = asyncio.create_task(bot.start("any"))
     try:
@@ -137,17 +137,17 @@ async def running(served: discord_server.Wire) -> AsyncIterator[Bot]:
 
 
 @pytest.fixture
-async def bot(served: discord_server.Wire) -> AsyncIterator[Bot]:
+async def bot(served: discord_server.DiscordServer) -> AsyncIterator[Bot]:
     async with running(served) as bot:
         yield bot
 
 
-async def posted(served: discord_server.Wire, bot: Bot, *names: str) -> discord_server.Message:
+async def posted(served: discord_server.DiscordServer, bot: Bot, *names: str) -> discord_server.Message:
     sent = await channel(bot).send("Done", file=png("first.png"), view=row(*names))
     return served.messages[sent.id]
 
 
-async def opened(served: discord_server.Wire) -> discord_server.Interaction:
+async def opened(served: discord_server.DiscordServer) -> discord_server.Interaction:
     interaction = await served.slash("form", user_id=7)
     await interaction.acked.wait()
     return interaction
@@ -166,7 +166,7 @@ def values(heard: discord.Interaction) -> dict[str, object]:
     return {field["custom_id"]: field.get("value", field.get("values")) for field in fields}
 
 
-async def test_a_form_left_alone_sends_what_was_prefilled(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_form_left_alone_sends_what_was_prefilled(served: discord_server.DiscordServer, bot: Bot) -> None:
     interaction = await opened(served)
     assert interaction.modal is not None
     assert (interaction.modal["custom_id"], interaction.modal["title"]) == ("edit:k3f9", "Edit")
@@ -180,21 +180,21 @@ async def test_a_form_left_alone_sends_what_was_prefilled(served: discord_server
     assert "message" not in sent.payload()
 
 
-async def test_a_form_is_filled_in_with_words_choices_and_files(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_form_is_filled_in_with_words_choices_and_files(served: discord_server.DiscordServer, bot: Bot) -> None:
     interaction = await opened(served)
     filled = {"prompt": "A dog", "model": ["pkz_3", "pkz_5"]}
     message = await answered(await served.submit(interaction, filled, files=[PHOTO]))
     assert message.content == f"A dog ['pkz_3', 'pkz_5'] [('photo.png', '{PHOTO.url}')]"
 
 
-async def test_a_file_may_be_given_by_the_name_of_its_field(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_file_may_be_given_by_the_name_of_its_field(served: discord_server.DiscordServer, bot: Bot) -> None:
     sent = await served.submit(await opened(served), {"image": [PHOTO, LOGO]})
     assert len(sent.data["resolved"]["attachments"]) == 2
     assert sent.data["components"][2]["component"]["values"] == list(sent.data["resolved"]["attachments"])
     assert "('logo.png', 'https://cdn.discordapp.com/ephemeral-attachments/" in (await answered(sent)).content
 
 
-async def test_a_form_outlives_the_bot_that_opened_it(served: discord_server.Wire) -> None:
+async def test_a_form_outlives_the_bot_that_opened_it(served: discord_server.DiscordServer) -> None:
     async with running(served):
         interaction = await opened(served)
     with pytest.raises(discord_server.NotConnected):
@@ -211,7 +211,7 @@ async def test_a_form_outlives_the_bot_that_opened_it(served: discord_server.Wir
     assert [(message.content, message.ephemeral) for message in sent.followups] == [("Noted", True)]
 
 
-async def test_two_people_send_the_same_form(served: discord_server.Wire, bot: Bot) -> None:
+async def test_two_people_send_the_same_form(served: discord_server.DiscordServer, bot: Bot) -> None:
     message = await posted(served, bot, "edit")
     clicked = await served.click(message, "edit:k3f9", user_id=7, permissions=8)
     await clicked.acked.wait()
@@ -243,7 +243,7 @@ async def test_two_people_send_the_same_form(served: discord_server.Wire, bot: B
     ],
 )
 async def test_nobody_can_send_what_a_form_does_not_take(
-    served: discord_server.Wire,
+    served: discord_server.DiscordServer,
     bot: Bot,
     filled: dict[str, Any],
     files: tuple[discord_server.Upload, ...],
@@ -254,14 +254,14 @@ async def test_nobody_can_send_what_a_form_does_not_take(
         await served.submit(interaction, filled, files=files)
 
 
-async def test_without_a_form_there_is_nothing_to_send(served: discord_server.Wire, bot: Bot) -> None:
+async def test_without_a_form_there_is_nothing_to_send(served: discord_server.DiscordServer, bot: Bot) -> None:
     clicked = await served.click(await posted(served, bot, "again"), "again:k3f9")
     await clicked.acked.wait()
     with pytest.raises(LookupError):
         await served.submit(clicked)
 
 
-async def test_a_form_is_not_answered_by_a_form(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_form_is_not_answered_by_a_form(served: discord_server.DiscordServer, bot: Bot) -> None:
     interaction = await opened(served)
     await bot.heard()
     await answered(await served.submit(interaction))
@@ -272,7 +272,7 @@ async def test_a_form_is_not_answered_by_a_form(served: discord_server.Wire, bot
     assert refused.code == 50035
 
 
-async def test_a_form_beyond_the_limits_is_refused(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_form_beyond_the_limits_is_refused(served: discord_server.DiscordServer, bot: Bot) -> None:
     message = await posted(served, bot, "edit")
     message.components[0]["components"][0]["custom_id"] = "unheard"
     clicked = await served.click(message, "unheard")
@@ -284,7 +284,7 @@ async def test_a_form_beyond_the_limits_is_refused(served: discord_server.Wire, 
     assert not clicked.acked.is_set()
 
 
-async def test_a_menu_brings_the_message_in_full(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_menu_brings_the_message_in_full(served: discord_server.DiscordServer, bot: Bot) -> None:
     [menu] = [command for command in served.commands if command["type"] == 3]
     sent = await channel(bot).send("Result", file=png("first.png"), embed=discord.Embed(title="How"))
     used = await served.context_menu("Use this Picture", served.messages[sent.id], user_id=9)
@@ -294,7 +294,9 @@ async def test_a_menu_brings_the_message_in_full(served: discord_server.Wire, bo
     assert (await bot.heard()).user.id == 9
 
 
-async def test_a_menu_shows_what_a_person_wrote_and_a_fetch_does_not(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_menu_shows_what_a_person_wrote_and_a_fetch_does_not(
+    served: discord_server.DiscordServer, bot: Bot
+) -> None:
     said = served.say("Look", files=[PHOTO], user_id=9)
     used = await served.context_menu("Use this Picture", said)
     assert (await answered(used)).content == "9 Look ['photo.png'] 0"
@@ -318,7 +320,7 @@ async def test_a_menu_shows_what_a_person_wrote_and_a_fetch_does_not(served: dis
     ],
 )
 async def test_commands_beyond_the_rules_are_refused(
-    served: discord_server.Wire, bot: Bot, given: list[dict[str, object]]
+    served: discord_server.DiscordServer, bot: Bot, given: list[dict[str, object]]
 ) -> None:
     before = served.commands
     route = discord.http.Route("PUT", f"/applications/{discord_server.APPLICATION_ID}/commands")
@@ -327,7 +329,7 @@ async def test_commands_beyond_the_rules_are_refused(
     assert served.commands == before
 
 
-async def test_a_name_may_be_a_command_and_a_menu(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_name_may_be_a_command_and_a_menu(served: discord_server.DiscordServer, bot: Bot) -> None:
     route = discord.http.Route("PUT", f"/applications/{discord_server.APPLICATION_ID}/commands")
     both = [{"name": "use", "description": "words"}, {"name": "use", "type": 3}]
     await bot.http.request(route, json=both)
@@ -336,7 +338,7 @@ async def test_a_name_may_be_a_command_and_a_menu(served: discord_server.Wire, b
     assert (await refusal(lambda: bot.http.request(route, json=menus))).code == 30032
 
 
-async def test_a_button_found_by_its_pattern_answers_in_private(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_button_found_by_its_pattern_answers_in_private(served: discord_server.DiscordServer, bot: Bot) -> None:
     message = await posted(served, bot, "again", "edit")
     clicked = await served.click(message, "again:k3f9", user_id=7)
     shown = await answered(clicked)
@@ -350,7 +352,7 @@ async def test_a_button_found_by_its_pattern_answers_in_private(served: discord_
     ]
 
 
-async def test_a_button_of_a_private_message_changes_it(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_button_of_a_private_message_changes_it(served: discord_server.DiscordServer, bot: Bot) -> None:
     message = await posted(served, bot, "again")
     private = await answered(await served.click(message, "again:k3f9", user_id=7))
     clicked = await served.click(private, "hide:k3f9", user_id=7)
@@ -365,7 +367,7 @@ async def test_a_button_of_a_private_message_changes_it(served: discord_server.W
         await served.click(private, "hide:k3f9")
 
 
-async def test_a_click_may_be_deferred_both_ways(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_click_may_be_deferred_both_ways(served: discord_server.DiscordServer, bot: Bot) -> None:
     message = await posted(served, bot, "show", "late")
     shown = await served.click(message, "show:k3f9", user_id=7)
     await shown.wait(lambda i: i.message is not None and i.message.content == "Shown k3f9")
@@ -376,14 +378,14 @@ async def test_a_click_may_be_deferred_both_ways(served: discord_server.Wire, bo
     assert (done.content, done.ephemeral) == ("Done k3f9", True)
 
 
-async def test_a_button_outlives_the_bot_that_sent_it(served: discord_server.Wire) -> None:
+async def test_a_button_outlives_the_bot_that_sent_it(served: discord_server.DiscordServer) -> None:
     async with running(served) as first:
         message = await posted(served, first, "again")
     async with running(served):
         assert (await answered(await served.click(message, "again:k3f9"))).content == "Queued k3f9"
 
 
-async def test_a_disabled_button_is_not_clicked(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_disabled_button_is_not_clicked(served: discord_server.DiscordServer, bot: Bot) -> None:
     view = discord.ui.View()
     view.add_item(discord.ui.Button(label="Gone", custom_id="gone", disabled=True))
     sent = await channel(bot).send("x", view=view)
@@ -391,7 +393,7 @@ async def test_a_disabled_button_is_not_clicked(served: discord_server.Wire, bot
         await served.click(served.messages[sent.id], "gone")
 
 
-async def test_a_select_offers_what_it_offers(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_select_offers_what_it_offers(served: discord_server.DiscordServer, bot: Bot) -> None:
     view = discord.ui.View()
     options = [discord.SelectOption(label=name) for name in ("one", "two", "three")]
     view.add_item(discord.ui.Select(custom_id="pick:k3f9", options=options, max_values=2))
@@ -406,7 +408,7 @@ async def test_a_select_offers_what_it_offers(served: discord_server.Wire, bot: 
             await served.select(message, "pick:k3f9", *wrong)
 
 
-async def test_permissions_are_set_for_a_person(served: discord_server.Wire, bot: Bot) -> None:
+async def test_permissions_are_set_for_a_person(served: discord_server.DiscordServer, bot: Bot) -> None:
     served.permissions[7] = discord_server.ORDINARY_PERMISSIONS | discord_server.MANAGE_MESSAGES
     served.permissions[discord_server.APPLICATION_ID] = 0
     message = await posted(served, bot, "again")
@@ -419,7 +421,7 @@ async def test_permissions_are_set_for_a_person(served: discord_server.Wire, bot
         assert isinstance(clicked.payload()["member"]["permissions"], str)
 
 
-async def test_a_private_message_is_out_of_the_bot_tokens_reach(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_private_message_is_out_of_the_bot_tokens_reach(served: discord_server.DiscordServer, bot: Bot) -> None:
     clicked = await served.click(await posted(served, bot, "again"), "again:k3f9")
     private = await answered(clicked)
     heard = await bot.heard()
@@ -444,7 +446,7 @@ async def test_a_private_message_is_out_of_the_bot_tokens_reach(served: discord_
     assert not private.deleted
 
 
-async def test_components_beyond_the_limits_are_refused(served: discord_server.Wire, bot: Bot) -> None:
+async def test_components_beyond_the_limits_are_refused(served: discord_server.DiscordServer, bot: Bot) -> None:
     bare = {"content": "x", "components": [{"type": 2, "custom_id": "a", "style": 1, "label": "a"}]}
     route = discord.http.Route("POST", f"/channels/{discord_server.CHANNEL_ID}/messages")
     refused = await refusal(lambda: bot.http.request(route, json=bare))
@@ -453,7 +455,7 @@ async def test_components_beyond_the_limits_are_refused(served: discord_server.W
     assert not served.messages
 
 
-async def test_a_layout_stands_in_place_of_words(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_layout_stands_in_place_of_words(served: discord_server.DiscordServer, bot: Bot) -> None:
     class Card(discord.ui.LayoutView):
         words: discord.ui.TextDisplay[Self] = discord.ui.TextDisplay("Result")
         row: discord.ui.ActionRow[Self] = discord.ui.ActionRow()
@@ -469,7 +471,7 @@ async def test_a_layout_stands_in_place_of_words(served: discord_server.Wire, bo
     assert (await refusal(lambda: bot.http.request(route, json=layout))).code == 50035
 
 
-async def test_a_reply_names_its_message(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_reply_names_its_message(served: discord_server.DiscordServer, bot: Bot) -> None:
     first = await channel(bot).send("one", file=png("a.png"))
     reply = await channel(bot).send("two", reference=first)
     stored = served.messages[reply.id]
@@ -493,7 +495,7 @@ async def test_a_reply_names_its_message(served: discord_server.Wire, bot: Bot) 
     assert served.messages[third.id].reference is None
 
 
-async def test_direct_messages_are_a_channel_like_any_other(served: discord_server.Wire, bot: Bot) -> None:
+async def test_direct_messages_are_a_channel_like_any_other(served: discord_server.DiscordServer, bot: Bot) -> None:
     direct = await (await bot.fetch_user(7)).create_dm()
     sent = await direct.send("Here", file=png("a.png"), view=row("again"))
     reply = await direct.send("And", reference=sent)
@@ -512,7 +514,7 @@ async def test_direct_messages_are_a_channel_like_any_other(served: discord_serv
     assert message.deleted
 
 
-async def test_ordered_failures_reach_the_new_routes(served: discord_server.Wire, bot: Bot) -> None:
+async def test_ordered_failures_reach_the_new_routes(served: discord_server.DiscordServer, bot: Bot) -> None:
     message = await posted(served, bot, "edit")
     partial = channel(bot).get_partial_message(message.id)
     for method, path, attempt in (

@@ -54,7 +54,7 @@ class Bot(commands.Bot):
 
 
 @pytest.fixture
-async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[discord_server.Wire]:
+async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[discord_server.DiscordServer]:
     monkeypatch.setattr(discord.VoiceClient, "warn_nacl", False)
     monkeypatch.setattr(discord.VoiceClient, "warn_dave", False)
     async with discord_server.serve() as served:
@@ -63,7 +63,7 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[discord_serve
 
 
 @asynccontextmanager
-async def running(served: discord_server.Wire, intents: discord.Intents) -> AsyncIterator[Bot]:
+async def running(served: discord_server.DiscordServer, intents: discord.Intents) -> AsyncIterator[Bot]:
     bot = Bot(intents)
     task = asyncio.create_task(bot.start("any"))
     try:
@@ -76,16 +76,16 @@ async def running(served: discord_server.Wire, intents: discord.Intents) -> Asyn
 
 
 @pytest.fixture
-async def bot(served: discord_server.Wire) -> AsyncIterator[Bot]:
+async def bot(served: discord_server.DiscordServer) -> AsyncIterator[Bot]:
     async with running(served, REACTIONS) as bot:
         yield bot
 
 
-async def posted(served: discord_server.Wire, bot: Bot) -> discord_server.Message:
+async def posted(served: discord_server.DiscordServer, bot: Bot) -> discord_server.Message:
     return served.messages[(await channel(bot).send("Result")).id]
 
 
-async def test_a_reaction_says_who_reacted_to_what(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_reaction_says_who_reacted_to_what(served: discord_server.DiscordServer, bot: Bot) -> None:
     message = await posted(served, bot)
     await served.react(message, "🔁", user_id=80, roles=(5, 6))
     event = await bot.reaction()
@@ -104,7 +104,7 @@ async def test_a_reaction_says_who_reacted_to_what(served: discord_server.Wire, 
     assert [user.id async for user in fetched.reactions[0].users()] == [80]
 
 
-async def test_bots_react_too(served: discord_server.Wire, bot: Bot) -> None:
+async def test_bots_react_too(served: discord_server.DiscordServer, bot: Bot) -> None:
     message = await posted(served, bot)
     await served.react(message, "party:4711", user_id=81, bot=True)
     event = await bot.reaction()
@@ -113,7 +113,9 @@ async def test_bots_react_too(served: discord_server.Wire, bot: Bot) -> None:
     assert (event.emoji.name, event.emoji.id) == ("party", 4711)
 
 
-async def test_the_bots_own_reactions_are_told_once_and_taken_back(served: discord_server.Wire, bot: Bot) -> None:
+async def test_the_bots_own_reactions_are_told_once_and_taken_back(
+    served: discord_server.DiscordServer, bot: Bot
+) -> None:
     message = await posted(served, bot)
     partial = channel(bot).get_partial_message(message.id)
     await partial.add_reaction("🔁")
@@ -127,7 +129,9 @@ async def test_the_bots_own_reactions_are_told_once_and_taken_back(served: disco
     assert message.reactions == {}
 
 
-async def test_a_reaction_is_taken_back_once_and_made_as_often_as_wanted(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_reaction_is_taken_back_once_and_made_as_often_as_wanted(
+    served: discord_server.DiscordServer, bot: Bot
+) -> None:
     message = await posted(served, bot)
     for _ in range(2):
         await served.react(message, "🔁", user_id=80)
@@ -139,12 +143,14 @@ async def test_a_reaction_is_taken_back_once_and_made_as_often_as_wanted(served:
     assert message.reactions == {"❤️": {80}}
 
 
-async def test_a_reaction_to_what_a_person_wrote_names_its_author(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_reaction_to_what_a_person_wrote_names_its_author(
+    served: discord_server.DiscordServer, bot: Bot
+) -> None:
     await served.react(served.say("Look", user_id=9), "🔁", user_id=80)
     assert (await bot.reaction()).message_author_id == 9
 
 
-async def test_others_reactions_are_the_moderators_to_remove(served: discord_server.Wire, bot: Bot) -> None:
+async def test_others_reactions_are_the_moderators_to_remove(served: discord_server.DiscordServer, bot: Bot) -> None:
     message = await posted(served, bot)
     partial = channel(bot).get_partial_message(message.id)
     await served.react(message, "🔁", user_id=80)
@@ -171,7 +177,7 @@ async def test_others_reactions_are_the_moderators_to_remove(served: discord_ser
     assert message.reactions == {}
 
 
-async def test_a_bot_reacts_where_it_may_and_with_what_there_is(served: discord_server.Wire, bot: Bot) -> None:
+async def test_a_bot_reacts_where_it_may_and_with_what_there_is(served: discord_server.DiscordServer, bot: Bot) -> None:
     message = await posted(served, bot)
     partial = channel(bot).get_partial_message(message.id)
     with pytest.raises(discord.HTTPException) as refused:
@@ -191,7 +197,7 @@ async def test_a_bot_reacts_where_it_may_and_with_what_there_is(served: discord_
     assert refused.value.code == 90001
 
 
-async def test_without_the_intents_nothing_is_told(served: discord_server.Wire) -> None:
+async def test_without_the_intents_nothing_is_told(served: discord_server.DiscordServer) -> None:
     async with running(served, discord.Intents(guilds=True, dm_reactions=True, dm_messages=True)) as bot:
         message = await posted(served, bot)
         await served.react(message, "🔁")
@@ -202,7 +208,7 @@ async def test_without_the_intents_nothing_is_told(served: discord_server.Wire) 
         assert isinstance(await bot.hears(), discord.Interaction)
 
 
-async def test_reactions_without_a_listener_are_kept(served: discord_server.Wire) -> None:
+async def test_reactions_without_a_listener_are_kept(served: discord_server.DiscordServer) -> None:
     async with running(served, REACTIONS) as bot:
         message = await posted(served, bot)
     await served.gone()
@@ -211,7 +217,7 @@ async def test_reactions_without_a_listener_are_kept(served: discord_server.Wire
     assert message.reactions == {"🔁": {80}}
 
 
-async def test_direct_messages_have_intents_of_their_own(served: discord_server.Wire) -> None:
+async def test_direct_messages_have_intents_of_their_own(served: discord_server.DiscordServer) -> None:
     async with running(served, discord.Intents(dm_reactions=True, dm_messages=True)) as bot:
         direct = await (await bot.fetch_user(80)).create_dm()
         message = served.messages[(await direct.send("Result")).id]
@@ -227,7 +233,7 @@ async def test_direct_messages_have_intents_of_their_own(served: discord_server.
         assert (gone.message_id, gone.guild_id) == (message.id, None)
 
 
-async def test_deletions_are_told_to_those_who_read_messages(served: discord_server.Wire) -> None:
+async def test_deletions_are_told_to_those_who_read_messages(served: discord_server.DiscordServer) -> None:
     async with running(served, discord.Intents(guild_messages=True)) as bot:
         first, second = await posted(served, bot), await posted(served, bot)
         await served.delete_message(first.id)

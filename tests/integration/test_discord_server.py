@@ -95,20 +95,20 @@ def quiet_voice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[discord_server.Wire]:
+async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[discord_server.DiscordServer]:
     async with discord_server.serve(keep_files=True) as served:
         point(monkeypatch, served)
         yield served
 
 
 @pytest.fixture
-async def bot(served: discord_server.Wire) -> AsyncIterator[Painter]:
+async def bot(served: discord_server.DiscordServer) -> AsyncIterator[Painter]:
     async with running(Painter()) as bot:
         await served.ready()
         yield bot
 
 
-def point(monkeypatch: pytest.MonkeyPatch, served: discord_server.Wire) -> None:
+def point(monkeypatch: pytest.MonkeyPatch, served: discord_server.DiscordServer) -> None:
     monkeypatch.setattr(discord.http.Route, "BASE", served.rest_url)
     monkeypatch.setattr(discord.gateway.DiscordWebSocket, "DEFAULT_GATEWAY", URL(served.gateway_url))
 
@@ -127,14 +127,14 @@ def channel(bot: commands.Bot, channel_id: int = discord_server.CHANNEL_ID) -> d
     return bot.get_partial_messageable(channel_id, guild_id=discord_server.GUILD_ID)
 
 
-async def painted(served: discord_server.Wire) -> discord_server.Interaction:
+async def painted(served: discord_server.DiscordServer) -> discord_server.Interaction:
     interaction = await served.slash("thumbnail", options={"image": PHOTO})
     await interaction.wait(lambda i: i.message is not None and i.message.content == "Done")
     return interaction
 
 
 async def test_a_command_is_answered_and_its_answer_edited_with_a_file(
-    served: discord_server.Wire, bot: Painter
+    served: discord_server.DiscordServer, bot: Painter
 ) -> None:
     interaction = await painted(served)
     seen = await bot.interactions.get()
@@ -158,7 +158,7 @@ async def test_a_command_is_answered_and_its_answer_edited_with_a_file(
     assert served.requests[-1] == ("PATCH", f"/webhooks/{bot.application_id}/{seen.token}/messages/@original", 200)
 
 
-async def test_the_interaction_says_who_where_and_what(served: discord_server.Wire, bot: Painter) -> None:
+async def test_the_interaction_says_who_where_and_what(served: discord_server.DiscordServer, bot: Painter) -> None:
     await served.slash("thumbnail", options={"image": PHOTO}, user_id=77, roles=(5,), locale="de", permissions=32)
     seen = await bot.interactions.get()
     assert (seen.user.id, seen.guild_id, seen.channel_id) == (77, discord_server.GUILD_ID, discord_server.CHANNEL_ID)
@@ -173,7 +173,7 @@ async def test_the_interaction_says_who_where_and_what(served: discord_server.Wi
     assert (image.filename, image.width, image.height, image.ephemeral) == ("photo.png", 1280, 720, True)
 
 
-async def test_a_command_in_direct_messages_has_no_guild(served: discord_server.Wire, bot: Painter) -> None:
+async def test_a_command_in_direct_messages_has_no_guild(served: discord_server.DiscordServer, bot: Painter) -> None:
     interaction = await served.slash("thumbnail", options={"image": PHOTO}, guild_id=None, user_id=78)
     seen = await bot.interactions.get()
     assert seen.guild_id is None
@@ -184,7 +184,7 @@ async def test_a_command_in_direct_messages_has_no_guild(served: discord_server.
 
 
 async def test_a_subcommand_resolves_its_user_and_a_first_followup_fills_the_deferred_answer(
-    served: discord_server.Wire, bot: Painter
+    served: discord_server.DiscordServer, bot: Painter
 ) -> None:
     interaction = await served.slash("admin grant", options={"member": 4711, "amount": 3})
     await interaction.wait(lambda i: i.message is not None and not i.message.loading)
@@ -195,7 +195,9 @@ async def test_a_subcommand_resolves_its_user_and_a_first_followup_fills_the_def
     assert not interaction.followups
 
 
-async def test_commands_are_registered_once_and_keep_their_ids(served: discord_server.Wire, bot: Painter) -> None:
+async def test_commands_are_registered_once_and_keep_their_ids(
+    served: discord_server.DiscordServer, bot: Painter
+) -> None:
     first = {command["name"]: command["id"] for command in await served.commands_synced()}
     again = {command.name: str(command.id) for command in await bot.tree.sync()}
     fetched = {command.name: str(command.id) for command in await bot.tree.fetch_commands()}
@@ -203,14 +205,16 @@ async def test_commands_are_registered_once_and_keep_their_ids(served: discord_s
     assert first.keys() == {"thumbnail", "admin"}
 
 
-async def test_autocomplete_brings_choices(served: discord_server.Wire, bot: Painter) -> None:
+async def test_autocomplete_brings_choices(served: discord_server.DiscordServer, bot: Painter) -> None:
     asked = await served.autocomplete("thumbnail", "model", options={"model": "pkz"})
     await asked.acked.wait()
     assert asked.ack is not None
     assert asked.ack["data"]["choices"] == [{"name": "PKZ", "value": "pkz"}]
 
 
-async def test_a_click_carries_its_message_and_may_update_it(served: discord_server.Wire, bot: Painter) -> None:
+async def test_a_click_carries_its_message_and_may_update_it(
+    served: discord_server.DiscordServer, bot: Painter
+) -> None:
     message = (await painted(served)).message
     assert message is not None
     await bot.interactions.get()
@@ -228,7 +232,7 @@ async def test_a_click_carries_its_message_and_may_update_it(served: discord_ser
         await served.click(message, "again")
 
 
-async def test_an_edit_by_bot_token_keeps_what_it_lists(served: discord_server.Wire, bot: Painter) -> None:
+async def test_an_edit_by_bot_token_keeps_what_it_lists(served: discord_server.DiscordServer, bot: Painter) -> None:
     message = (await painted(served)).message
     assert message is not None
     fetched = await channel(bot).fetch_message(message.id)
@@ -242,7 +246,7 @@ async def test_an_edit_by_bot_token_keeps_what_it_lists(served: discord_server.W
     assert [*message.filenames, message.content] == ["third.png", "Kept"]
 
 
-async def test_string_ids_name_new_files_too(served: discord_server.Wire, bot: Painter) -> None:
+async def test_string_ids_name_new_files_too(served: discord_server.DiscordServer, bot: Painter) -> None:
     form = FormData(quote_fields=False)
     listed = [{"id": "0", "filename": "named.webp", "description": "told"}]
     form.add_field("payload_json", json.dumps({"attachments": listed}))
@@ -255,7 +259,7 @@ async def test_string_ids_name_new_files_too(served: discord_server.Wire, bot: P
 
 
 async def test_an_expired_token_is_refused_and_the_bot_token_still_works(
-    served: discord_server.Wire, bot: Painter
+    served: discord_server.DiscordServer, bot: Painter
 ) -> None:
     interaction = await painted(served)
     seen = await bot.interactions.get()
@@ -281,7 +285,7 @@ async def test_an_answer_after_the_deadline_is_refused(monkeypatch: pytest.Monke
     assert interaction.message is None
 
 
-async def test_a_second_answer_is_refused(served: discord_server.Wire, bot: Painter) -> None:
+async def test_a_second_answer_is_refused(served: discord_server.DiscordServer, bot: Painter) -> None:
     served.fail("POST", "/interactions/*/callback", status=504, after=True)
     interaction = await served.slash("thumbnail", options={"image": PHOTO})
     refused = await asyncio.wait_for(bot.errors.get(), 10)
@@ -291,7 +295,7 @@ async def test_a_second_answer_is_refused(served: discord_server.Wire, bot: Pain
     assert [seen.status for seen in served.requests if seen.path.endswith("/callback")] == [504, 400]
 
 
-async def test_the_same_nonce_brings_back_the_same_message(served: discord_server.Wire, bot: Painter) -> None:
+async def test_the_same_nonce_brings_back_the_same_message(served: discord_server.DiscordServer, bot: Painter) -> None:
     first = await channel(bot).send("one", nonce="job-k3f9", file=png("a.png"))
     second = await channel(bot).send("two", nonce="job-k3f9", file=png("b.png"))
     other = await channel(bot).send("three", nonce="job-other")
@@ -300,7 +304,7 @@ async def test_the_same_nonce_brings_back_the_same_message(served: discord_serve
     assert served.messages[first.id].content == "one"
 
 
-async def test_a_reply_needs_its_message(served: discord_server.Wire, bot: Painter) -> None:
+async def test_a_reply_needs_its_message(served: discord_server.DiscordServer, bot: Painter) -> None:
     first = await channel(bot).send("one")
     reply = await channel(bot).send("two", reference=first)
     assert reply.reference is not None
@@ -314,7 +318,7 @@ async def test_a_reply_needs_its_message(served: discord_server.Wire, bot: Paint
     assert served.messages[first.id].deleted
 
 
-async def test_followups_are_messages_of_their_own(served: discord_server.Wire, bot: Painter) -> None:
+async def test_followups_are_messages_of_their_own(served: discord_server.DiscordServer, bot: Painter) -> None:
     interaction = await painted(served)
     seen = await bot.interactions.get()
     sent = await seen.followup.send("private", ephemeral=True, wait=True, file=png("c.png"))
@@ -331,7 +335,7 @@ async def test_followups_are_messages_of_their_own(served: discord_server.Wire, 
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_a_reset_is_a_reset(served: discord_server.Wire, bot: Painter, *, after: bool) -> None:
+async def test_a_reset_is_a_reset(served: discord_server.DiscordServer, bot: Painter, *, after: bool) -> None:
     served.fail("POST", "/channels/*/messages", reset=True, after=after)
     with pytest.raises((ClientOSError, ServerDisconnectedError)):
         await channel(bot).send("lost", file=png("lost.png"))
@@ -340,7 +344,7 @@ async def test_a_reset_is_a_reset(served: discord_server.Wire, bot: Painter, *, 
 
 
 async def test_an_upload_broken_off_has_no_effect(
-    served: discord_server.Wire, caplog: pytest.LogCaptureFixture
+    served: discord_server.DiscordServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = URL(served.rest_url)
     _, writer = await asyncio.open_connection(url.host, url.port)
@@ -361,7 +365,7 @@ async def test_an_upload_broken_off_has_no_effect(
     assert not caplog.records
 
 
-async def test_an_ordered_failure_comes_as_often_as_ordered(served: discord_server.Wire, bot: Painter) -> None:
+async def test_an_ordered_failure_comes_as_often_as_ordered(served: discord_server.DiscordServer, bot: Painter) -> None:
     served.fail("POST", "/channels/*/messages", status=429, times=2, retry_after=0.01)
     await channel(bot).send("in the end")
     served.fail("PATCH", "/channels/*", code=50001)
@@ -370,7 +374,7 @@ async def test_an_ordered_failure_comes_as_often_as_ordered(served: discord_serv
     assert [seen.status for seen in served.requests][-4:] == [429, 429, 200, 403]
 
 
-async def test_a_500_is_retried_by_the_library(served: discord_server.Wire, bot: Painter) -> None:
+async def test_a_500_is_retried_by_the_library(served: discord_server.DiscordServer, bot: Painter) -> None:
     served.fail("PATCH", "/webhooks/*/messages/@original", status=500)
     interaction = await painted(served)
     assert interaction.message is not None
@@ -390,7 +394,7 @@ async def test_an_oversize_file_and_an_empty_message_are_refused(monkeypatch: py
             assert not served.messages
 
 
-async def test_reactions_are_counted_and_told(served: discord_server.Wire) -> None:
+async def test_reactions_are_counted_and_told(served: discord_server.DiscordServer) -> None:
     bot = Painter()
     bot._connection._intents = discord.Intents(guild_reactions=True)
     async with running(bot):
@@ -410,7 +414,7 @@ async def test_reactions_are_counted_and_told(served: discord_server.Wire) -> No
         assert served.messages[sent.id].reactions == {"🔁": {bot.user.id}}
 
 
-async def test_a_dropped_gateway_is_resumed(served: discord_server.Wire, bot: Painter) -> None:
+async def test_a_dropped_gateway_is_resumed(served: discord_server.DiscordServer, bot: Painter) -> None:
     await served.drop_gateway()
     with pytest.raises(discord_server.NotConnected):
         await served.slash("thumbnail", options={"image": PHOTO})
@@ -419,7 +423,7 @@ async def test_a_dropped_gateway_is_resumed(served: discord_server.Wire, bot: Pa
     await painted(served)
 
 
-async def test_guilds_are_told_only_to_those_who_ask(served: discord_server.Wire) -> None:
+async def test_guilds_are_told_only_to_those_who_ask(served: discord_server.DiscordServer) -> None:
     bot = Painter()
     bot._connection._intents = discord.Intents(guilds=True)
     async with running(bot):
@@ -441,7 +445,7 @@ async def test_a_wrong_token_does_not_log_in(monkeypatch: pytest.MonkeyPatch) ->
             await served.ready()
 
 
-async def test_waiting_in_vain_says_what_it_saw(served: discord_server.Wire) -> None:
+async def test_waiting_in_vain_says_what_it_saw(served: discord_server.DiscordServer) -> None:
     with pytest.raises(TimeoutError, match="connected=False"):
         await served.ready(0.01)
 
@@ -479,7 +483,9 @@ def main(argv):
 
 
 @asynccontextmanager
-async def launched(served: discord_server.Wire, folder: Path, *argv: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def launched(
+    served: discord_server.DiscordServer, folder: Path, *argv: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     (folder / "bot").mkdir()
     (folder / "bot" / "__init__.py").touch()
     (folder / "bot" / "__main__.py").write_text(LAUNCHED)
@@ -494,13 +500,13 @@ async def launched(served: discord_server.Wire, folder: Path, *argv: str) -> Asy
         await process.wait()
 
 
-async def test_the_launcher_points_a_process_at_the_wire(served: discord_server.Wire, tmp_path: Path) -> None:
+async def test_the_launcher_points_a_process_at_the_wire(served: discord_server.DiscordServer, tmp_path: Path) -> None:
     async with launched(served, tmp_path, "run") as process:
         assert await process.wait() == 7
     assert served.identifies == 1
 
 
-async def test_a_killed_process_is_gone(served: discord_server.Wire, tmp_path: Path) -> None:
+async def test_a_killed_process_is_gone(served: discord_server.DiscordServer, tmp_path: Path) -> None:
     async with launched(served, tmp_path, "run", "stay") as process:
         await served.ready()
         process.send_signal(signal.SIGKILL)

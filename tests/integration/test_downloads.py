@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from bot.domain.errors import Failed, OutputGone, OutputRefused, OutputUnreachable, PictureUnusable
-from bot.images.downloads import MAX_BYTES, Downloads, PublicResolver, check
+from bot.domain.errors import JobFailed, OutputGone, OutputRefused, OutputUnreachable, PictureUnusable
+from bot.images.downloads import MAX_BYTES, ImageDownloader, PublicResolver, check
 from sandbox.pikzels_server.replies import Reply
 from sandbox.pikzels_server.server import StandIn, serve
 from tests.conftest import a_picture
@@ -49,12 +49,12 @@ class Scripted(AbstractResolver):
         pass
 
 
-async def fetched(downloads: Downloads, address: str) -> bytes:
+async def fetched(downloads: ImageDownloader, address: str) -> bytes:
     return b"".join([piece async for piece in downloads.fetch(address)])
 
 
-async def failing(kind: type[Failed], address: str, *, limit: float = 5.0) -> None:
-    async with Downloads(loopback=True, timeout=limit) as downloads:
+async def failing(kind: type[JobFailed], address: str, *, limit: float = 5.0) -> None:
+    async with ImageDownloader(loopback=True, timeout=limit) as downloads:
         with pytest.raises(kind) as caught:
             await fetched(downloads, address)
     assert type(caught.value) is kind
@@ -120,7 +120,7 @@ async def test_a_hostile_address_is_refused_before_any_name_is_looked_up(hostile
     with pytest.raises(OutputRefused):
         check(hostile, loopback=False)
     resolver = Scripted(("8.8.8.8",))
-    async with Downloads(loopback=False, resolver=resolver) as downloads:
+    async with ImageDownloader(loopback=False, resolver=resolver) as downloads:
         with pytest.raises(OutputRefused):
             await fetched(downloads, hostile)
     assert resolver.asked == []
@@ -129,7 +129,7 @@ async def test_a_hostile_address_is_refused_before_any_name_is_looked_up(hostile
 async def test_no_socket_is_connected_for_any_hostile_address(connections: list[str]) -> None:
     async with (
         listening() as (port, _),
-        Downloads(loopback=False, resolver=Scripted(("127.0.0.1",), port)) as downloads,
+        ImageDownloader(loopback=False, resolver=Scripted(("127.0.0.1",), port)) as downloads,
     ):
         for hostile in HOSTILE:
             with pytest.raises(OutputRefused):
@@ -172,7 +172,7 @@ def test_a_sandbox_takes_nothing_but_this_machine(address: str) -> None:
 @pytest.mark.parametrize("inside", INSIDE)
 async def test_a_name_that_leads_inside_is_refused_without_a_connection(inside: str, connections: list[str]) -> None:
     for answers in ((inside,), (*PUBLIC, inside), (inside, *PUBLIC), (PUBLIC[0], inside, PUBLIC[1])):
-        async with Downloads(loopback=False, resolver=Scripted(answers)) as downloads:
+        async with ImageDownloader(loopback=False, resolver=Scripted(answers)) as downloads:
             with pytest.raises(OutputRefused):
                 await fetched(downloads, NAME)
     assert connections == []
@@ -182,7 +182,7 @@ async def test_a_name_that_leads_inside_is_refused_without_a_connection(inside: 
 async def test_a_public_name_that_leads_to_this_machine_is_refused(name: str, connections: list[str]) -> None:
     async with (
         listening() as (port, _),
-        Downloads(loopback=False, resolver=Scripted(("127.0.0.1",), port)) as downloads,
+        ImageDownloader(loopback=False, resolver=Scripted(("127.0.0.1",), port)) as downloads,
     ):
         with pytest.raises(OutputRefused):
             await fetched(downloads, f"https://{name}/a.png")
@@ -194,18 +194,18 @@ async def test_a_name_that_moves_inside_is_connected_to_where_it_was_checked(
     inside: str, connections: list[str]
 ) -> None:
     moving = Scripted(PUBLIC[:1], later=(inside,))
-    async with Downloads(loopback=False, resolver=moving) as downloads:
+    async with ImageDownloader(loopback=False, resolver=moving) as downloads:
         with pytest.raises(OutputUnreachable):
             await fetched(downloads, NAME)
     assert (connections, len(moving.asked)) == ([PUBLIC[0]], 1)
-    async with Downloads(loopback=False, resolver=moving) as downloads:
+    async with ImageDownloader(loopback=False, resolver=moving) as downloads:
         with pytest.raises(OutputRefused):
             await fetched(downloads, NAME)
     assert (connections, len(moving.asked)) == ([PUBLIC[0]], 2)
 
 
 async def test_a_name_that_moves_inside_between_many_downloads_leads_none_of_them_there(connections: list[str]) -> None:
-    async with Downloads(loopback=False, resolver=Scripted(PUBLIC, later=("127.0.0.1",))) as downloads:
+    async with ImageDownloader(loopback=False, resolver=Scripted(PUBLIC, later=("127.0.0.1",))) as downloads:
         names = [f"https://{number % 3}.example.com/a.png" for number in range(30)]
         outcomes = await asyncio.gather(*(fetched(downloads, name) for name in names), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {OutputUnreachable, OutputRefused}
@@ -214,7 +214,7 @@ async def test_a_name_that_moves_inside_between_many_downloads_leads_none_of_the
 
 @pytest.mark.parametrize("answer", ["", "localhost", "127.1", "2130706433", "cdn.example.com", "１２７.0.0.1"])
 async def test_a_resolver_that_answers_no_address_leads_nowhere(answer: str, connections: list[str]) -> None:
-    async with Downloads(loopback=False, resolver=Scripted((answer,))) as downloads:
+    async with ImageDownloader(loopback=False, resolver=Scripted((answer,))) as downloads:
         with pytest.raises((OutputRefused, OutputUnreachable)):
             await fetched(downloads, NAME)
     assert connections == []
@@ -223,7 +223,7 @@ async def test_a_resolver_that_answers_no_address_leads_nowhere(answer: str, con
 async def test_the_scripted_resolver_could_have_led_to_this_machine() -> None:
     """So that no connection means something: in a sandbox, where names are not checked, there is one."""
     async with listening() as (port, connections):
-        async with Downloads(loopback=True, resolver=Scripted(("127.0.0.1",), port)) as downloads:
+        async with ImageDownloader(loopback=True, resolver=Scripted(("127.0.0.1",), port)) as downloads:
             with pytest.raises(OutputUnreachable):
                 await fetched(downloads, "http://localhost/a.png")
         assert connections
@@ -238,14 +238,14 @@ async def test_a_name_with_public_addresses_is_resolved_to_them() -> None:
 
 
 async def test_a_good_picture_arrives_whole(api: StandIn, address: str) -> None:
-    async with Downloads(loopback=True) as downloads:
+    async with ImageDownloader(loopback=True) as downloads:
         assert await fetched(downloads, address) == a_picture()
     assert len(api.downloads) == 1
 
 
 async def test_a_large_picture_arrives_in_pieces_and_whole() -> None:
     large = bytes(range(256)) * 16_384
-    async with serve(output=large) as api, Downloads(loopback=True) as downloads:
+    async with serve(output=large) as api, ImageDownloader(loopback=True) as downloads:
         pieces = [piece async for piece in downloads.fetch(f"{api.base_url}/output/x.png")]
     assert len(pieces) > 1
     assert b"".join(pieces) == large
@@ -253,7 +253,7 @@ async def test_a_large_picture_arrives_in_pieces_and_whole() -> None:
 
 async def test_neither_key_nor_cookie_goes_along(api: StandIn, address: str) -> None:
     api.script_output(Reply.raw(200, a_picture(), {"Set-Cookie": "a=b; Path=/"}))
-    async with Downloads(loopback=True) as downloads:
+    async with ImageDownloader(loopback=True) as downloads:
         await fetched(downloads, address)
         await fetched(downloads, address)
     for call in api.downloads:
@@ -309,7 +309,7 @@ async def test_what_is_too_large_or_compressed_is_unusable(api: StandIn, address
 
 
 async def test_a_picture_of_exactly_the_largest_size_is_taken() -> None:
-    async with serve(output=bytes(MAX_BYTES)) as api, Downloads(loopback=True) as downloads:
+    async with serve(output=bytes(MAX_BYTES)) as api, ImageDownloader(loopback=True) as downloads:
         assert len(await fetched(downloads, f"{api.base_url}/output/x.png")) == MAX_BYTES
 
 
@@ -318,7 +318,7 @@ async def test_what_its_header_rules_out_is_refused_before_a_piece_is_passed_on(
     api: StandIn, address: str, reply: Reply
 ) -> None:
     api.script_output(reply)
-    async with Downloads(loopback=True) as downloads:
+    async with ImageDownloader(loopback=True) as downloads:
         with pytest.raises(PictureUnusable):
             await anext(downloads.fetch(address))
 

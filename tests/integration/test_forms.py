@@ -27,9 +27,9 @@ REFERENCE = discord_server.Upload("reference.png", 300_000, "image/png")
 OTHER = discord_server.Upload("other.webp", 400_000, "image/webp")
 NOTES = discord_server.Upload("notes.txt", 5, "text/plain")
 LASTING = "https://example.org/lasting/1/"
-EMPTY = "That message has no picture. You were not charged."
-TOO_LONG_AGO = "That is too long ago. Start again with /thumbnail. You were not charged."
-EXPIRED = "The picture this was made from is no longer kept. Attach it again with /thumbnail or Edit."
+EMPTY = "That message has no image. You were not charged."
+TOO_LONG_AGO = "That result is no longer available. Start again with /thumbnail. You were not charged."
+EXPIRED = "The image this result started from is no longer stored. Attach it again with /thumbnail or Edit."
 
 
 class Clock:
@@ -170,7 +170,7 @@ async def test_another_picture_takes_the_place_of_the_old_one(live: Live) -> Non
     assert after.pop("image_url").endswith("/other.webp")
     assert before.pop("image_url").endswith("/photo.png")
     assert after == before
-    old, new = (await live.job(first)).request.image_kept, (await live.job(second)).request.image_kept
+    old, new = (await live.job(first)).request.image_sha256, (await live.job(second)).request.image_sha256
     assert len({None, old, new}) == 3, "each is kept as itself"
 
 
@@ -178,7 +178,7 @@ async def test_a_picture_that_is_none_is_refused_before_anything_else(live: Live
     first = await live.made()
     refused = await sent(live, await edit(live, first), {"image": [NOTES]})
     assert refused.ephemeral
-    assert refused.content == "`image` must be a PNG, JPEG or WebP picture. You were not charged."
+    assert refused.content == "`image` must be a PNG, JPEG or WebP image. You were not charged."
     assert (await live.left(), len(live.api.calls)) == (4, 1)
 
 
@@ -194,9 +194,9 @@ async def test_a_reference_can_be_added_and_replaced_where_the_model_takes_one(l
     assert len({body["image_url"] for body in bodies(live)}) == 1
     refused = await sent(live, await edit(live, third), {"model": ["pkz_3"], "reference": [REFERENCE]})
     assert refused.ephemeral
-    assert refused.content.startswith("`reference` works only with PKZ 4 or PKZ 4.5.")
+    assert refused.content.startswith("Only PKZ 4 and PKZ 4.5 support `reference`.")
     refused = await sent(live, await edit(live, third), {"reference": [NOTES]})
-    assert refused.content.startswith("`reference` must be a PNG, JPEG or WebP picture.")
+    assert refused.content.startswith("`reference` must be a PNG, JPEG or WebP image.")
 
 
 async def test_what_another_model_does_not_take_is_left_out(live: Live) -> None:
@@ -214,7 +214,7 @@ async def test_what_another_model_does_not_take_is_left_out(live: Live) -> None:
 async def test_a_link_in_the_prompt_is_refused_in_private_and_free(live: Live) -> None:
     refused = await sent(live, await edit(live, await live.made()), {"prompt": "like HTTP://x.y"})
     assert refused.ephemeral
-    assert refused.content.startswith("`prompt` may not contain a link")
+    assert refused.content.startswith("`prompt` can't contain a link")
     assert refused.content.endswith("You were not charged.")
     assert (await live.left(), len(live.api.calls)) == (4, 1)
 
@@ -224,14 +224,14 @@ async def test_a_form_sent_twice_makes_two_and_charges_two(live: Live) -> None:
     both = [await live.discord.submit(form, {"prompt": "a dog"}) for _ in range(2)]
     one, other = [await ended(each) for each in both]
     assert one.id != other.id
-    await live.app.thumbnails.idle(10)
+    await live.app.use_case.recovery.idle(10)
     assert (await live.left(), len(live.api.calls)) == (2, 3)
 
 
 async def test_somebody_else_may_send_it_and_pays_for_it(live: Live) -> None:
     first = await live.made(prompt="a cat")
     made = await live.job(await sent(live, await edit(live, first), user_id=2))
-    assert (made.asker.user_id, made.parent_id) == (2, (await live.job(first)).id)
+    assert (made.requester.user_id, made.parent_id) == (2, (await live.job(first)).id)
     assert (await live.left(1), await live.left(2)) == (4, 4)
 
 
@@ -242,7 +242,7 @@ async def test_who_has_used_everything_up_is_told_so_alone(live: Live) -> None:
         await sent(live, form)
     refused = await sent(live, form)
     assert refused.ephemeral
-    assert refused.content.startswith("You have used 5 of 5 credits for today")
+    assert refused.content.startswith("You have used 5 of 5 credits today")
     assert len(live.api.calls) == 5
 
 
@@ -284,7 +284,7 @@ async def test_a_source_that_has_expired_is_asked_for_again(again: Again) -> Non
     clock = Clock()
     async with again(clock=clock, storage={"source_days": 0}) as live:
         first = await live.made(prompt="a cat")
-        await live.app.thumbnails.idle(10)
+        await live.app.use_case.recovery.idle(10)
         form = await edit(live, first)
         clock.ahead = timedelta(hours=25)
         refused = await sent(live, form)
@@ -299,7 +299,7 @@ async def test_a_source_that_was_kept_never_expires(again: Again) -> None:
     clock = Clock()
     async with again(clock=clock) as live:
         first = await live.made(prompt="a cat")
-        await live.app.thumbnails.idle(10)
+        await live.app.use_case.recovery.idle(10)
         clock.ahead = timedelta(hours=25)
         await sent(live, await edit(live, first))
         assert set(bodies(live)[1]) == {"model", "format", "prompt", "image_base64"}
@@ -325,7 +325,7 @@ async def test_an_expired_reference_can_be_attached_again(again: Again) -> None:
         late = await live.discord.submit(
             form, {"image": [discord_server.Upload("new.png", 9, "image/png", url=LASTING)]}
         )
-        assert (await ended(late)).content.startswith("The reference picture this was made from is no longer kept.")
+        assert (await ended(late)).content.startswith("The reference image of this result is no longer stored.")
         both = [discord_server.Upload(f"{name}.png", 9, "image/png", url=LASTING + name) for name in ("new", "other")]
         await sent(live, form, {"image": both[:1], "reference": both[1:]})
         assert [bodies(live)[1][name] for name in ("image_url", "support_image_url")] == [one.url for one in both]
@@ -342,7 +342,7 @@ async def test_a_message_with_one_picture_becomes_a_result(live: Live) -> None:
     assert body.pop("image_url").endswith("/photo.png")
     assert body == {"model": "pkz_4_5", "format": "16:9", "prompt": "a cat"}
     made = await live.job(result)
-    assert (made.asker.user_id, made.parent_id, result.ephemeral) == (2, None, False)
+    assert (made.requester.user_id, made.parent_id, result.ephemeral) == (2, None, False)
     assert (await live.left(2), await live.left(9)) == (4, 5)
 
 
@@ -362,7 +362,7 @@ async def test_only_pictures_that_would_be_taken_are_offered(live: Live) -> None
     assert "which" not in shown(form)
     await sent(live, form)
     assert bodies(live)[0]["image_url"].endswith("/photo.png")
-    for upload, words in ((gif, "must be a PNG, JPEG or WebP picture"), (huge, "is 11.0 MB"), (text, "no picture")):
+    for upload, words in ((gif, "must be a PNG, JPEG or WebP image"), (huge, "is 11.0 MB"), (text, "no image")):
         refused = await live.discord.context_menu("Make thumbnail", live.discord.say(files=[upload]))
         assert words in (await ended(refused)).content
     assert len(live.api.calls) == 1
@@ -376,7 +376,7 @@ async def test_pictures_in_embeds_count(live: Live) -> None:
         {"type": "rich", "description": "words"},
     ]
     form = await menu(live, message)
-    assert offered(form, "which") == ["1. a.png", "2. embedded picture"]
+    assert offered(form, "which") == ["1. a.png", "2. embedded image"]
     await sent(live, form)
     assert bodies(live)[0]["image_url"] == "https://images.example/x/a.png"
 

@@ -14,7 +14,7 @@ from bot.app import utc_now
 from bot.jobs.results import PAGE
 from bot.storage import history as stored_history
 from bot.storage.job_rows import ms
-from bot.text import words
+from bot.text.results import NO_RESULTS
 from sandbox import discord_server, pikzels_server
 from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import KEY, Live, png, running
@@ -92,7 +92,7 @@ async def test_who_has_made_nothing_is_told_how(live: Live) -> None:
     live.api.script(Reply.error("CONTENT_POLICY"))
     await live.said()
     shown = await history(live)
-    assert (shown.content, shown.embeds, shown.components) == (words.NOTHING_MADE, [], [])
+    assert (shown.content, shown.embeds, shown.components) == (NO_RESULTS, [], [])
 
 
 async def test_one_result_is_shown_with_its_picture_its_message_and_its_buttons(live: Live) -> None:
@@ -125,7 +125,7 @@ async def test_what_was_deleted_is_left_out(live: Live) -> None:
     gone, stays = await live.job(first), await live.job(second)
     await live.discord.click(first, f"job:delete:{gone.id}", user_id=1)
     await live.discord.wait(lambda _: first.deleted, 10)
-    await live.app.thumbnails.idle(10)
+    await live.app.use_case.recovery.idle(10)
     assert listed(await history(live)) == [stays.id]
 
 
@@ -135,7 +135,7 @@ async def test_a_message_that_is_gone_has_neither_link_nor_picture(live: Live) -
     await live.discord.delete_message(result.id)
     shown = await history(live)
     assert (listed(shown), links(shown), pictures(shown)) == ([job.id], [""], [""])
-    assert "not in the channel any more" in shown.embeds[0]["description"]
+    assert "no longer in the channel" in shown.embeds[0]["description"]
     assert ids(shown) == [f"job:again:{job.id}", f"job:edit:{job.id}"], "another can still be made of it"
 
 
@@ -144,7 +144,7 @@ async def test_a_private_result_has_a_link_once_it_is_shared(live: Live) -> None
     job = await live.job(private)
     shown = await history(live)
     assert (listed(shown), links(shown), pictures(shown)) == ([job.id], [""], [""])
-    assert "only you could see it" in shown.embeds[0]["description"]
+    assert "visible only to you" in shown.embeds[0]["description"]
     clicked = await live.discord.click(private, f"job:share:{job.id}", user_id=1)
     await clicked.wait(lambda i: bool(i.followups), 10)
     await private.wait(lambda message: f"job:share:{job.id}" not in ids(message), 10)

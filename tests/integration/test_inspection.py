@@ -42,7 +42,7 @@ def refused(file: Path, content: bytes) -> str:
     file.write_bytes(content)
     with pytest.raises(PictureUnusable) as caught:
         inspect(file, sha256="ab")
-    return caught.value.problem
+    return caught.value.observed
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("PNG", ".png"), ("JPEG", ".jpg"), ("WEBP", ".webp")])
@@ -82,7 +82,7 @@ def test_a_picture_without_extent_is_refused(file: Path, width: int, height: int
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP", "ICO", "PPM", "TGA", "PCX"])
 def test_another_type_of_picture_is_refused(file: Path, kind: str) -> None:
-    assert refused(file, other(kind)) == "not a picture of a known type"
+    assert refused(file, other(kind)) == "not an image of a known type"
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.domain.errors import AlreadyTaken, QuotaSpent, TransitionRefused
+from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
 from bot.domain.models import Job, Limit, Model, Output, Picture, State
 from bot.domain.quota import day
 from bot.storage import database
-from bot.storage.history import Archive
+from bot.storage.history import History
 from bot.storage.ledger import Ledger
-from tests.support.factories import NOON, asker, limit, request
+from tests.support.factories import NOON, limit, request, requester, reservation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -35,13 +35,8 @@ async def reserve(
     cost: int = 1,
     interaction_id: int | None = None,
 ) -> Job:
-    return await ledger.reserve(
-        request(),
-        asker(user_id, interaction_id=interaction_id),
-        cost=cost,
-        limits=[limit()] if limits is None else limits,
-        now=NOON,
-    )
+    by = requester(user_id, interaction_id=interaction_id)
+    return await ledger.reserve(reservation(by, cost=cost, limits=[limit()] if limits is None else limits))
 
 
 def picture(folder: Path) -> Picture:
@@ -65,7 +60,7 @@ async def test_500_simultaneous_requests_against_an_allowance_of_5_take_exactly_
         assert await used(ledger) == 5
     jobs = [outcome for outcome in outcomes if isinstance(outcome, Job)]
     assert len(jobs) == len({job.id for job in jobs}) == 5
-    assert sum(isinstance(outcome, QuotaSpent) for outcome in outcomes) == 495
+    assert sum(isinstance(outcome, QuotaExceeded) for outcome in outcomes) == 495
 
 
 async def test_a_job_reads_back_as_it_was_stored(tmp_path: Path) -> None:
@@ -88,7 +83,7 @@ async def test_a_delivered_job_turns_its_hold_into_one_charge(tmp_path: Path) ->
         with pytest.raises(TransitionRefused):
             await ledger.released(job, reason="late", request_id=None, now=NOON)
         assert await used(ledger) == 3
-    assert (done.state, done.message_id, done.asker.token) == (State.DELIVERED, 100, "")
+    assert (done.state, done.message_id, done.requester.token) == (State.DELIVERED, 100, "")
 
 
 @pytest.mark.parametrize("steps", range(5))
@@ -125,7 +120,7 @@ async def test_a_transition_out_of_turn_is_refused(tmp_path: Path) -> None:
 async def test_the_same_interaction_is_taken_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         await reserve(ledger, interaction_id=123)
-        with pytest.raises(AlreadyTaken):
+        with pytest.raises(DuplicateRequest):
             await reserve(ledger, interaction_id=123)
         assert await used(ledger) == 1
 
@@ -133,7 +128,7 @@ async def test_the_same_interaction_is_taken_once(tmp_path: Path) -> None:
 async def test_the_same_interaction_is_known_even_when_nothing_is_left(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         await reserve(ledger, cost=5, interaction_id=123)
-        with pytest.raises(AlreadyTaken):
+        with pytest.raises(DuplicateRequest):
             await reserve(ledger, cost=5, interaction_id=123)
 
 
@@ -148,7 +143,7 @@ async def test_a_release_by_somebody_who_missed_the_answer_keeps_its_message(tmp
 async def test_the_refusal_says_what_binds(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         await reserve(ledger, cost=4)
-        with pytest.raises(QuotaSpent) as refused:
+        with pytest.raises(QuotaExceeded) as refused:
             await reserve(ledger, cost=2)
         await reserve(ledger, cost=1)
     assert (refused.value.allowance.used, refused.value.allowance.left, refused.value.cost) == (4, 1, 2)
@@ -159,7 +154,7 @@ async def test_every_one_of_several_limits_must_have_room(tmp_path: Path) -> Non
     async with opened(tmp_path) as ledger:
         for _ in range(2):
             await reserve(ledger, limits=[wide, narrow])
-        with pytest.raises(QuotaSpent) as refused:
+        with pytest.raises(QuotaExceeded) as refused:
             await reserve(ledger, limits=[wide, narrow])
     assert refused.value.allowance.limit == narrow
 
@@ -174,7 +169,7 @@ async def test_a_job_asked_for_before_midnight_and_released_after_it_counts_in_n
     evening = NOON.replace(hour=23, minute=59)
     tomorrow = limit(window=day(evening + timedelta(hours=1)))
     async with opened(tmp_path) as ledger:
-        job = await ledger.reserve(request(), asker(at=evening), cost=1, limits=[limit()], now=evening)
+        job = await ledger.reserve(reservation(requester(at=evening), limits=[limit()], now=evening))
         await ledger.released(job, reason="x", request_id=None, now=evening + timedelta(hours=1))
         assert [one.used for one in await ledger.allowances([limit(), tomorrow])] == [0, 0]
 
@@ -184,10 +179,10 @@ async def test_open_and_untold_jobs_are_found_oldest_first(tmp_path: Path) -> No
         jobs = [await reserve(ledger) for _ in range(4)]
         await ledger.released(jobs[1], reason="a", request_id=None, now=NOON)
         told = await ledger.released(jobs[2], reason="b", request_id=None, now=NOON)
-        await ledger.told(told, now=NOON)
+        await ledger.notified(told, now=NOON)
         assert [job.id for job in await ledger.open_jobs()] == [jobs[0].id, jobs[3].id]
-        [untold] = await ledger.untold_jobs()
-    assert (untold.id, untold.asker.token) == (jobs[1].id, "interaction-token")  # needed until its end is told
+        [untold] = await ledger.unnotified_jobs()
+    assert (untold.id, untold.requester.token) == (jobs[1].id, "interaction-token")  # needed until its end is told
     assert told.reason == "b"
 
 
@@ -206,7 +201,7 @@ async def test_every_option_survives_the_database(tmp_path: Path) -> None:
         style="1b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d",
     )
     async with opened(tmp_path) as ledger:
-        job = await ledger.reserve(full, asker(), cost=1, limits=[], now=NOON)
+        job = await ledger.reserve(reservation(requester(), what=full))
         again = await ledger.job(job.id)
     assert again is not None
     assert again.request == full
@@ -216,14 +211,14 @@ async def test_every_option_survives_the_database(tmp_path: Path) -> None:
 
 
 async def react(ledger: Ledger, user_id: int, message_id: int = 5) -> Job:
-    by = replace(asker(user_id), interaction_id=None, reacted_to=message_id)
-    return await ledger.reserve(request(), by, cost=1, limits=[limit(user_id=user_id)], now=NOON)
+    by = replace(requester(user_id), interaction_id=None, reacted_to=message_id)
+    return await ledger.reserve(reservation(by, limits=[limit(user_id=user_id)]))
 
 
 async def test_one_reaction_of_one_member_to_one_message_makes_one_job(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         outcomes = await asyncio.gather(*(react(ledger, 1) for _ in range(20)), return_exceptions=True)
-        assert sorted(type(one).__name__ for one in outcomes) == ["AlreadyTaken"] * 19 + ["Job"]
+        assert sorted(type(one).__name__ for one in outcomes) == ["DuplicateRequest"] * 19 + ["Job"]
         await react(ledger, 1, message_id=6)
         await react(ledger, 2)
 
@@ -232,9 +227,9 @@ async def test_a_member_without_allowance_who_reacted_before_is_not_told_so_agai
     async with opened(tmp_path) as ledger:
         for message_id in range(5):
             await react(ledger, 1, message_id)
-        with pytest.raises(AlreadyTaken):
+        with pytest.raises(DuplicateRequest):
             await react(ledger, 1, 0)
-        with pytest.raises(QuotaSpent):
+        with pytest.raises(QuotaExceeded):
             await react(ledger, 1, 99)
 
 
@@ -244,14 +239,14 @@ async def test_a_reaction_whose_job_was_released_may_be_given_again(tmp_path: Pa
         await ledger.released(first, reason="x", request_id=None, now=NOON)
         again = await react(ledger, 1)
         assert again.id != first.id
-        with pytest.raises(AlreadyTaken):
+        with pytest.raises(DuplicateRequest):
             await react(ledger, 1)
 
 
 async def test_a_job_knows_which_one_it_was_made_again_from(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         first = await reserve(ledger)
-        again = await ledger.reserve(request(), asker(2), cost=1, limits=[], now=NOON, parent_id=first.id)
+        again = await ledger.reserve(reservation(requester(2), parent_id=first.id))
         stored = await ledger.job(again.id)
         assert stored is not None
         assert (stored.parent_id, first.parent_id) == (first.id, None)
@@ -259,12 +254,12 @@ async def test_a_job_knows_which_one_it_was_made_again_from(tmp_path: Path) -> N
 
 async def test_a_crowd_is_of_those_who_still_wait_and_not_of_pictures_kept_for_a_claim(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
-        archive = Archive(ledger._database, spool=tmp_path)
+        archive = History(ledger._database, spool=tmp_path)
         jobs = [await react(ledger, user_id) for user_id in range(1, 4)]
-        assert (await archive.crowd(5), await archive.crowd(6)) == (3, 0)
+        assert (await archive.count_in_progress(5), await archive.count_in_progress(6)) == (3, 0)
         await ledger.released(jobs[0], reason="x", request_id=None, now=NOON)
         job = await ledger.sending(await ledger.acked(jobs[1], message_id=9), now=NOON)
         job = await ledger.generated(job, Output("https://x", None), now=NOON)
         job = await ledger.spooled(job, Picture(tmp_path / "a.png", "PNG", 1, 1, 1, "0"))
         await ledger.parked(job, now=NOON)
-        assert await archive.crowd(5) == 1
+        assert await archive.count_in_progress(5) == 1

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from bot.domain.errors import PictureUnusable
-from bot.images.output_spool import CAP_BYTES, KEPT, Spool
+from bot.domain.models import CLAIM_LIFE
+from bot.images.output_spool import CAP_BYTES, OutputSpool
 from tests.conftest import a_job, a_picture
 from tests.support.factories import NOON
 
@@ -23,11 +24,11 @@ NOISE = a_picture(width=480, height=270, noisy=True)
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "spool")
+def spool(tmp_path: Path) -> OutputSpool:
+    return OutputSpool(tmp_path / "spool")
 
 
-def names(spool: Spool) -> list[str]:
+def names(spool: OutputSpool) -> list[str]:
     return sorted(path.name for path in spool.folder.iterdir())
 
 
@@ -41,9 +42,9 @@ async def pieces_of(
             then()
 
 
-async def kept(spool: Spool, *contents: bytes) -> list[Path]:
+async def kept(spool: OutputSpool, *contents: bytes) -> list[Path]:
     jobs = [replace(JOB, id=f"job{number}") for number in range(len(contents))]
-    return [(await spool.keep(job, pieces_of(content))).path for job, content in zip(jobs, contents, strict=True)]
+    return [(await spool.write(job, pieces_of(content))).path for job, content in zip(jobs, contents, strict=True)]
 
 
 def aged(path: Path, age: timedelta) -> None:
@@ -56,49 +57,49 @@ def aged(path: Path, age: timedelta) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("size", [1, 777, 10**6])
-async def test_one_pass_gives_bytes_hash_type_and_size(spool: Spool, kind: str, size: int) -> None:
+async def test_one_pass_gives_bytes_hash_type_and_size(spool: OutputSpool, kind: str, size: int) -> None:
     content = a_picture(kind)
-    picture = await spool.keep(JOB, pieces_of(content, size=size))
+    picture = await spool.write(JOB, pieces_of(content, size=size))
     assert picture.path.read_bytes() == content
     assert picture.sha256 == hashlib.sha256(content).hexdigest()
     assert (picture.type, picture.width, picture.height, picture.size) == (kind, 64, 36, len(content))
     assert names(spool) == ["k3f9" + picture.suffix]
 
 
-async def test_a_picture_longer_than_one_block_is_kept_whole(spool: Spool) -> None:
+async def test_a_picture_longer_than_one_block_is_kept_whole(spool: OutputSpool) -> None:
     large = a_picture(width=960, height=540, noisy=True)
-    picture = await spool.keep(JOB, pieces_of(large, size=100_001))
+    picture = await spool.write(JOB, pieces_of(large, size=100_001))
     assert picture.path.read_bytes() == large
     assert picture.sha256 == hashlib.sha256(large).hexdigest()
 
 
-async def test_the_final_name_appears_only_when_the_picture_is_whole(spool: Spool) -> None:
+async def test_the_final_name_appears_only_when_the_picture_is_whole(spool: OutputSpool) -> None:
     seen: set[str] = set()
-    await spool.keep(JOB, pieces_of(NOISE, then=lambda: seen.update(names(spool))))
+    await spool.write(JOB, pieces_of(NOISE, then=lambda: seen.update(names(spool))))
     assert seen == {"k3f9.part"}
     assert names(spool) == ["k3f9.png"]
 
 
-async def test_keeping_again_replaces_what_was_there(spool: Spool) -> None:
+async def test_keeping_again_replaces_what_was_there(spool: OutputSpool) -> None:
     (spool.folder / "k3f9.part").write_bytes(b"half of an older one")
-    await spool.keep(JOB, pieces_of(a_picture()))
-    again = await spool.keep(JOB, pieces_of(NOISE))
+    await spool.write(JOB, pieces_of(a_picture()))
+    again = await spool.write(JOB, pieces_of(NOISE))
     assert again.path.read_bytes() == NOISE
     assert names(spool) == ["k3f9.png"]
 
 
-def test_only_the_bots_own_user_may_look_into_the_folder(spool: Spool) -> None:
+def test_only_the_bots_own_user_may_look_into_the_folder(spool: OutputSpool) -> None:
     assert spool.folder.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", a_picture()[:20]])
-async def test_nothing_is_left_of_an_unusable_picture(spool: Spool, content: bytes) -> None:
+async def test_nothing_is_left_of_an_unusable_picture(spool: OutputSpool, content: bytes) -> None:
     with pytest.raises(PictureUnusable):
-        await spool.keep(JOB, pieces_of(content))
+        await spool.write(JOB, pieces_of(content))
     assert names(spool) == []
 
 
-async def test_nothing_is_left_after_an_error_in_the_pieces(spool: Spool) -> None:
+async def test_nothing_is_left_after_an_error_in_the_pieces(spool: OutputSpool) -> None:
     class CutShort(Exception):
         pass
 
@@ -106,11 +107,11 @@ async def test_nothing_is_left_after_an_error_in_the_pieces(spool: Spool) -> Non
         raise CutShort
 
     with pytest.raises(CutShort):
-        await spool.keep(JOB, pieces_of(NOISE, then=cut))
+        await spool.write(JOB, pieces_of(NOISE, then=cut))
     assert names(spool) == []
 
 
-async def test_nothing_is_left_after_a_cancellation_between_pieces(spool: Spool) -> None:
+async def test_nothing_is_left_after_a_cancellation_between_pieces(spool: OutputSpool) -> None:
     started = asyncio.Event()
 
     async def stalling() -> AsyncIterator[bytes]:
@@ -118,7 +119,7 @@ async def test_nothing_is_left_after_a_cancellation_between_pieces(spool: Spool)
         started.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(spool.keep(JOB, stalling()))
+    task = asyncio.create_task(spool.write(JOB, stalling()))
     await started.wait()
     assert names(spool) == ["k3f9.part"]
     task.cancel()
@@ -152,10 +153,10 @@ class Gated(ThreadPoolExecutor):
 
 
 @pytest.mark.parametrize("held", [1, 2], ids=["writing", "finishing"])
-async def test_nothing_is_left_after_a_cancellation_while_a_thread_is_at_work(spool: Spool, held: int) -> None:
+async def test_nothing_is_left_after_a_cancellation_while_a_thread_is_at_work(spool: OutputSpool, held: int) -> None:
     threads = Gated(held=held)
     asyncio.get_running_loop().set_default_executor(threads)
-    task = asyncio.create_task(spool.keep(JOB, pieces_of(NOISE, size=300_000)))
+    task = asyncio.create_task(spool.write(JOB, pieces_of(NOISE, size=300_000)))
     await asyncio.wait_for(threads.holding.wait(), 5)
     task.cancel()
     for _ in range(3):  # whether it ends at once or waits for its thread is its own business
@@ -171,18 +172,18 @@ async def test_nothing_is_left_after_a_cancellation_while_a_thread_is_at_work(sp
 # --- making room --------------------------------------------------------------------------------------------------
 
 
-async def test_dropping_a_job_removes_every_file_of_it_and_of_no_other(spool: Spool) -> None:
-    await spool.keep(replace(JOB, id="job0"), pieces_of(NOISE))
-    await spool.keep(replace(JOB, id="job00"), pieces_of(NOISE))
-    await spool.drop(replace(JOB, id="job0"))
+async def test_dropping_a_job_removes_every_file_of_it_and_of_no_other(spool: OutputSpool) -> None:
+    await spool.write(replace(JOB, id="job0"), pieces_of(NOISE))
+    await spool.write(replace(JOB, id="job00"), pieces_of(NOISE))
+    await spool.remove(replace(JOB, id="job0"))
     assert names(spool) == ["job00.png"]
-    await spool.drop(replace(JOB, id="job0"))
+    await spool.remove(replace(JOB, id="job0"))
 
 
-async def test_a_sweep_removes_what_is_old_or_half_written(spool: Spool) -> None:
+async def test_a_sweep_removes_what_is_old_or_half_written(spool: OutputSpool) -> None:
     old, young = await kept(spool, NOISE, NOISE)
-    aged(old, KEPT + timedelta(seconds=1))
-    aged(young, KEPT - timedelta(minutes=1))
+    aged(old, CLAIM_LIFE + timedelta(seconds=1))
+    aged(young, CLAIM_LIFE - timedelta(minutes=1))
     half = spool.folder / "job2.part"
     half.write_bytes(b"half")
     aged(half, timedelta(hours=3))
@@ -190,7 +191,7 @@ async def test_a_sweep_removes_what_is_old_or_half_written(spool: Spool) -> None
     assert names(spool) == [young.name]
 
 
-async def test_a_sweep_removes_the_oldest_beyond_the_cap(spool: Spool) -> None:
+async def test_a_sweep_removes_the_oldest_beyond_the_cap(spool: OutputSpool) -> None:
     paths = await kept(spool, NOISE, NOISE, NOISE)
     for hours, path in enumerate(paths):
         os.truncate(path, CAP_BYTES // 2)  # holes, not bytes
@@ -199,9 +200,9 @@ async def test_a_sweep_removes_the_oldest_beyond_the_cap(spool: Spool) -> None:
     assert names(spool) == ["job0.png", "job1.png"]
 
 
-async def test_a_sweep_spares_what_jobs_still_need(spool: Spool) -> None:
+async def test_a_sweep_spares_what_jobs_still_need(spool: OutputSpool) -> None:
     old, huge, third = await kept(spool, NOISE, NOISE, NOISE)
-    aged(old, KEPT * 2)
+    aged(old, CLAIM_LIFE * 2)
     os.truncate(huge, CAP_BYTES + 1)  # after which there is no room for the third
     aged(huge, timedelta(0))
     aged(third, timedelta(hours=1))
@@ -209,7 +210,7 @@ async def test_a_sweep_spares_what_jobs_still_need(spool: Spool) -> None:
     assert names(spool) == ["job0.png", "job1.png"]
 
 
-async def test_a_sweep_leaves_a_needed_job_to_its_download(spool: Spool) -> None:
+async def test_a_sweep_leaves_a_needed_job_to_its_download(spool: OutputSpool) -> None:
     swept: list[int] = []
 
     async def swept_midway() -> AsyncIterator[bytes]:
@@ -217,36 +218,36 @@ async def test_a_sweep_leaves_a_needed_job_to_its_download(spool: Spool) -> None
         swept.append(await spool.sweep(now=NOON, needed=frozenset({JOB.id})))
         yield NOISE[1000:]
 
-    picture = await spool.keep(JOB, swept_midway())
+    picture = await spool.write(JOB, swept_midway())
     assert (swept, picture.path.read_bytes()) == ([0], NOISE)
 
 
-async def test_a_sweep_of_an_empty_folder_removes_nothing(spool: Spool) -> None:
+async def test_a_sweep_of_an_empty_folder_removes_nothing(spool: OutputSpool) -> None:
     assert await spool.sweep(now=NOON, needed=frozenset()) == 0
 
 
 # --- a disk that takes nothing --------------------------------------------------------------------------------------
 
 
-async def test_memory_holds_a_picture_that_the_disk_does_not_take(spool: Spool) -> None:
-    picture = await spool.hold(JOB, pieces_of(NOISE))
+async def test_memory_holds_a_picture_that_the_disk_does_not_take(spool: OutputSpool) -> None:
+    picture = await spool.hold_in_memory(JOB, pieces_of(NOISE))
     assert (picture.content, picture.type, picture.path.exists()) == (NOISE, "PNG", False)
     assert picture.sha256 == hashlib.sha256(NOISE).hexdigest()
 
 
 async def test_memory_holds_only_so_much_and_forgets_what_is_dropped(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
+    spool: OutputSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bot.images.output_spool.HELD_BYTES", len(NOISE))
-    await spool.hold(JOB, pieces_of(NOISE))
+    await spool.hold_in_memory(JOB, pieces_of(NOISE))
     with pytest.raises(MemoryError):
-        await spool.hold(replace(JOB, id="other"), pieces_of(NOISE))
-    await spool.drop(JOB)
-    await spool.hold(replace(JOB, id="other"), pieces_of(NOISE))
+        await spool.hold_in_memory(replace(JOB, id="other"), pieces_of(NOISE))
+    await spool.remove(JOB)
+    await spool.hold_in_memory(replace(JOB, id="other"), pieces_of(NOISE))
 
 
 async def test_pictures_coming_in_count_too_and_what_reached_the_disk_counts_no_more(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
+    spool: OutputSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bot.images.output_spool.HELD_BYTES", len(NOISE))
     begun, going_on = asyncio.Event(), asyncio.Event()
@@ -257,15 +258,15 @@ async def test_pictures_coming_in_count_too_and_what_reached_the_disk_counts_no_
         await going_on.wait()
         yield NOISE[-1:]
 
-    first = asyncio.create_task(spool.hold(JOB, slowly()))
+    first = asyncio.create_task(spool.hold_in_memory(JOB, slowly()))
     await begun.wait()
     with pytest.raises(MemoryError):
-        await spool.hold(replace(JOB, id="other"), pieces_of(NOISE))
+        await spool.hold_in_memory(replace(JOB, id="other"), pieces_of(NOISE))
     going_on.set()
     await first
-    await spool.keep(JOB, pieces_of(NOISE))
-    await spool.hold(replace(JOB, id="other"), pieces_of(NOISE))
+    await spool.write(JOB, pieces_of(NOISE))
+    await spool.hold_in_memory(replace(JOB, id="other"), pieces_of(NOISE))
 
 
 def test_folders_above_are_made(tmp_path: Path) -> None:
-    assert Spool(tmp_path / "a" / "b").folder.is_dir()
+    assert OutputSpool(tmp_path / "a" / "b").folder.is_dir()

@@ -14,14 +14,15 @@ import pytest
 
 from bot.domain.errors import (
     AnswerUnusable,
-    Failed,
+    JobFailed,
     OutcomeUnknown,
     ProviderMoved,
     ProviderRefused,
     ProviderUnreachable,
 )
 from bot.domain.models import Model, ThumbnailRequest, Weight
-from bot.pikzels.client import BODY_BYTES, PATH, Pikzels, body
+from bot.pikzels.client import BODY_BYTES, Pikzels
+from bot.pikzels.create_from_image import PATH, body
 from sandbox.pikzels_server.contract import CODES as STATUSES
 from sandbox.pikzels_server.contract import Problem
 from sandbox.pikzels_server.replies import Reply, When
@@ -32,7 +33,7 @@ from tests.support.provider_contract import CODES
 
 ID = "0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d"
 REQUEST = request()
-FailedT = TypeVar("FailedT", bound=Failed)
+FailedT = TypeVar("FailedT", bound=JobFailed)
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ async def wide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 @asynccontextmanager
-async def surroundings() -> AsyncIterator[tuple[discord_server.Wire, pikzels_server.StandIn]]:
+async def surroundings() -> AsyncIterator[tuple[discord_server.DiscordServer, pikzels_server.StandIn]]:
     """A Discord and a Pikzels that outlive the bot."""
     async with discord_server.serve(keep_files=True) as discord, pikzels_server.serve(api_key=KEY, output=png()) as api:
         yield discord, api
@@ -57,7 +57,7 @@ async def settle(live: Live) -> None:
     asked = await live.discord.slash("quota", user_id=NOBODY)
     await asked.wait(lambda i: i.message is not None, 10)
     await dealt_with()
-    await live.app.thumbnails.idle(10)
+    await live.app.use_case.recovery.idle(10)
 
 
 async def dealt_with() -> None:
@@ -95,7 +95,7 @@ async def used(live: Live, people: Iterable[int]) -> int:
 
 async def finished(live: Live, **options: Any) -> discord_server.Message:
     message = await live.made(**options)
-    await live.app.thumbnails.idle(10)
+    await live.app.use_case.recovery.idle(10)
     return message
 
 
@@ -128,7 +128,7 @@ async def test_an_old_result_is_made_again_after_two_restarts(tmp_path: Path, mo
             [second] = [one for one in pictures(live) if one is not first]
             made = await live.job(second)
         old, new = live.api.calls
-    assert (made.parent_id, made.asker.user_id, second.replied_to) == (job.id, 2, first)
+    assert (made.parent_id, made.requester.user_id, second.replied_to) == (job.id, 2, first)
     assert old.body == new.body
     jobs, entries = books(tmp_path)
     assert [(row["parent_id"], row["user_id"]) for row in jobs] == [(None, 1), (job.id, 2)]
@@ -179,7 +179,7 @@ async def test_a_picture_that_is_no_longer_kept_is_asked_for_again(
             assert await live.left(2) == 10
     assert len(live.api.calls) == 1
     assert len(said) == 1
-    assert "no longer kept. Attach it again with /thumbnail" in said[0]
+    assert "no longer stored. Attach it again with /thumbnail" in said[0]
     assert "You were not charged." in said[0]
 
 
@@ -188,10 +188,10 @@ async def test_a_lost_reference_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         async with running(tmp_path, monkeypatch, around=around) as live:
             first = await finished(live, model="pkz_4", reference=LOGO)
             job = await live.job(first)
-        (tmp_path / "sources" / str(job.request.support_kept)).unlink()
+        (tmp_path / "sources" / str(job.request.support_sha256)).unlink()
         async with running(tmp_path, monkeypatch, around=around, clock=in_two_days) as live:
             await react(live, first, AGAIN, 2)
-            assert [text.partition(" this")[0] for text in told(live, 2)] == ["The reference picture"]
+            assert [text.partition(" of this")[0] for text in told(live, 2)] == ["The reference image"]
             assert (await live.left(2), len(live.api.calls)) == (10, 1)
 
 
@@ -219,7 +219,7 @@ async def test_fifty_people_at_once_do_not_flood_the_channel(wide: Live, provide
     assert len(public(wide)) - before == 3
     assert len(wide.api.calls) == 4
     assert (len(charged), len(refused)) == ((0, 50) if provider == "refusing" else (3, 47))
-    makers = {(await wide.job(one)).asker.user_id for one in public(wide) if one.replied_to is first}
+    makers = {(await wide.job(one)).requester.user_id for one in public(wide) if one.replied_to is first}
     assert len(makers) == 3
     for user_id in people:
         said = told(wide, user_id)
@@ -262,7 +262,7 @@ async def test_what_takes_long_counts_for_as_long(tmp_path: Path, monkeypatch: p
 
 async def test_one_person_reacting_to_fifty_results_gets_what_the_allowance_has(wide: Live) -> None:
     results = await asyncio.gather(*(wide.made(user_id=user_id) for user_id in range(200, 250)))
-    await wide.app.thumbnails.idle(20)
+    await wide.app.use_case.recovery.idle(20)
     await asyncio.gather(*(wide.discord.react(message, AGAIN, user_id=2) for message in results))
     await settle(wide)
     assert (len(pictures(wide)), len(wide.api.calls)) == (53, 53)
@@ -299,7 +299,7 @@ async def test_a_reaction_to_what_a_reaction_made_makes_a_third(live: Live) -> N
     [second] = [one for one in pictures(live) if one is not first]
     await react(live, second, AGAIN, 2)
     third = await live.job(pictures(live)[-1])
-    assert (third.parent_id, third.asker.user_id) == ((await live.job(second)).id, 2)
+    assert (third.parent_id, third.requester.user_id) == ((await live.job(second)).id, 2)
     assert (await live.left(1), await live.left(2)) == (2, 1)
 
 
@@ -308,7 +308,7 @@ async def test_the_allowance_is_that_of_who_reacted(live: Live) -> None:
     await react(live, results[0], AGAIN, 1)
     assert (await live.left(1), len(live.api.calls)) == (0, 3)
     [said] = told(live, 1)
-    assert "You have used 3 of 3 credits for today" in said
+    assert "You have used 3 of 3 credits today" in said
     await react(live, results[0], AGAIN, 2)
     assert (await live.left(2), len(live.api.calls)) == (2, 4)
 
@@ -354,7 +354,7 @@ async def test_reactions_to_a_request_under_way_wait_for_nothing(live: Live) -> 
 
 
 async def react_only(live: Live, message: discord_server.Message, *emojis: str, user_id: int) -> None:
-    """As `react`, while a job is still under way."""
+    """As `react`, while a job is still in progress."""
     for emoji in emojis:
         await live.discord.react(message, emoji, user_id=user_id)
     asked = await live.discord.slash("quota", user_id=NOBODY)
@@ -371,9 +371,9 @@ async def test_in_a_server_not_seen_before_the_members_kind_is_asked_for(live: L
     )
     await asked.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
     assert asked.message is not None
-    await live.app.thumbnails.idle(10)
+    await live.app.use_case.recovery.idle(10)
     await react(live, asked.message, AGAIN, 70, 71, 72)
-    assert [(await live.job(one)).asker.user_id for one in pictures(live)] == [1, 72]
+    assert [(await live.job(one)).requester.user_id for one in pictures(live)] == [1, 72]
     assert told(live, 70, 71) == []
     asked_for = {seen.path.rpartition("/")[2] for seen in live.discord.requests if "/members/" in seen.path}
     assert asked_for == {"70", "71", "72"}  # of its own seeds it knows
@@ -406,7 +406,7 @@ async def test_what_was_private_and_is_shared_is_a_result_like_any(live: Live) -
     await react(live, shared, AGAIN, 2)
     [second] = [one for one in pictures(live) if one is not shared]
     made = await live.job(second)
-    assert (made.parent_id, made.asker.private, second.replied_to) == (job.id, False, shared)
+    assert (made.parent_id, made.requester.private, second.replied_to) == (job.id, False, shared)
     await react(live, shared, COPY, 3)
     assert [one.attachments[0].data for one in live.discord.direct(3)] == [private.attachments[0].data]
     await react(live, shared, DELETE, 1)
@@ -482,7 +482,7 @@ async def test_in_a_thread_its_channels_exceptions_hold(live: Live) -> None:
     asked = await live.discord.slash("thumbnail", options={"image": PHOTO}, user_id=1, channel_id=ITS_CHANNEL)
     await asked.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
     assert asked.message is not None
-    await live.app.thumbnails.idle(10)
+    await live.app.use_case.recovery.idle(10)
     await react(live, asked.message, DELETE, 3)
     assert not asked.message.deleted
     await react(live, asked.message, DELETE, 2)
@@ -530,7 +530,7 @@ async def test_a_copy_over_the_limit_of_direct_messages_is_made_smaller(
         asked = await discord.slash("thumbnail", options={"image": PHOTO}, user_id=1, attachment_size_limit=large)
         await asked.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
         assert asked.message is not None
-        await live.app.thumbnails.idle(10)
+        await live.app.use_case.recovery.idle(10)
         await react(live, asked.message, COPY, 2)
         [copy] = discord.direct(2)
     assert asked.message.attachments[0].data == output
@@ -553,7 +553,7 @@ async def short_lines(live: Live, seconds: float) -> None:
     """Lines in the channel that stay for `seconds`."""
     client = live.app.client
     await client.remove_cog("Reactions")
-    await client.add_cog(Reactions(client, line_seconds=seconds))
+    await client.add_cog(Reactions(client, hint_seconds=seconds))
 
 
 def lines(live: Live) -> list[discord_server.Message]:
@@ -589,7 +589,7 @@ async def test_a_line_goes_after_its_time_and_another_may_follow(live: Live) -> 
 
 
 async def lines_gone() -> None:
-    tasks = [task for task in asyncio.all_tasks() if task.get_name() == "reaction-line"]
+    tasks = [task for task in asyncio.all_tasks() if task.get_name() == "reaction-hint"]
     if tasks:
         _, late = await asyncio.wait(tasks, timeout=10)
         assert not late
@@ -612,7 +612,7 @@ async def test_where_the_bot_may_not_post_the_person_is_told_and_not_charged(
     live.discord.fail("POST", POSTS, code=50013, times=3)
     await react(live, first, AGAIN, 2)
     [said] = told(live, 2)
-    assert "may not post in that channel. You were not charged." in said
+    assert "can't post in that channel. You were not charged." in said
     assert str(discord_server.CHANNEL_ID) in said
     assert (await live.left(2), len(live.api.calls)) == (3, 1)
     live.discord.society.closed.add(3)
@@ -666,7 +666,7 @@ async def test_a_provider_that_is_not_called_is_told_to_who_reacted(live: Live) 
 
 async def test_who_reacts_while_the_bot_stops_is_told(live: Live) -> None:
     first = await finished(live)
-    live.app.thumbnails.stop_accepting()
+    live.app.use_case.recovery.stop_accepting()
     await react(live, first, AGAIN, 2)
     [said] = told(live, 2)
     assert said.startswith("The bot is restarting. Try again in a minute. You were not charged.")

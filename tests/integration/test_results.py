@@ -47,7 +47,7 @@ async def press(
 async def another(live: Live, than: set[int]) -> discord_server.Message:
     """The message with a picture that is not one of `than`."""
 
-    def found(discord: discord_server.Wire) -> list[discord_server.Message]:
+    def found(discord: discord_server.DiscordServer) -> list[discord_server.Message]:
         return [one for one in discord.messages.values() if one.attachments and one.id not in than]
 
     await live.discord.wait(lambda discord: bool(found(discord)), 20)
@@ -65,7 +65,7 @@ async def test_again_makes_another_for_whoever_presses_it(live: Live) -> None:
     second = await another(live, {first.id})
     assert second.id == answer.id
     made = await live.job(second)
-    assert (made.parent_id, made.asker.user_id, made.request.prompt) == (job.id, 2, "a cat")
+    assert (made.parent_id, made.requester.user_id, made.request.prompt) == (job.id, 2, "a cat")
     assert (await live.left(1), await live.left(2)) == (2, 2)
 
 
@@ -87,7 +87,7 @@ async def test_delete_is_for_the_asker_and_for_moderators(live: Live) -> None:
     job = await live.job(first)
     refused = await press(live, "delete", first, job, user_id=2)
     assert (refused.ephemeral, first.deleted) == (True, False)
-    assert "may delete it" in refused.content
+    assert "can delete it" in refused.content
     await live.discord.click(first, button("delete", job), user_id=2, permissions=MODERATOR)
     await live.discord.wait(lambda _: first.deleted, 10)
     assert await live.left() == 2
@@ -122,10 +122,10 @@ async def test_a_private_result_is_seen_by_its_asker_alone_and_shared_once(live:
     assert labels(first) == ["Again", "Edit", "Info", "Share", "Delete"]
     job = await live.job(first)
     clicks = [await live.discord.click(first, button("share", job), user_id=1) for _ in range(2)]
-    await clicks[1].wait(lambda i: i.message is not None and "shared this picture already" in i.message.content, 10)
+    await clicks[1].wait(lambda i: i.message is not None and "already shared this image" in i.message.content, 10)
     shared = await another(live, {first.id})
     assert (shared.ephemeral, shared.attachments[0].data) == (False, first.attachments[0].data)
-    await live.app.thumbnails.idle(10)
+    await live.app.use_case.recovery.idle(10)
     assert sum(1 for one in live.discord.messages.values() if one.attachments and not one.ephemeral) == 1
     refused = await press(live, "again", shared, job, user_id=2)
     assert not refused.ephemeral
@@ -143,7 +143,7 @@ async def test_a_private_result_after_its_token_died_comes_by_direct_message_and
     live.api.release()
     message = await another(live, set())
     assert message.guild_id is None
-    await live.app.thumbnails.idle(10)
+    await live.app.use_case.recovery.idle(10)
     assert (await live.left(), [one for one in live.discord.messages.values() if not one.ephemeral]) == (2, [message])
 
 
@@ -155,7 +155,7 @@ async def test_the_end_of_a_private_request_after_its_token_died_is_told_by_dire
     live.discord.expire_token(interaction)
     live.api.release()
     await live.discord.wait(lambda discord: any("not charged" in one.content for one in discord.messages.values()), 10)
-    await live.app.thumbnails.idle(10)
+    await live.app.use_case.recovery.idle(10)
     [told] = [one for one in live.discord.messages.values() if "not charged" in one.content]
     assert (told.guild_id, await live.left()) == (None, 3)
 
@@ -165,7 +165,7 @@ async def test_what_was_recovered_can_be_shared(live: Live) -> None:
     live.discord.fail("POST", "/channels/*", status=403, code=50001, times=100)
     interaction = await live.thumbnail()
     await interaction.wait(lambda i: i.message is not None, 10)
-    await live.app.thumbnails.idle(10)
+    await live.app.use_case.recovery.idle(10)
     claim = await live.discord.slash("recover", user_id=1)
     await claim.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
     assert claim.message is not None
@@ -179,7 +179,7 @@ async def test_the_end_of_a_private_request_waits_for_discord_and_is_told_in_its
     live.api.script(Reply.error("GENERATION_REJECTED"))
     live.discord.fail("PATCH", "/webhooks/*", reset=True, times=2)
     said = await live.said(private=True)
-    await live.app.thumbnails.idle(20)
+    await live.app.use_case.recovery.idle(20)
     assert (said.ephemeral, len(live.discord.messages)) == (True, 1)
 
 
@@ -188,12 +188,12 @@ async def test_deleting_a_private_original_leaves_what_was_shared(live: Live) ->
     job = await live.job(private)
     await live.discord.click(private, button("share", job), user_id=1)
     shared = await another(live, {private.id})
-    await live.app.thumbnails.idle(10)
+    await live.app.use_case.recovery.idle(10)
     await live.discord.wait(lambda _: "Share" not in labels(private), 10)
     await live.discord.click(private, button("delete", job), user_id=1)
     await live.discord.wait(lambda _: private.deleted, 10)
     assert not shared.deleted
-    assert await live.app.client.services.results.of_message(shared.id) is not None
+    assert await live.app.client.services.results.find_by_message(shared.id) is not None
     assert len((await live.app.client.services.results.newest(1)).jobs) == 1
 
 
@@ -207,7 +207,7 @@ async def test_a_private_result_is_unknown_to_a_form_that_somebody_else_forged(l
     forged = await live.discord.submit(clicked, {"prompt": "mine now"})
     await forged.wait(lambda i: i.message is not None, 10)
     assert forged.message is not None
-    assert (forged.message.ephemeral, "too long ago" in forged.message.content) == (True, True)
+    assert (forged.message.ephemeral, "no longer available" in forged.message.content) == (True, True)
     assert len(live.api.calls) == 2
 
 
@@ -222,8 +222,8 @@ async def test_a_picture_over_the_limit_is_recovered_smaller_and_stands_before_n
         for _ in range(2):
             interaction = await live.thumbnail()
             await interaction.wait(lambda i: i.message is not None, 10)
-            await live.app.thumbnails.idle(30)
-        first, _ = await live.app.books.parked_jobs(1)
+            await live.app.use_case.recovery.idle(30)
+        first, _ = await live.app.repository.parked_jobs(1)
         assert first.picture is not None
         first.picture.path.write_bytes(b"damaged since")
         claim = await live.discord.slash("recover", user_id=1)
@@ -231,7 +231,7 @@ async def test_a_picture_over_the_limit_is_recovered_smaller_and_stands_before_n
         await claim.wait(lambda i: any("went wrong" in one.content for one in i.followups), 30)
         [carrier] = [one for one in [claim.message, *claim.followups] if one and one.attachments]
         assert carrier.attachments[0].size <= 10 * 1024 * 1024
-        assert [job.id for job in await live.app.books.parked_jobs(1)] == [first.id]
+        assert [job.id for job in await live.app.repository.parked_jobs(1)] == [first.id]
         assert await live.left() == 8
 
 
@@ -245,7 +245,7 @@ async def test_a_reaction_makes_another_as_a_reply_on_the_account_of_who_reacted
     await live.discord.react(first, "🔁", user_id=2)
     second = await another(live, {first.id})
     made = await live.job(second)
-    assert (made.parent_id, made.asker.user_id, second.replied_to) == (job.id, 2, first)
+    assert (made.parent_id, made.requester.user_id, second.replied_to) == (job.id, 2, first)
     assert (await live.left(1), await live.left(2), len(live.api.calls)) == (2, 2, 2)
 
 
@@ -260,5 +260,5 @@ async def test_reacting_again_costs_nothing_again(live: Live) -> None:
     stranger = live.discord.say("not a result")
     await live.discord.react(stranger, "🔁", user_id=2)
     await live.made(user_id=5)
-    await live.app.thumbnails.idle(10)
+    await live.app.use_case.recovery.idle(10)
     assert (await live.left(2), len(live.api.calls)) == (2, 3)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class House:
     """A Discord and a Pikzels that outlive the bot, and a folder it keeps its things in."""
 
-    discord: discord_server.Wire
+    discord: discord_server.DiscordServer
     api: pikzels_server.StandIn
     folder: Path
     children: list[asyncio.subprocess.Process] = field(default_factory=list)
@@ -176,7 +176,7 @@ async def test_killed_while_a_request_waits_in_line_it_says_so_after_the_restart
     await asyncio.wait_for(house.discord.interactions[max(house.discord.interactions)].acked.wait(), 10)
     await house.kill(child)
     again = await house.start()
-    await waiting.wait(says("The bot restarted before this was started. Try again."), 10)
+    await waiting.wait(says("The bot restarted before this request started. Try again."), 10)
     await stopped(again)
     assert len(house.api.calls) == 1
     assert sorted(house.entries()) == sorted([HELD, HELD, RELEASED, RELEASED])
@@ -193,7 +193,7 @@ async def test_asked_to_stop_it_finishes_what_is_paid_for_and_refuses_the_rest(
     waiting = await house.thumbnail()
     await waiting.wait(says("Queued"), 10)
     child.send_signal(name)
-    await waiting.wait(says("The bot restarted before this was started."), 10)
+    await waiting.wait(says("The bot restarted before this request started."), 10)
     late = await house.thumbnail()
     await late.wait(says("The bot is restarting. Try again in a minute. You were not charged."), 10)
     house.api.release()
@@ -246,7 +246,7 @@ async def test_a_client_that_fails_to_connect_is_replaced_by_a_fresh_one(house: 
     interaction = await house.thumbnail()
     await interaction.wait(has_picture, 10)
     log = await stopped(child)
-    assert log.count("a fresh one follows") == 2
+    assert log.count("starting a fresh one") == 2
     assert house.discord.identifies == 1
 
 
@@ -260,7 +260,7 @@ async def port_taken() -> AsyncIterator[int]:
 async def test_a_health_port_that_is_taken_is_named(house: House) -> None:
     async with port_taken() as port:
         said = await left(await house.launch(HEALTH__PORT=str(port)), 78)
-    assert said.endswith("Setting health.port cannot be listened on (OSError).\n")
+    assert said.endswith("Setting health.port cannot be used (OSError).\n")
 
 
 async def test_commands_are_synced_when_they_changed_and_only_then(house: House) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.domain.errors import BooksUnavailable, OutputGone, PictureUnusable, SourceExpired
-from bot.images.source_images import Originals
-from bot.images.source_store import Sources
+from bot.domain.errors import OutputGone, PictureUnusable, SourceExpired, StorageUnavailable
+from bot.images.source_images import SourceImages
+from bot.images.source_store import SourceStore
 from tests.conftest import a_job, a_picture
 from tests.support.factories import NOON, request
 
@@ -28,8 +28,8 @@ DAYS = timedelta(days=30)
 CAT, DOG, BIRD = (a_picture(width=width) for width in (64, 65, 66))
 
 
-def kept_in(folder: Path, *, life: timedelta = DAYS, cap: int = 10**6) -> Sources:
-    return Sources(folder / "sources", life=life, cap=cap)
+def kept_in(folder: Path, *, life: timedelta = DAYS, cap: int = 10**6) -> SourceStore:
+    return SourceStore(folder / "sources", life=life, cap=cap)
 
 
 async def pieces(content: bytes, *, broken: Exception | None = None) -> AsyncIterator[bytes]:
@@ -57,7 +57,7 @@ def age(folder: Path, file: str, *, by: timedelta) -> None:
 
 async def test_the_same_bytes_are_kept_once_under_their_hash(tmp_path: Path) -> None:
     sources = kept_in(tmp_path)
-    found = await asyncio.gather(*(sources.keep(pieces(CAT)) for _ in range(10)), sources.keep(pieces(DOG)))
+    found = await asyncio.gather(*(sources.add(pieces(CAT)) for _ in range(10)), sources.add(pieces(DOG)))
     assert set(found) == {name(CAT), name(DOG)} == files(tmp_path)
     assert (tmp_path / "sources" / name(CAT)).read_bytes() == CAT
     assert (sources.has(name(CAT)), sources.has(name(BIRD))) == (True, False)
@@ -66,13 +66,13 @@ async def test_the_same_bytes_are_kept_once_under_their_hash(tmp_path: Path) -> 
 @pytest.mark.parametrize(("kind", "type_"), [("PNG", "png"), ("JPEG", "jpeg"), ("WEBP", "webp")])
 async def test_bytes_come_back_as_an_address_of_their_true_type(tmp_path: Path, kind: str, type_: str) -> None:
     sources, content = kept_in(tmp_path), a_picture(kind)
-    address = await sources.data_url(await sources.keep(pieces(content)))
+    address = await sources.data_url(await sources.add(pieces(content)))
     assert address == f"data:image/{type_};base64,{base64.b64encode(content).decode()}"
 
 
 async def test_a_file_that_a_power_cut_left_short_is_as_good_as_gone(tmp_path: Path) -> None:
     sources = kept_in(tmp_path)
-    await sources.keep(pieces(CAT))
+    await sources.add(pieces(CAT))
     path = tmp_path / "sources" / name(CAT)
     path.write_bytes(CAT[:-10])  # its header is whole
     assert await kept_in(tmp_path).data_url(name(CAT)) is None
@@ -80,7 +80,7 @@ async def test_a_file_that_a_power_cut_left_short_is_as_good_as_gone(tmp_path: P
 
 async def test_what_is_gone_or_damaged_comes_back_as_nothing(tmp_path: Path) -> None:
     sources = kept_in(tmp_path)
-    await sources.keep(pieces(CAT))
+    await sources.add(pieces(CAT))
     assert await sources.data_url(name(DOG)) is None
     (tmp_path / "sources" / name(CAT)).write_bytes(CAT[:10])
     assert await sources.data_url(name(CAT)) is None
@@ -99,7 +99,7 @@ async def test_what_cannot_be_kept_leaves_nothing_behind(
     tmp_path: Path, content: bytes, broken: Exception | None, raised: type[Exception]
 ) -> None:
     with pytest.raises(raised):
-        await kept_in(tmp_path).keep(pieces(content, broken=broken))
+        await kept_in(tmp_path).add(pieces(content, broken=broken))
     assert files(tmp_path) == set()
 
 
@@ -111,7 +111,7 @@ async def test_a_stop_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> Non
         begun.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(kept_in(tmp_path).keep(endless()))
+    task = asyncio.create_task(kept_in(tmp_path).add(endless()))
     await begun.wait()
     assert len(files(tmp_path)) == 1
     task.cancel()
@@ -122,9 +122,9 @@ async def test_a_stop_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> Non
 async def test_life_counts_from_the_last_use(tmp_path: Path) -> None:
     sources = kept_in(tmp_path)
     for content in (CAT, DOG, BIRD):
-        age(tmp_path, await sources.keep(pieces(content)), by=DAYS + timedelta(hours=1))
+        age(tmp_path, await sources.add(pieces(content)), by=DAYS + timedelta(hours=1))
     await sources.data_url(name(DOG))
-    await sources.keep(pieces(BIRD))
+    await sources.add(pieces(BIRD))
     assert await sources.sweep(now=datetime.now(UTC)) == 1
     assert files(tmp_path) == {name(DOG), name(BIRD)}
     assert await sources.sweep(now=datetime.now(UTC) + DAYS + timedelta(hours=1)) == 2
@@ -133,9 +133,9 @@ async def test_life_counts_from_the_last_use(tmp_path: Path) -> None:
 async def test_over_the_cap_the_least_recently_used_go_at_once(tmp_path: Path) -> None:
     sources = kept_in(tmp_path, cap=len(CAT) + len(DOG) + len(BIRD) - 1)
     for hours, content in ((3, CAT), (2, DOG)):
-        age(tmp_path, await sources.keep(pieces(content)), by=timedelta(hours=hours))
+        age(tmp_path, await sources.add(pieces(content)), by=timedelta(hours=hours))
     await sources.data_url(name(CAT))
-    await sources.keep(pieces(BIRD))
+    await sources.add(pieces(BIRD))
     assert files(tmp_path) == {name(CAT), name(BIRD)}
     assert await sources.sweep(now=datetime.now(UTC)) == 0
 
@@ -143,8 +143,8 @@ async def test_over_the_cap_the_least_recently_used_go_at_once(tmp_path: Path) -
 async def test_what_is_larger_than_the_cap_takes_nothing_else_along(tmp_path: Path) -> None:
     large = a_picture(width=640, height=360, noisy=True)
     sources = kept_in(tmp_path, cap=len(large) - 1)
-    age(tmp_path, await sources.keep(pieces(CAT)), by=timedelta(hours=1))
-    await sources.keep(pieces(large))
+    age(tmp_path, await sources.add(pieces(CAT)), by=timedelta(hours=1))
+    await sources.add(pieces(large))
     assert files(tmp_path) == {name(CAT)}
 
 
@@ -160,10 +160,10 @@ async def test_half_written_files_of_a_dead_process_are_swept_and_no_others(tmp_
 @pytest.mark.parametrize(("life", "cap"), [(timedelta(0), 10**6), (DAYS, 0)])
 async def test_without_life_or_room_nothing_is_kept(tmp_path: Path, life: timedelta, cap: int) -> None:
     before = kept_in(tmp_path)
-    age(tmp_path, await before.keep(pieces(CAT)), by=timedelta(seconds=1))
-    assert before.keeps
+    age(tmp_path, await before.add(pieces(CAT)), by=timedelta(seconds=1))
+    assert before.enabled
     sources = kept_in(tmp_path, life=life, cap=cap)
-    assert not sources.keeps
+    assert not sources.enabled
     await sources.sweep(now=datetime.now(UTC))
     assert files(tmp_path) == set()
 
@@ -185,14 +185,14 @@ class Cdn:
         yield self.addresses[address]
 
 
-class Notes:
+class SourceRecords:
     """What was written down of jobs."""
 
     def __init__(self, *, failing: Exception | None = None) -> None:
         self.failing = failing
         self.found: list[tuple[str, str | None, str | None]] = []
 
-    async def sourced(self, job: Job, *, image: str | None, support: str | None) -> None:
+    async def set_sources(self, job: Job, *, image: str | None, support: str | None) -> None:
         if self.failing is not None:
             raise self.failing
         self.found.append((job.id, image, support))
@@ -208,20 +208,22 @@ UNSIGNED = "https://cdn.example/cat.png"
 
 
 def originals(
-    folder: Path, cdn: Cdn | None = None, notes: Notes | None = None, *, life: timedelta = DAYS
-) -> tuple[Originals, Sources]:
+    folder: Path, cdn: Cdn | None = None, notes: SourceRecords | None = None, *, life: timedelta = DAYS
+) -> tuple[SourceImages, SourceStore]:
     sources = kept_in(folder, life=life)
     clock: Callable[[], datetime] = lambda: NOON  # noqa: E731 - a clock that stands
-    return Originals(source=cdn or Cdn({}), kept=sources, notes=notes or Notes(), clock=clock), sources
+    return SourceImages(
+        downloader=cdn or Cdn({}), store=sources, records=notes or SourceRecords(), clock=clock
+    ), sources
 
 
 def asked(address: str = LIVE, *, kept: bytes | None = None, **changes: str | None) -> ThumbnailRequest:
     hashed = None if kept is None else name(kept)
-    return replace(request(), image_url=address, image_kept=hashed, **changes)  # type: ignore[arg-type] # fields by name
+    return replace(request(), image_url=address, image_sha256=hashed, **changes)  # type: ignore[arg-type] # fields by name
 
 
 async def test_both_pictures_are_kept_and_noted(tmp_path: Path) -> None:
-    notes, logo = Notes(), signed(timedelta(hours=1), "logo.png")
+    notes, logo = SourceRecords(), signed(timedelta(hours=1), "logo.png")
     given, sources = originals(tmp_path, Cdn({LIVE: CAT, logo: DOG}), notes)
     job = a_job(image_url=LIVE, support_image_url=logo)
     await given.keep(job)
@@ -231,16 +233,16 @@ async def test_both_pictures_are_kept_and_noted(tmp_path: Path) -> None:
 
 
 async def test_what_is_kept_already_is_not_fetched_again(tmp_path: Path) -> None:
-    cdn, notes = Cdn({LIVE: CAT}), Notes()
+    cdn, notes = Cdn({LIVE: CAT}), SourceRecords()
     given, sources = originals(tmp_path, cdn, notes)
-    await sources.keep(pieces(CAT))
-    await given.keep(a_job(image_url=LIVE, image_kept=name(CAT)))
+    await sources.add(pieces(CAT))
+    await given.keep(a_job(image_url=LIVE, image_sha256=name(CAT)))
     assert (cdn.fetched, notes.found) == ([], [])
 
 
 async def test_what_is_kept_no_more_is_fetched_and_kept_again(tmp_path: Path) -> None:
     given, sources = originals(tmp_path, Cdn({LIVE: CAT}))
-    await given.keep(a_job(image_url=LIVE, image_kept=name(CAT)))
+    await given.keep(a_job(image_url=LIVE, image_sha256=name(CAT)))
     assert sources.has(name(CAT))
 
 
@@ -251,34 +253,34 @@ async def test_a_life_of_zero_fetches_nothing(tmp_path: Path) -> None:
     assert (cdn.fetched, files(tmp_path)) == ([], set())
 
 
-@pytest.mark.parametrize("failing", [None, OSError(28, "full"), BooksUnavailable("disk full")])
+@pytest.mark.parametrize("failing", [None, OSError(28, "full"), StorageUnavailable("disk full")])
 async def test_keeping_never_costs_the_job_anything(tmp_path: Path, failing: Exception | None) -> None:
     cdn = Cdn({} if failing is None else {LIVE: CAT})
-    await originals(tmp_path, cdn, Notes(failing=failing))[0].keep(a_job(image_url=LIVE))
+    await originals(tmp_path, cdn, SourceRecords(failing=failing))[0].keep(a_job(image_url=LIVE))
 
 
 async def test_an_address_that_works_is_sent_as_it_is(tmp_path: Path) -> None:
     given, sources = originals(tmp_path)
-    await sources.keep(pieces(CAT))
+    await sources.add(pieces(CAT))
     for wanted in (asked(LIVE), asked(LIVE, kept=CAT)):
         given.check(wanted)
-        assert await given.prepared(wanted) == wanted
+        assert await given.prepare(wanted) == wanted
 
 
 @pytest.mark.parametrize("address", [DEAD, signed(timedelta(minutes=9)), UNSIGNED])
 async def test_bytes_go_in_place_of_an_address_that_may_not_last(tmp_path: Path, address: str) -> None:
     given, sources = originals(tmp_path)
-    await sources.keep(pieces(CAT))
+    await sources.add(pieces(CAT))
     wanted = asked(address, kept=CAT)
     given.check(wanted)
-    prepared = await given.prepared(wanted)
+    prepared = await given.prepare(wanted)
     assert prepared == replace(wanted, image_base64=await sources.data_url(name(CAT)))
 
 
 async def test_only_the_dead_one_of_two_goes_as_bytes(tmp_path: Path) -> None:
     given, sources = originals(tmp_path)
-    await sources.keep(pieces(DOG))
-    prepared = await given.prepared(asked(LIVE, support_image_url=DEAD, support_kept=name(DOG)))
+    await sources.add(pieces(DOG))
+    prepared = await given.prepare(asked(LIVE, support_image_url=DEAD, support_sha256=name(DOG)))
     assert prepared.image_base64 is None
     assert prepared.support_base64 == await sources.data_url(name(DOG))
 
@@ -287,7 +289,7 @@ async def test_an_address_that_says_nothing_of_its_end_is_tried(tmp_path: Path) 
     given, _ = originals(tmp_path)
     for wanted in (asked(UNSIGNED), asked(UNSIGNED, kept=CAT)):
         given.check(wanted)
-        assert await given.prepared(wanted) == wanted
+        assert await given.prepare(wanted) == wanted
 
 
 @pytest.mark.parametrize(
@@ -296,7 +298,7 @@ async def test_an_address_that_says_nothing_of_its_end_is_tried(tmp_path: Path) 
         (asked(DEAD), "image"),
         (asked(DEAD, kept=CAT), "image"),
         (asked(LIVE, support_image_url=DEAD), "reference"),
-        (asked(LIVE, support_image_url=DEAD, support_kept=name(CAT)), "reference"),
+        (asked(LIVE, support_image_url=DEAD, support_sha256=name(CAT)), "reference"),
     ],
 )
 async def test_what_is_neither_kept_nor_there_has_expired(
@@ -306,20 +308,20 @@ async def test_what_is_neither_kept_nor_there_has_expired(
     with pytest.raises(SourceExpired) as checked:
         given.check(wanted)
     with pytest.raises(SourceExpired) as prepared:
-        await given.prepared(wanted)
+        await given.prepare(wanted)
     assert checked.value.option == prepared.value.option == option
 
 
 async def test_a_damaged_file_has_expired_when_its_bytes_are_needed(tmp_path: Path) -> None:
     given, sources = originals(tmp_path)
-    await sources.keep(pieces(CAT))
+    await sources.add(pieces(CAT))
     (tmp_path / "sources" / name(CAT)).write_bytes(b"damaged")
     for wanted, option in (
         (asked(DEAD, kept=CAT), "image"),
-        (asked(LIVE, support_image_url=DEAD, support_kept=name(CAT)), "reference"),
+        (asked(LIVE, support_image_url=DEAD, support_sha256=name(CAT)), "reference"),
     ):
         given.check(wanted)
         with pytest.raises(SourceExpired) as expired:
-            await given.prepared(wanted)
+            await given.prepare(wanted)
         assert expired.value.option == option
-    assert await given.prepared(asked(LIVE, kept=CAT)) == asked(LIVE, kept=CAT)
+    assert await given.prepare(asked(LIVE, kept=CAT)) == asked(LIVE, kept=CAT)

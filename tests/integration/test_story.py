@@ -50,14 +50,14 @@ class Story:
                     self.lines.append(f"    {_line(message)}")
 
     async def job(self, message: discord.Message) -> Job:
-        job = await self.stage.app.client.services.results.of_message(message.id)
+        job = await self.stage.app.client.services.results.find_by_message(message.id)
         assert job is not None
         return job
 
     async def left(self) -> tuple[int, int]:
         """What Ann and Ben may still use."""
-        [ann] = await self.stage.app.thumbnails.allowances(self.ann.id)
-        [ben] = await self.stage.app.thumbnails.allowances(self.ben.id)
+        [ann] = await self.stage.app.use_case.lifecycle.allowances(self.ann.id)
+        [ben] = await self.stage.app.use_case.lifecycle.allowances(self.ben.id)
         return ann.left, ben.left
 
     def transcript(self) -> str:
@@ -128,7 +128,7 @@ async def test_the_life_of_a_picture(tmp_path: Path) -> None:
         await story.tell("ben: Delete on ann's", left=(1, 2), calls=3)
         assert refused.ephemeral
         assert [len(story.sees(ann)), len(story.sees(ben))] == [3, 4]
-        assert "Only who asked for this picture" in story.sees(ben)[-1].content
+        assert "Only the person who requested this image" in story.sees(ben)[-1].content
 
         await ann.click(third, label="Delete")
         await story.tell("ann: Delete on her own", left=(1, 2), calls=3)

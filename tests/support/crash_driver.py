@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from PIL import Image
 
-from bot.images.output_spool import Spool
+from bot.images.output_spool import OutputSpool
 from bot.storage.journal import Journal
 from tests.support.crashable_bot import JOBS, KINDS, SHOWABLE, UNREACHABLE, Loop, Order, effects_in, live
 
@@ -39,7 +39,7 @@ _LIFE = 0.05  # seconds of such a life
 _AGAIN = ("failed: unreachable once", "failed: slowed down once")
 
 _JOBS = """
-    SELECT jobs.*, (
+    SELECT jobs.*, request ->> 'image_url' AS image_url, (
         SELECT group_concat(kind) FROM (SELECT kind FROM entries WHERE job_id = jobs.id ORDER BY id)
     ) AS kinds FROM jobs
 """
@@ -106,7 +106,9 @@ class Run:
             wrong = self._wrong_job(number, done, job) if job is not None else {"effects without a job": bool(done)}
             self._note(wrong, f"request {number} ({self._kinds[number]}) {done}")
         spool = self._folder / "spool"
-        Spool(spool)._sweep(datetime.now(UTC) + timedelta(days=8), frozenset())  # what a kill left lying goes in a week
+        OutputSpool(spool)._sweep(
+            datetime.now(UTC) + timedelta(days=8), frozenset()
+        )  # what a kill left lying goes in a week
         left = [path.name for path in spool.iterdir()]
         records = Journal(self._folder / "journal", size=4096).records()
         self._note({f"{held} held": bool(held), f"spool {left}": bool(left), f"{records}": bool(records)}, "at rest")
@@ -124,7 +126,7 @@ class Run:
             "a paid picture was lost": paid and not charged,
             "told of a free end, and charged": charged and "told free" in done,
             "not told": not charged and "answered" in done and "told free" not in done and kind not in UNREACHABLE,
-            "its end was not written down as told": job["told_at"] is None,
+            "its end was not recorded as shown": job["notified_at"] is None,
             "its token was kept": job["token"] is not None,
         }
 

@@ -22,24 +22,30 @@ from bot.domain.errors import (
     ProviderUnreachable,
     Undeliverable,
 )
-from bot.domain.models import Loudness, Model, Output
-from bot.domain.quota import Rules
-from bot.images.output_spool import Spool
-from bot.jobs.lifecycle import Thumbnails
-from bot.jobs.queue import Gate
+from bot.domain.models import AlertLevel, Model, Output
+from bot.domain.quota import QuotaRules
+from bot.images.output_spool import OutputSpool
+from bot.jobs import use_case
+from bot.jobs.circuits import Circuits
+from bot.jobs.notices import Notices
+from bot.jobs.ports import Ports
+from bot.jobs.queue import RequestQueue
 from bot.storage import database
-from bot.storage.journal import Ballast, Journal
-from bot.storage.journaled_ledger import JournaledBooks
+from bot.storage.journal import DiskReserve, Journal
+from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
-from tests.support.factories import asker, request
+from bot.text import failures
+from sandbox.failpoints import wrapped
+from tests.support.factories import request, requester
 
 if TYPE_CHECKING:
     import random
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from bot.domain.errors import Failed
-    from bot.domain.models import Job, Picture, ThumbnailRequest
+    from bot.domain.errors import JobFailed
+    from bot.domain.models import Job, Picture, Status, ThumbnailRequest
+    from bot.jobs.use_case import UseCase
 
 HASTE = 5000  # seconds of the bot in one of ours
 MEMBER = 1
@@ -174,7 +180,7 @@ class Outside:
         await self._do(number, "made")
         return Output(f"https://out.example/{number}", f"req-{number}")
 
-    async def _fail(self, number: int, failure: Failed) -> NoReturn:
+    async def _fail(self, number: int, failure: JobFailed) -> NoReturn:
         await self._do(number, f"failed: {self._kind(number)}")
         raise failure
 
@@ -188,7 +194,7 @@ class Outside:
 
     # --- Discord -----------------------------------------------------------------------------------------------------
 
-    async def answer(self, job: Job, _text: str, _cancellable: bool) -> int:  # noqa: FBT001 - as it is called
+    async def answer(self, job: Job, _: Status) -> int:
         number = _number(job.request.image_url)
         if self._kind(number) == "answer refused":
             raise ConnectionError("Discord")
@@ -219,7 +225,8 @@ class Outside:
         await self._do(number, "shown")
         return 10**6 + number
 
-    async def tell(self, job: Job, text: str) -> None:
+    async def notify(self, job: Job) -> None:
+        text = failures.outcome(job)
         number = _number(job.request.image_url)
         if self._kind(number) == "told late" and not self.effects.count(number, "told late"):
             await self._do(number, "told late")
@@ -228,19 +235,19 @@ class Outside:
             raise Undeliverable("403")
         await self._do(number, "told free" if "You were not charged." in text else "told")
 
-    async def progress(self, job: Job, text: str, *, cancellable: bool = False) -> None:
+    async def show_progress(self, job: Job, status: Status) -> None:
         """Nobody looks."""
 
-    async def invite(self, job: Job, message_id: int) -> None:
+    async def add_again_reaction(self, job: Job, message_id: int) -> None:
         await self._do(_number(job.request.image_url), f"invited on {message_id}")
 
 
-class Operator:
-    def tell(self, loudness: Loudness, key: str, text: str) -> None:
+class Alerts:
+    def send(self, level: AlertLevel, key: str, text: str) -> None:
         """Nobody listens."""
 
 
-class Counters:
+class Metrics:
     def started(self) -> None:
         """Nobody reads them."""
 
@@ -248,13 +255,13 @@ class Counters:
         """Nobody reads them."""
 
 
-class Given:
+class SourceImages:
     """The pictures jobs are made from lie where they are."""
 
     def check(self, asked: ThumbnailRequest) -> None:
         """They are there."""
 
-    async def prepared(self, asked: ThumbnailRequest) -> ThumbnailRequest:
+    async def prepare(self, asked: ThumbnailRequest) -> ThumbnailRequest:
         return asked
 
     async def keep(self, job: Job) -> None:
@@ -276,32 +283,31 @@ async def live(order: Order, chance: random.Random) -> None:
     async with database.opened(order.folder / "bot.sqlite3") as store:
         ledger = Ledger(store, spool=order.folder / "spool")
         journal = Journal(order.folder / "journal", size=4096)
-        ballast = Ballast(order.folder / "ballast", size=4096)
-        books = JournaledBooks(ledger, journal, ballast, clock=_now, on_unavailable=lambda _: None)
-        await books.replay()
-        thumbnails = Thumbnails(
-            admission=Gate(concurrency=2, length=10, per_member=10, clock=_now, on_open=lambda *_: None),
-            books=books,
-            originals=Given(),
+        reserve = DiskReserve(order.folder / "ballast", size=4096)
+        repository = JournaledLedger(ledger, journal, reserve, clock=_now, on_unavailable=lambda _: None)
+        await repository.replay()
+        ports = Ports(
+            queue=RequestQueue(Circuits(clock=_now), concurrency=2, limit=10, per_member=10),
+            repository=repository,
+            sources=SourceImages(),
             provider=outside,
-            source=outside,
-            store=Spool(order.folder / "spool"),
-            delivery=outside,
-            operator=Operator(),
-            counters=Counters(),
-            rules=Rules(100, dict.fromkeys(Model, 2)),
+            downloader=outside,
+            spool=OutputSpool(order.folder / "spool"),
+            messenger=outside,
+            notices=Notices(Alerts()),
+            metrics=Metrics(),
             clock=_now,
-            reach=step,
         )
-        await thumbnails.recover()
-        await asyncio.gather(*(_ask(thumbnails, outside, number) for number in range(order.asks)))
-        await thumbnails.idle(HASTE * 10)
-        await thumbnails.claim(MEMBER, outside.hand_over)
-        await thumbnails.close(grace=1.0)
-        await books.close()
+        bot = use_case.assemble(wrapped(ports, step), rules=QuotaRules(100, dict.fromkeys(Model, 2)))
+        await bot.recovery.recover()
+        await asyncio.gather(*(_ask(bot, outside, number) for number in range(order.asks)))
+        await bot.recovery.idle(HASTE * 10)
+        await bot.outcomes.claim(MEMBER, outside.hand_over)
+        await bot.recovery.close(grace=1.0)
+        await repository.close()
 
 
-async def _ask(thumbnails: Thumbnails, outside: Outside, number: int) -> None:
+async def _ask(bot: UseCase, outside: Outside, number: int) -> None:
     what = replace(request(), image_url=f"https://cdn.example/{number}")
     with suppress(ConnectionError):
-        await thumbnails.accept(what, asker(MEMBER, interaction_id=10**18 + number, at=_now()), outside.answer)
+        await bot.lifecycle.accept(what, requester(MEMBER, interaction_id=10**18 + number, at=_now()), outside.answer)

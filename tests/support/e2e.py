@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,8 @@ from yarl import URL
 
 from bot import app, config
 from bot.domain.errors import OutputGone
-from bot.jobs.outcomes import nowhere
 from sandbox import discord_server, pikzels_server
+from sandbox.failpoints import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -42,7 +43,7 @@ def png(size: int = 1000) -> bytes:
 class Cdn:
     """Where Discord keeps pictures: those the bot sent, and for what a member gave one made up from its address."""
 
-    def __init__(self, discord: discord_server.Wire) -> None:
+    def __init__(self, discord: discord_server.DiscordServer) -> None:
         self._discord = discord
         self.gone = False
         self.fetched: list[str] = []
@@ -69,7 +70,7 @@ def given(number: str) -> bytes:
 class Live:
     """One bot with its surroundings."""
 
-    discord: discord_server.Wire
+    discord: discord_server.DiscordServer
     api: pikzels_server.StandIn
     app: app.App
     folder: Path
@@ -94,12 +95,12 @@ class Live:
         return interaction.message
 
     async def left(self, user_id: int = 1) -> int:
-        [allowance] = await self.app.thumbnails.allowances(user_id)
+        [allowance] = await self.app.use_case.lifecycle.allowances(user_id)
         return allowance.left
 
     async def job(self, message: discord_server.Message) -> Job:
         """The job that `message` belongs to, once everything has come to rest."""
-        await self.app.thumbnails.idle(10)
+        await self.app.use_case.recovery.idle(10)
         job = await self.app.ledger.job(message.content.rpartition("#")[2].split()[0])
         assert job is not None
         return job
@@ -111,8 +112,8 @@ async def running(
     monkeypatch: pytest.MonkeyPatch,
     *,
     output: bytes | None = None,
-    around: tuple[discord_server.Wire, pikzels_server.StandIn] | None = None,
-    reach: Callable[[str], None] = nowhere,
+    around: tuple[discord_server.DiscordServer, pikzels_server.StandIn] | None = None,
+    reach: Callable[[str], None] = lambda _: None,
     clock: Callable[[], datetime] = app.utc_now,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[Live]:
@@ -128,7 +129,9 @@ async def running(
         monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", URL(discord.gateway_url))
         settings = config.Settings.model_validate(settings_for(folder, api.base_url, sections))
         cdn = Cdn(discord)
-        bot = await stack.enter_async_context(app.opened(settings, clock=clock, reach=reach, cdn=cdn))
+        bot = await stack.enter_async_context(
+            app.opened(settings, clock=clock, cdn=cdn, wrap=partial(wrapped, reach=reach))
+        )
         connection = asyncio.create_task(bot.client.start("token"))
         stack.push_async_callback(_cancel, connection)
         await discord.ready(10)

@@ -11,26 +11,26 @@ from tests.support.simulated_world import Way
 if TYPE_CHECKING:
     import sqlite3
 
-    from bot.domain.quota import Rules
+    from bot.domain.quota import QuotaRules
     from tests.support.simulated_world import Asked, World
 
 _SETTLING = 10.0  # seconds between a confirmed picture and its charge, at most
 
 _NEW_ENTRIES = """
-    SELECT entries.id, kind, held, spent, entries.user_id, counted_at, image_url
+    SELECT entries.id, kind, held, spent, entries.user_id, counted_at, request ->> 'image_url' AS image_url
     FROM entries JOIN jobs ON jobs.id = job_id WHERE entries.id > ? ORDER BY entries.id
 """
 _JOBS = """
-    SELECT jobs.*, (
+    SELECT jobs.*, request ->> 'image_url' AS image_url, (
         SELECT group_concat(kind) FROM (SELECT kind FROM entries WHERE job_id = jobs.id ORDER BY id)
     ) AS kinds FROM jobs ORDER BY rowid
 """
 
 
-class Audit:
+class Invariants:
     """Watches every entry as it is committed."""
 
-    def __init__(self, world: World, rules: Rules) -> None:
+    def __init__(self, world: World, rules: QuotaRules) -> None:
         self._world = world
         self._daily = rules.member_daily
         self._last = 0
@@ -111,9 +111,9 @@ class Audit:
             f"has entries {kinds}": kinds != {"delivered": "hold,charge", "released": "hold,release"}.get(state),
             "charged and never shown": asked.charged and not asked.shown,
             "told of a free end though charged": bool(asked.told) and state != "released",
-            "its end was not written down as told": row["told_at"] is None,
+            "its end was not written down as told": row["notified_at"] is None,
             "its token was kept": row["token"] is not None,
-            "its asker was not told": state == "released"
+            "its requester was not notified": state == "released"
             and not asked.told
             and asked.message is not None
             and way is Way.OPEN

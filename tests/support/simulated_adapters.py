@@ -1,4 +1,4 @@
-"""Adapters of one life on virtual time, behind the Protocols of `bot.domain.protocols`: they fail as the world says."""
+"""Adapters of one life on virtual time, behind `bot.domain.protocols`: they fail as the world decides."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from bot.domain.errors import (
     SourceExpired,
     Undeliverable,
 )
-from bot.domain.failure_policy import CODES, judge
-from bot.domain.models import Loudness, Output, State
-from bot.text.words import FREE
+from bot.domain.failure_policy import CODES, policy_for
+from bot.domain.models import AlertLevel, Output, Queued, State
+from bot.text import failures
+from bot.text.formatting import NOT_CHARGED
 from tests.support.simulated_world import BAD, DAY, GOOD, Way
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from bot.domain.errors import Failed
-    from bot.domain.models import Job, Picture, ThumbnailRequest
+    from bot.domain.errors import JobFailed
+    from bot.domain.models import Job, Picture, Status, ThumbnailRequest
     from tests.support.simulated_world import Asked, Life
 
 _UNTIL_RESTART = ("INVALID_API_KEY", "ACCOUNT_SUSPENDED", "moved")
@@ -45,7 +46,7 @@ _TIMEOUT = 180.0  # seconds a call may take
 _EXPIRES = DAY  # seconds the provider keeps an output
 
 
-class Given:
+class SourceImages:
     """The pictures a job is made from lie where they are, or do not any more."""
 
     def __init__(self, life: Life) -> None:
@@ -55,7 +56,7 @@ class Given:
         if self._life.world.happens("source expired"):
             raise SourceExpired("image")
 
-    async def prepared(self, request: ThumbnailRequest) -> ThumbnailRequest:
+    async def prepare(self, request: ThumbnailRequest) -> ThumbnailRequest:
         await self._life.take(self._life.world.seconds(0.02), "preparing")
         self.check(request)
         return request
@@ -100,19 +101,21 @@ class Provider:
                 self._life.world.forbidden(f"called again, though a call before {call}", asked)
             elif not isinstance(call, ProviderUnreachable | ProviderRefused) or self._retries(call) < number:
                 self._life.world.forbidden(f"called again after {call!r}", asked)
-        [state] = self._life.world.raw.execute("SELECT state FROM jobs WHERE image_url = ?", (address,)).fetchone()
+        [state] = self._life.world.raw.execute(
+            "SELECT state FROM jobs WHERE request ->> 'image_url' = ?", (address,)
+        ).fetchone()
         if state != State.SENDING:
-            self._life.world.forbidden(f"called while the books say {state}", asked)
+            self._life.world.forbidden(f"called while the database says {state}", asked)
 
-    def _retries(self, failure: Failed) -> int:
-        return judge(failure, retry_server_errors=self._retry_server_errors).retries
+    def _retries(self, failure: JobFailed) -> int:
+        return policy_for(failure, retry_server_errors=self._retry_server_errors).retries
 
-    def _fail(self, asked: Asked, failure: Failed) -> NoReturn:
+    def _fail(self, asked: Asked, failure: JobFailed) -> NoReturn:
         asked.calls.append(failure)
         self._life.world.note("call failed", asked, repr(failure))
         raise failure
 
-    def _failure(self) -> Failed | None:
+    def _failure(self) -> JobFailed | None:
         world = self._life.world
         if world.is_down("maintenance"):
             return ProviderRefused("SERVICE_UNDER_MAINTENANCE", 503, retry_after=self._pause())
@@ -125,7 +128,7 @@ class Provider:
             raise RuntimeError("a fault in the client")
         return None
 
-    def _usual_failure(self) -> Failed:
+    def _usual_failure(self) -> JobFailed:
         chance = self._life.world.chance
         throttled = ProviderRefused("TOO_MANY_REQUESTS", 429, retry_after=self._pause())
         refused = ProviderRefused(chance.choice(_USUAL), 500, request_id="req")
@@ -136,7 +139,7 @@ class Provider:
         return timedelta(seconds=chance.randint(1, 200)) if chance.random() < 0.5 else None
 
 
-class Source:
+class Downloader:
     def __init__(self, life: Life) -> None:
         self._life = life
 
@@ -154,7 +157,7 @@ class Source:
         world.note("fetched", asked)
 
 
-class Delivery:
+class Messenger:
     """One message a request, and whatever else carries its picture."""
 
     def __init__(self, life: Life, cancel: Callable[[str], bool]) -> None:
@@ -162,7 +165,7 @@ class Delivery:
         self._world = life.world
         self._cancel = cancel
 
-    async def answer(self, asked: Asked, job: Job, text: str, cancellable: bool) -> int:  # noqa: FBT001 - as it is called
+    async def answer(self, asked: Asked, job: Job, status: Status) -> int:
         """The public answer to a command; its id."""
         await self._life.take(self._world.seconds(0.2), "answering")
         if self._is_away() or self._world.happens("answer refused"):
@@ -170,8 +173,8 @@ class Delivery:
         if asked.message is not None:
             self._world.forbidden("a request was answered twice", asked)
         asked.message = asked.number
-        self._world.note("answered", asked, text.split(" ", 1)[0])
-        if cancellable and self._world.happens("taken back"):
+        self._world.note("answered", asked, type(status).__name__)
+        if isinstance(status, Queued) and self._world.happens("taken back"):
             self._world.loop.call_later(self._world.seconds(20), self._take_back, asked, job)
         await self._life.take(self._world.seconds(0.1), "answer taken")
         if self._world.happens("answer lost"):
@@ -197,7 +200,7 @@ class Delivery:
         return asked.number
 
     async def hand_over(self, job: Job, _: Picture) -> int:
-        """A kept picture, for its asker alone."""
+        """A kept picture, for its requester alone."""
         asked = self._world.by_address(job.request.image_url)
         await self._life.take(self._world.seconds(0.5), "handing over")
         if self._is_away():
@@ -210,7 +213,8 @@ class Delivery:
         self.confirm(asked)
         return 10**6 + asked.number
 
-    async def tell(self, job: Job, text: str) -> None:
+    async def notify(self, job: Job) -> None:
+        text = failures.outcome(job)
         asked = self._world.by_address(job.request.image_url)
         await self._life.take(self._world.seconds(0.3), "telling at Discord")
         try:
@@ -218,7 +222,7 @@ class Delivery:
         except MessageDeleted:
             return
         ended = job.state is State.RELEASED
-        if ended != (FREE in text):
+        if ended != (NOT_CHARGED in text):
             self._world.forbidden(f"a {job.state} job was told: {text!r}", asked)
         asked.told += ended
         self._world.note("told", asked, text.partition(" · ")[0])
@@ -226,13 +230,13 @@ class Delivery:
         if self._world.happens("delivery's answer lost"):
             raise DeliveryDelayed("lost")
 
-    async def progress(self, job: Job, _: str, *, cancellable: bool = False) -> None:
+    async def show_progress(self, job: Job, status: Status) -> None:
         asked = self._world.by_address(job.request.image_url)
         await self._life.take(self._world.seconds(0.5), "progress")
-        if asked.shown or asked.told or (cancellable and asked.calls):
+        if asked.shown or asked.told or (isinstance(status, Queued) and asked.calls):
             self._world.forbidden("progress was shown after the end", asked)
 
-    async def invite(self, job: Job, message_id: int) -> None:
+    async def add_again_reaction(self, job: Job, message_id: int) -> None:
         await self._life.take(self._world.seconds(0.3), "inviting")
         self._world.note("invited", self._world.by_address(job.request.image_url), str(message_id))
 
@@ -257,24 +261,24 @@ class Delivery:
         if self._is_away() or way is Way.STUCK or self._world.happens("delivery delayed"):
             raise DeliveryDelayed("503")
         if picture and self._world.happens("unforeseen"):
-            raise RuntimeError("a fault in the ladder")
+            raise RuntimeError("a fault in the messenger")
         if way is Way.DELETED:
             raise MessageDeleted("10008")
         if way is Way.CLOSED or asked.message is None or (way is Way.ANEW and not picture):
             raise Undeliverable("403")
 
 
-class Operator:
+class Alerts:
     def __init__(self, life: Life) -> None:
         self._life = life
 
-    def tell(self, loudness: Loudness, key: str, _: str) -> None:
+    def send(self, level: AlertLevel, key: str, _: str) -> None:
         if not self._life.dead:
-            self._life.world.note("operator", None, f"{loudness} {key}")
-            self._life.world.counts[f"operator: {loudness}"] += 1
+            self._life.world.note("operator", None, f"{level} {key}")
+            self._life.world.counts[f"operator: {level}"] += 1
 
 
-class Counters:
+class Metrics:
     def started(self) -> None:
         """Nobody reads them here."""
 

@@ -1,4 +1,4 @@
-"""One process of the bot on virtual time: the real use case, gate, ledger and books around simulated adapters."""
+"""One process of the bot on virtual time: the real use case, queue and ledger around simulated adapters."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from bot.domain.errors import BooksUnavailable, Refused
+from bot.domain.errors import RequestRejected, StorageUnavailable
 from bot.domain.models import Model
-from bot.domain.quota import Rules
-from bot.jobs.lifecycle import Thumbnails
-from bot.jobs.queue import Gate
+from bot.domain.quota import QuotaRules
+from bot.jobs import use_case
+from bot.jobs.circuits import Circuits
+from bot.jobs.notices import Notices
+from bot.jobs.ports import Ports
+from bot.jobs.queue import RequestQueue
 from bot.storage.database import Database
-from bot.storage.journaled_ledger import JournaledBooks
+from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
-from tests.support.simulated_adapters import Counters, Delivery, Given, Operator, Provider, Source
-from tests.support.simulated_disk import Ballast, Disk, Folder, MortalJournal, Store, Trip
+from sandbox.failpoints import wrapped
+from tests.support.simulated_adapters import Alerts, Downloader, Messenger, Metrics, Provider, SourceImages
+from tests.support.simulated_disk import Disk, DiskReserve, Folder, MortalJournal, Spool, Trip
 from tests.support.simulated_world import HOUR, Life
 
 if TYPE_CHECKING:
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 
     from bot.domain.models import Circuit
     from bot.storage import journal
-    from tests.support.invariants import Audit
+    from tests.support.invariants import Invariants
     from tests.support.simulated_world import Asked, World
 
 MODELS = tuple(Model)
@@ -38,11 +42,11 @@ MODELS = tuple(Model)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How this day's bot is set up, and how much is asked of it."""
+    """How the bot of this day is configured, and how many requests it gets."""
 
-    rules: Rules
+    rules: QuotaRules
     members: int
-    gate: dict[str, int]
+    queue: dict[str, int]
     retry_server_errors: bool
     gap: float  # seconds between two moments with requests
     burst: int  # requests in such a moment, at most
@@ -54,11 +58,11 @@ class Plan:
     def drawn(cls, chance: random.Random) -> Plan:
         burst, dearest = chance.choice((1, 1, 3, 12)), chance.choice((1, 2, 4))
         return cls(
-            rules=Rules(chance.randint(2, 6) * dearest, {model: chance.randint(0, dearest) for model in MODELS}),
+            rules=QuotaRules(chance.randint(2, 6) * dearest, {model: chance.randint(0, dearest) for model in MODELS}),
             members=chance.randint(15, 40),
-            gate={
+            queue={
                 "concurrency": chance.randint(1, 6),
-                "length": chance.randint(3, 30),
+                "limit": chance.randint(3, 30),
                 "per_member": chance.randint(1, 4),
             },
             retry_server_errors=chance.random() < 0.3,
@@ -71,44 +75,44 @@ class Plan:
 
 
 class Bot(Life):
-    """One process with the real use case, gate, ledger and transactions."""
+    """One process with the real use case, queue, ledger and transactions."""
 
-    def __init__(self, world: World, plan: Plan, audit: Audit, *, fuse: int) -> None:
+    def __init__(self, world: World, plan: Plan, invariants: Invariants, *, fuse: int) -> None:
         super().__init__(world, fuse=fuse)
-        self.gate = Gate(**plan.gate, clock=world.clock, on_open=self._on_open)
+        self.queue = RequestQueue(Circuits(clock=world.clock, on_open=self._on_open), **plan.queue)
         connection = cast("aiosqlite.Connection", Trip(self))
-        self.database = Database(connection, cast("sqlite3.Connection", Disk(self, audit)))
-        self.books = JournaledBooks(
+        self.database = Database(connection, cast("sqlite3.Connection", Disk(self, invariants)))
+        self.repository = JournaledLedger(
             Ledger(self.database, spool=cast("Path", Folder(world))),
             MortalJournal(world.journal, self, size=plan.journal),
-            cast("journal.Ballast", Ballast(self)),
+            cast("journal.DiskReserve", DiskReserve(self)),
             clock=world.clock,
             on_unavailable=lambda _: None,
         )
-        self.delivery = Delivery(self, self._cancel)
+        self.messenger = Messenger(self, self._cancel)
         self.ready_at = math.inf
-        self.thumbnails = Thumbnails(
-            admission=self.gate,
-            books=self.books,
-            originals=Given(self),
+        ports = Ports(
+            queue=self.queue,
+            repository=self.repository,
+            sources=SourceImages(self),
             provider=Provider(self, retry_server_errors=plan.retry_server_errors),
-            source=Source(self),
-            store=Store(self),
-            delivery=self.delivery,
-            operator=Operator(self),
-            counters=Counters(),
-            rules=plan.rules,
+            downloader=Downloader(self),
+            spool=Spool(self),
+            messenger=self.messenger,
+            notices=Notices(Alerts(self)),
+            metrics=Metrics(),
             clock=world.clock,
-            retry_server_errors=plan.retry_server_errors,
-            reach=self.reach,
+        )
+        self.use_case = use_case.assemble(
+            wrapped(ports, self.reach), rules=plan.rules, retry_server_errors=plan.retry_server_errors
         )
 
     def _cancel(self, job_id: str) -> bool:
-        return self.thumbnails.cancel(job_id)
+        return self.use_case.lifecycle.cancel(job_id)
 
     def _on_open(self, circuit: Circuit, until: datetime | None) -> None:
         self.world.note("circuit", None, circuit)
-        if until is None:  # the operator mends it and restarts
+        if until is None:  # the operator fixes it and restarts
             self.world.loop.call_later(self.world.chance.expovariate(1 / HOUR), self.end, "stop")
 
     @property
@@ -117,39 +121,39 @@ class Bot(Life):
 
     async def start(self) -> None:
         try:
-            await self.books.replay()
-        except BooksUnavailable:
+            await self.repository.replay()
+        except StorageUnavailable:
             self.die("starting")
             return
         while not self.is_ready:
             try:
-                await self.thumbnails.recover()
+                await self.use_case.recovery.recover()
                 self.ready_at = self.world.loop.time()
-            except BooksUnavailable:
+            except StorageUnavailable:
                 await asyncio.sleep(self.world.seconds(30))  # a client that ended is replaced by a fresh one
 
     async def stop(self, grace: float) -> None:
-        await self.thumbnails.close(grace=grace)
-        await self.books.close()
+        await self.use_case.recovery.close(grace=grace)
+        await self.repository.close()
         await self.database.drained()
 
     async def accept(self, asked: Asked) -> None:
         try:
-            await self.thumbnails.accept(asked.request, asked.asker, partial(self.delivery.answer, asked))
-        except (Refused, ConnectionError) as refused:
+            await self.use_case.lifecycle.accept(asked.request, asked.requester, partial(self.messenger.answer, asked))
+        except (RequestRejected, ConnectionError) as refused:
             self.world.note("refused", asked, type(refused).__name__)
             self.world.counts[f"refused: {type(refused).__name__}"] += 1
 
     async def claim(self, member: int) -> None:
         try:
-            claimed = await self.thumbnails.claim(member, self.delivery.hand_over)
-        except (BooksUnavailable, ConnectionError) as error:
+            claimed = await self.use_case.outcomes.claim(member, self.messenger.hand_over)
+        except (StorageUnavailable, ConnectionError) as error:
             self.world.note("claim failed", None, type(error).__name__)
         else:
             self.world.counts["claimed"] += claimed
 
     async def tidy(self) -> None:
         try:
-            await self.thumbnails.tidy()
-        except BooksUnavailable:
+            await self.use_case.recovery.tidy()
+        except StorageUnavailable:
             self.world.note("not tidied")

@@ -9,8 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bot.domain.errors import PictureUnusable
-from bot.domain.models import Picture
-from bot.images.output_spool import KEPT
+from bot.domain.models import CLAIM_LIFE, Picture
 from bot.storage.journal import Journal
 from tests.support.simulated_world import BAD, Died
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Lying:
+class SpoolFile:
     """A file of the spool, as `bot.storage.job_rows` and `bot.jobs.lifecycle` look at it."""
 
     __slots__ = ("_files", "name")
@@ -40,28 +39,28 @@ class Lying:
 
 
 class Folder:
-    """Of all a path can do, only to lead to a file."""
+    """Does one thing that a path does: leads to a file."""
 
     def __init__(self, world: World) -> None:
         self._files = world.files
 
-    def __truediv__(self, name: str) -> Lying:
-        return Lying(self._files, name)
+    def __truediv__(self, name: str) -> SpoolFile:
+        return SpoolFile(self._files, name)
 
 
-class Store:
+class Spool:
     """Does what `bot.images.output_spool` does, on files that are names only."""
 
     def __init__(self, life: Life) -> None:
         self._life = life
         self._world = life.world
 
-    async def keep(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
+    async def write(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
         partial, final = f"{job.id}.part", f"{job.id}.png"
         try:
-            self._write(partial)
+            self._touch(partial)
             async for piece in pieces:
-                self._write(partial)
+                self._touch(partial)
                 if piece == BAD:
                     raise PictureUnusable("not a picture")
             await self._life.take(self._world.seconds(0.02), "writing")
@@ -72,22 +71,22 @@ class Store:
         self._world.files[final] = self._world.files.pop(partial)
         return Picture(Folder(self._world) / final, "PNG", 1280, 720, 1000, "ab")  # type: ignore[arg-type]  # a path of ours
 
-    async def hold(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
+    async def hold_in_memory(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
         content = b"".join([piece async for piece in pieces])
         if content == BAD:
             raise PictureUnusable("not a picture")
         if self._world.happens("memory full"):
             raise MemoryError
-        lying = Folder(self._world) / job.id
-        return Picture(lying, "PNG", 1280, 720, 1000, "ab", content=content)  # type: ignore[arg-type]  # a path of ours
+        held = Folder(self._world) / job.id
+        return Picture(held, "PNG", 1280, 720, 1000, "ab", content=content)  # type: ignore[arg-type]  # a path of ours
 
-    def _write(self, name: str) -> None:
+    def _touch(self, name: str) -> None:
         self._life.reach("writing")
         if self._world.is_down("spool full") or self._world.happens("spool error"):
             raise OSError(errno.ENOSPC, "full")
         self._world.files[name] = self._world.clock()
 
-    async def drop(self, job: Job) -> None:
+    async def remove(self, job: Job) -> None:
         await self._life.take(0, "dropping")
         for suffix in (".part", ".png"):
             self._world.files.pop(job.id + suffix, None)
@@ -101,11 +100,11 @@ class Store:
 
     def _is_over(self, name: str, age: timedelta, needed: frozenset[str]) -> bool:
         job, _, suffix = name.partition(".")
-        return job not in needed and age > (timedelta(hours=1) if suffix == "part" else KEPT)
+        return job not in needed and age > (timedelta(hours=1) if suffix == "part" else CLAIM_LIFE)
 
 
 class Trip:
-    """The way to the database's thread, in place of aiosqlite."""
+    """The hop to the database's thread, instead of aiosqlite."""
 
     def __init__(self, life: Life) -> None:
         self._life = life
@@ -123,7 +122,7 @@ class Trip:
 
 
 class Disk:
-    """A connection to a database whose disk may be full or gone. `on_entries` hears of every commit of entries."""
+    """A connection to a database whose disk may be full or gone. `on_entries` is called at every commit of entries."""
 
     def __init__(self, life: Life, on_entries: Callable[[], None]) -> None:
         self._life = life
@@ -149,7 +148,7 @@ class Disk:
         return self._world.raw.execute(sql, parameters)
 
     def _refuse_when_full(self) -> None:
-        """SQLite may find that out at any statement, and may have rolled back by itself then."""
+        """SQLite may notice at any statement, and may then have rolled back by itself."""
         chance = self._world.chance
         if self._is_full() and chance.random() < 0.6:
             if chance.random() < 0.5:
@@ -176,7 +175,7 @@ class Disk:
 
 
 class MortalJournal(Journal):
-    """The real one, which a process may die before and after writing to."""
+    """The real one, with points before and after each write where the process may die."""
 
     def __init__(self, path: Path, life: Life, *, size: int) -> None:
         super().__init__(path, size=size)
@@ -206,20 +205,20 @@ class MortalJournal(Journal):
         self._life.reach("after the journal is cleared")
 
 
-class Ballast:
-    """Thrown off, it leaves room for some writes, or for none."""
+class DiskReserve:
+    """Once freed, it leaves room for some writes, or for none."""
 
     def __init__(self, life: Life) -> None:
         self._life = life
-        self.is_laid = False
+        self.is_allocated = False
 
-    def lay(self) -> bool:
-        self._life.reach("laying ballast")
-        self.is_laid = self.is_laid or not self._life.world.is_down("books full")
-        return self.is_laid
+    def allocate(self) -> bool:
+        self._life.reach("allocating the reserve")
+        self.is_allocated = self.is_allocated or not self._life.world.is_down("books full")
+        return self.is_allocated
 
-    def throw_off(self) -> None:
-        self._life.reach("throwing off ballast")
-        if self.is_laid:
+    def free(self) -> None:
+        self._life.reach("freeing the reserve")
+        if self.is_allocated:
             self._life.world.room = self._life.world.chance.choice((0, 0, 3, 30))
-        self.is_laid = False
+        self.is_allocated = False

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from bot.domain.errors import Failed
-    from bot.domain.models import Asker, ThumbnailRequest
+    from bot.domain.errors import JobFailed
+    from bot.domain.models import Requester, ThumbnailRequest
     from tests.support.virtual_clock import Loop
 
 HOUR = 3600.0
@@ -98,10 +98,10 @@ class Asked:
 
     number: int
     request: ThumbnailRequest
-    asker: Asker
+    requester: Requester
     way: Way
     closes_at: float  # seconds from which on `way` holds
-    calls: list[Failed | str] = field(default_factory=list)  # how each ended, as far as it did
+    calls: list[JobFailed | str] = field(default_factory=list)  # how each ended, as far as it did
     made_at: float | None = None  # when the provider had the picture
     message: int | None = None  # the public answer
     shown: bool = False  # the picture was to be seen
@@ -231,7 +231,9 @@ def _database() -> sqlite3.Connection:
 
 @cache
 def _schema() -> str:
-    files = sorted(resources.files("bot.storage.migrations").iterdir(), key=lambda file: file.name)
+    files = sorted(
+        resources.files("bot.storage").joinpath("migrations", "sqlite").iterdir(), key=lambda file: file.name
+    )
     scripts = [file.read_text("utf-8") for file in files if file.name.endswith(".sql")]
     return "\n".join(["PRAGMA foreign_keys = ON;", *scripts])
 

@@ -14,8 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tests.support.factories import NOON, asker, request
-from tests.support.invariants import Audit
+from tests.support.factories import NOON, request, requester
+from tests.support.invariants import Invariants
 from tests.support.simulated_bot import MODELS, Bot, Plan
 from tests.support.simulated_world import DAY, HOUR, Asked, World
 from tests.support.virtual_clock import Loop, Numbered
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Coroutine, Iterator
 
-    from bot.domain.models import Asker
+    from bot.domain.models import Requester
 
 JOBS = 100
 _LATEST = 3 * DAY  # requests come until so many were taken, or until here
-_REST = 10 * DAY  # longer than a picture waits for its asker, and an asker for words
+_REST = 10 * DAY  # longer than a picture waits for its requester, and an requester for words
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a place of folders with names of their own, where a flush costs nothing
 
 
@@ -47,7 +47,7 @@ class Day:
     def __init__(self, seed: int, loop: Loop, folder: Path) -> None:
         self.world = World(seed, loop, journal=folder / "journal")
         self.plan = Plan.drawn(self.world.chance)
-        self.audit = Audit(self.world, self.plan.rules)
+        self.invariants = Invariants(self.world, self.plan.rules)
         self.bot = self._born()
         self.ends_at = math.inf
         for _ in range(self.plan.stops):
@@ -60,7 +60,7 @@ class Day:
             self.world.loop.call_later(chance.expovariate(1 / (20 * HOUR)), self._die)
         if self.world.files and self.world.happens("file lost"):
             del self.world.files[chance.choice(list(self.world.files))]
-        bot = self.world.loop.owner = Bot(self.world, self.plan, self.audit, fuse=fuse)
+        bot = self.world.loop.owner = Bot(self.world, self.plan, self.invariants, fuse=fuse)
         return bot
 
     def _stop(self) -> None:
@@ -83,14 +83,14 @@ class Day:
             if how == "rest":
                 break
             await self._buried()
-            self.audit.life_ended()
+            self.invariants.life_ended()
             await asyncio.sleep(self.world.seconds(30))
             self.bot = self._born()
-        self.audit.settled(since=self.bot.ready_at)
-        if self.bot.gate.running or self.bot.gate.waiting or self.bot.gate._places:
-            self.world.forbidden("a place was never left")
+        self.invariants.settled(since=self.bot.ready_at)
+        if self.bot.queue.running or self.bot.queue.waiting or self.bot.queue.tickets:
+            self.world.forbidden("a ticket was never given back")
         await self._buried()
-        self.audit.at_rest()
+        self.invariants.at_rest()
 
     async def _stopped(self) -> None:
         self.world.counts["stops"] += 1
@@ -141,16 +141,16 @@ class Day:
         asked = self._request(self._asker(member))
         self._hear(self.bot.accept(asked))
         if world.happens("sent twice"):  # a reaction whose job was released may become another job
-            again = asked if asked.asker.reacted_to is None else self._request(asked.asker)
+            again = asked if asked.requester.reacted_to is None else self._request(asked.requester)
             world.loop.call_later(chance.choice((0, 0, 0.1, 60)), lambda: self._hear(self.bot.accept(again)))
 
-    def _asker(self, member: int) -> Asker:
+    def _asker(self, member: int) -> Requester:
         number, now = len(self.world.asked) + 1, self.world.loop.time()
-        who = asker(member, interaction_id=10**18 + number, at=NOON + timedelta(seconds=now))
+        who = requester(member, interaction_id=10**18 + number, at=NOON + timedelta(seconds=now))
         by_reaction = self.world.chance.random() < 0.2
         return replace(who, interaction_id=None, token="", reacted_to=number) if by_reaction else who
 
-    def _request(self, who: Asker) -> Asked:
+    def _request(self, who: Requester) -> Asked:
         world, number = self.world, len(self.world.asked) + 1
         what = replace(request(world.chance.choice(MODELS)), image_url=f"https://cdn.example/{number}")
         closes = world.loop.time() + world.chance.expovariate(1 / 30)
@@ -171,7 +171,7 @@ class Day:
     def _keep_tidy(self) -> None:
         world = self.world
         if self.bot.is_ready:
-            self.audit.settled(since=self.bot.ready_at)
+            self.invariants.settled(since=self.bot.ready_at)
             self._do(self.bot.tidy())
         if world.calm and world.loop.time() > self.ends_at - (_REST if self._rests() else 0):
             self._end()
@@ -184,7 +184,7 @@ class Day:
         return self.bot.is_ready and not self.world.files and not self._unsettled()
 
     def _unsettled(self) -> int:
-        sql = "SELECT count(*) FROM jobs WHERE ended_at IS NULL OR told_at IS NULL"
+        sql = "SELECT count(*) FROM jobs WHERE ended_at IS NULL OR notified_at IS NULL"
         [number] = self.world.raw.execute(sql).fetchone()
         return int(number)
 

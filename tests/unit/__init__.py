@@ -1,1 +1,1 @@
-"""Rules without I/O."""
+"""QuotaRules without I/O."""

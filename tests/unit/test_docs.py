@@ -14,7 +14,7 @@ from bot.domain.failure_policy import CODES
 from sandbox import simulated
 
 if TYPE_CHECKING:
-    from bot.domain.models import Verdict
+    from bot.domain.models import FailurePolicy
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ async def test_every_command_is_in_the_readme_and_nothing_else_is(tmp_path: Path
     assert documented == registered
 
 
-def circuit(verdict: Verdict) -> str:
+def circuit(verdict: FailurePolicy) -> str:
     if verdict.pause is not None:
         return str(verdict.pause)
     return "failures, with others" if verdict.counts else "slows down" if verdict.throttle else "–"
@@ -39,7 +39,8 @@ def circuit(verdict: Verdict) -> str:
 def test_the_table_of_codes_in_the_documents_is_the_one_in_the_code() -> None:
     documented = re.findall(r"^\| ([A-Z_]+) \| (\S+) \| ([^|]+) \| (\w+) \|$", text("docs/codes.md"), re.MULTILINE)
     assert documented == [
-        (code, str(verdict.retries or "–"), circuit(verdict), str(verdict.loudness)) for code, verdict in CODES.items()
+        (code, str(verdict.retries or "–"), circuit(verdict), str(verdict.alert_level))
+        for code, verdict in CODES.items()
     ]
 
 

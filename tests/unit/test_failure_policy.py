@@ -8,52 +8,58 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import errors, failure_policy
-from bot.domain.failure_policy import judge
-from bot.domain.models import Allowance, Circuit, Limit, Loudness, Scope, Verdict, Window
-from bot.text import words
+from bot.domain.failure_policy import policy_for, policy_of
+from bot.domain.models import AlertLevel, Allowance, Circuit, FailurePolicy, Limit, Scope, Window
+from bot.text import failures, formatting, operator, refusals
 from tests.conftest import a_job
 from tests.support.factories import NOON
 from tests.support.provider_contract import CODES
 
-PAGE, WARN, COUNT = Loudness.PAGE, Loudness.WARN, Loudness.COUNT
+PAGE, WARN, COUNT = AlertLevel.PAGE, AlertLevel.WARN, AlertLevel.COUNT
 
-# Retries, circuit, loudness, whether it counts as a failure of the service; by default none, none, counted, no.
-ROWS: dict[str, Verdict] = {
-    "VALIDATION_ERROR": Verdict(0, None, WARN),
-    "INVALID_PERSONA": Verdict(0, None, WARN),
-    "INVALID_STYLE": Verdict(0, None, WARN),
-    "INVALID_AMOUNT": Verdict(0, None, WARN),
-    "CONTENT_POLICY": Verdict(0, None, COUNT),
-    "CANNOT_DELETE_PROCESSING": Verdict(0, None, WARN),
-    "SUPPORT_IMAGE_NOT_SUPPORTED": Verdict(0, None, WARN),
-    "IMAGE_TOO_LARGE": Verdict(0, None, WARN),
-    "MISSING_API_KEY": Verdict(0, Circuit.KEY, PAGE),
-    "INVALID_API_KEY_FORMAT": Verdict(0, Circuit.KEY, PAGE),
-    "INVALID_API_KEY": Verdict(0, Circuit.KEY, PAGE),
-    "API_KEY_INACTIVE": Verdict(0, Circuit.KEY, PAGE),
-    "API_KEY_DELETED": Verdict(0, Circuit.KEY, PAGE),
-    "INSUFFICIENT_CREDITS": Verdict(0, Circuit.BALANCE, PAGE),
-    "SMART_BALANCE_PAYMENT_FAILED": Verdict(0, Circuit.BALANCE, PAGE),
-    "API_ACCESS_NOT_ENABLED": Verdict(0, Circuit.KEY, PAGE),
-    "ACCOUNT_SUSPENDED": Verdict(0, Circuit.KEY, PAGE),
-    "NOT_FOUND": Verdict(0, None, WARN, counts=True),
-    "NAME_RESERVED": Verdict(0, None, WARN),
-    "NAME_ALREADY_EXISTS": Verdict(0, None, WARN),
-    "CONFLICT": Verdict(0, None, COUNT),
-    "GENERATION_REJECTED": Verdict(0, None, COUNT),
-    "CANCELLED": Verdict(0, None, COUNT),
-    "GENERATION_FAILED": Verdict(0, None, COUNT, counts=True),
-    "INVALID_IMAGE": Verdict(0, None, COUNT),
-    "INTERNAL_ERROR": Verdict(0, None, COUNT, counts=True),
-    "SERVICE_UNDER_MAINTENANCE": Verdict(0, Circuit.MAINTENANCE, WARN, pause_for=timedelta(minutes=1)),
-    "GENERATION_TIMEOUT": Verdict(0, None, COUNT, counts=True),
-    "SCORING_TIMEOUT": Verdict(0, None, WARN, counts=True),
-    "TITLE_TIMEOUT": Verdict(0, None, WARN, counts=True),
-    "TOO_MANY_REQUESTS": Verdict(2, None, COUNT, throttle=True),
+# Retries, circuit, alert_level, whether it counts as a failure of the service; by default none, none, counted, no.
+ROWS: dict[str, FailurePolicy] = {
+    "VALIDATION_ERROR": FailurePolicy(0, None, WARN),
+    "INVALID_PERSONA": FailurePolicy(0, None, WARN),
+    "INVALID_STYLE": FailurePolicy(0, None, WARN),
+    "INVALID_AMOUNT": FailurePolicy(0, None, WARN),
+    "CONTENT_POLICY": FailurePolicy(0, None, COUNT),
+    "CANNOT_DELETE_PROCESSING": FailurePolicy(0, None, WARN),
+    "SUPPORT_IMAGE_NOT_SUPPORTED": FailurePolicy(0, None, WARN),
+    "IMAGE_TOO_LARGE": FailurePolicy(0, None, WARN),
+    "MISSING_API_KEY": FailurePolicy(0, Circuit.KEY, PAGE),
+    "INVALID_API_KEY_FORMAT": FailurePolicy(0, Circuit.KEY, PAGE),
+    "INVALID_API_KEY": FailurePolicy(0, Circuit.KEY, PAGE),
+    "API_KEY_INACTIVE": FailurePolicy(0, Circuit.KEY, PAGE),
+    "API_KEY_DELETED": FailurePolicy(0, Circuit.KEY, PAGE),
+    "INSUFFICIENT_CREDITS": FailurePolicy(0, Circuit.BALANCE, PAGE),
+    "SMART_BALANCE_PAYMENT_FAILED": FailurePolicy(0, Circuit.BALANCE, PAGE),
+    "API_ACCESS_NOT_ENABLED": FailurePolicy(0, Circuit.KEY, PAGE),
+    "ACCOUNT_SUSPENDED": FailurePolicy(0, Circuit.KEY, PAGE),
+    "NOT_FOUND": FailurePolicy(0, None, WARN, counts=True),
+    "NAME_RESERVED": FailurePolicy(0, None, WARN),
+    "NAME_ALREADY_EXISTS": FailurePolicy(0, None, WARN),
+    "CONFLICT": FailurePolicy(0, None, COUNT),
+    "GENERATION_REJECTED": FailurePolicy(0, None, COUNT),
+    "CANCELLED": FailurePolicy(0, None, COUNT),
+    "GENERATION_FAILED": FailurePolicy(0, None, COUNT, counts=True),
+    "INVALID_IMAGE": FailurePolicy(0, None, COUNT),
+    "INTERNAL_ERROR": FailurePolicy(0, None, COUNT, counts=True),
+    "SERVICE_UNDER_MAINTENANCE": FailurePolicy(0, Circuit.MAINTENANCE, WARN, pause_for=timedelta(minutes=1)),
+    "GENERATION_TIMEOUT": FailurePolicy(0, None, COUNT, counts=True),
+    "SCORING_TIMEOUT": FailurePolicy(0, None, WARN, counts=True),
+    "TITLE_TIMEOUT": FailurePolicy(0, None, WARN, counts=True),
+    "TOO_MANY_REQUESTS": FailurePolicy(2, None, COUNT, throttle=True),
 }
 UNSENT = errors.ProviderUnreachable("refused")
 UNKNOWN = (errors.OutcomeUnknown("reset"), errors.AnswerUnusable("empty", status=200), errors.ProviderMoved("307"))
 OURS = (errors.OutputRefused("x"), errors.OutputGone("x"), errors.PictureUnusable("x"), errors.Undeliverable("x"))
+AFTER_THE_ANSWER: dict[type[errors.JobFailed], AlertLevel] = {
+    errors.OutputRefused: COUNT,
+    errors.OutputGone: PAGE,
+    errors.PictureUnusable: PAGE,
+    errors.Undeliverable: WARN,
+}
 
 
 def refused(code: str, status: int = 500) -> errors.ProviderRefused:
@@ -67,14 +73,14 @@ def test_the_table_has_the_codes_of_the_contract_and_no_other() -> None:
 
 @pytest.mark.parametrize("code", sorted(ROWS))
 def test_each_code_means_what_was_decided(code: str) -> None:
-    assert judge(refused(code)) == ROWS[code]
+    assert policy_for(refused(code)) == ROWS[code]
 
 
 @pytest.mark.parametrize("code", sorted(CODES))
 def test_only_two_server_errors_are_tried_again_once_where_the_operator_says_so(code: str) -> None:
-    retried = judge(refused(code), retry_server_errors=True)
+    retried = policy_for(refused(code), retry_server_errors=True)
     if code in ("GENERATION_FAILED", "INTERNAL_ERROR"):
-        assert retried == Verdict(1, None, COUNT, counts=True)
+        assert retried == FailurePolicy(1, None, COUNT, counts=True)
     else:
         assert retried == ROWS[code]
 
@@ -83,49 +89,63 @@ def test_only_two_server_errors_are_tried_again_once_where_the_operator_says_so(
 @pytest.mark.parametrize(
     "failure", [*UNKNOWN, *map(refused, ("GENERATION_TIMEOUT", "CANCELLED", "BRAND_NEW"))], ids=repr
 )
-def test_what_may_have_been_carried_out_is_never_sent_again(failure: errors.Failed, *, retrying: bool) -> None:
-    assert judge(failure, retry_server_errors=retrying).retries == 0
+def test_what_may_have_been_carried_out_is_never_sent_again(failure: errors.JobFailed, *, retrying: bool) -> None:
+    assert policy_for(failure, retry_server_errors=retrying).retries == 0
 
 
 @given(st.text(max_size=20) | st.sampled_from(sorted(CODES)), st.integers(100, 599))
 def test_no_answer_but_a_full_queue_is_tried_again_by_default(code: str, status: int) -> None:
-    assert judge(refused(code, status)).retries == (2 if code == "TOO_MANY_REQUESTS" else 0)
+    assert policy_for(refused(code, status)).retries == (2 if code == "TOO_MANY_REQUESTS" else 0)
 
 
 def test_a_call_that_never_left_is_tried_again_and_counts() -> None:
-    assert judge(UNSENT) == Verdict(2, None, COUNT, counts=True)
+    assert policy_for(UNSENT) == FailurePolicy(2, None, COUNT, counts=True)
 
 
 def test_a_moved_service_stops_everything_and_an_unusable_answer_pages() -> None:
-    unknown, unusable, moved = map(judge, UNKNOWN)
-    assert unknown == Verdict(0, None, WARN, counts=True)
-    assert unusable == Verdict(0, None, PAGE, counts=True)
-    assert moved == Verdict(0, Circuit.MOVED, PAGE)
+    unknown, unusable, moved = map(policy_for, UNKNOWN)
+    assert unknown == FailurePolicy(0, None, WARN, counts=True)
+    assert unusable == FailurePolicy(0, None, PAGE, counts=True)
+    assert moved == FailurePolicy(0, Circuit.MOVED, PAGE)
 
 
 @pytest.mark.parametrize("failure", OURS, ids=repr)
-def test_trouble_after_the_answer_says_nothing_of_the_service(failure: errors.Failed) -> None:
-    assert judge(failure) == Verdict(0, None, COUNT)
+def test_trouble_after_the_answer_says_nothing_of_the_service(failure: errors.JobFailed) -> None:
+    assert policy_for(failure) == FailurePolicy(0, None, AFTER_THE_ANSWER[type(failure)])
+
+
+def test_a_paid_image_that_did_not_arrive_pages_the_operator() -> None:
+    lost = (errors.OutputUnreachable("x"), errors.OutputGone("x"), errors.PictureUnusable("x"), errors.InternalError())
+    assert {policy_for(failure).alert_level for failure in lost} == {PAGE}
+
+
+def test_what_a_failure_means_is_decided_once_and_travels_with_it() -> None:
+    failure = refused("INTERNAL_ERROR")
+    decided = policy_of(failure, retry_server_errors=True)
+    assert decided.retries == 1
+    assert policy_of(failure) is decided
 
 
 @pytest.mark.parametrize(
     ("status", "verdict"),
     [
-        (400, Verdict(0, None, WARN)),
-        (401, Verdict(0, Circuit.KEY, PAGE)),
-        (402, Verdict(0, Circuit.BALANCE, PAGE)),
-        (403, Verdict(0, Circuit.KEY, PAGE)),
-        (404, Verdict(0, None, WARN)),
-        (418, Verdict(0, None, WARN)),
-        (429, Verdict(0, None, WARN)),
-        (499, Verdict(0, None, WARN)),
-        (500, Verdict(0, None, WARN, counts=True)),
-        (503, Verdict(0, None, WARN, counts=True)),
-        (599, Verdict(0, None, WARN, counts=True)),
+        (400, FailurePolicy(0, None, WARN)),
+        (401, FailurePolicy(0, Circuit.KEY, PAGE)),
+        (402, FailurePolicy(0, Circuit.BALANCE, PAGE)),
+        (403, FailurePolicy(0, Circuit.KEY, PAGE)),
+        (404, FailurePolicy(0, None, WARN)),
+        (418, FailurePolicy(0, None, WARN)),
+        (429, FailurePolicy(0, None, WARN)),
+        (499, FailurePolicy(0, None, WARN)),
+        (500, FailurePolicy(0, None, WARN, counts=True)),
+        (503, FailurePolicy(0, None, WARN, counts=True)),
+        (599, FailurePolicy(0, None, WARN, counts=True)),
     ],
 )
-def test_a_code_the_contract_does_not_name_is_judged_by_its_class(status: int, verdict: Verdict) -> None:
-    assert judge(refused("BRAND_NEW", status)) == judge(refused("", status), retry_server_errors=True) == verdict
+def test_a_code_the_contract_does_not_name_is_judged_by_its_class(status: int, verdict: FailurePolicy) -> None:
+    assert (
+        policy_for(refused("BRAND_NEW", status)) == policy_for(refused("", status), retry_server_errors=True) == verdict
+    )
 
 
 # --- words for everything -----------------------------------------------------------------------------------------
@@ -138,51 +158,53 @@ def below(kind: type[errors.BotError]) -> Iterator[type[errors.BotError]]:
 
 
 def test_every_code_has_words_of_its_own() -> None:
-    assert set(words.PROVIDER) == CODES
-    assert all(words.failure(a_job(reason=refused(code).reason)).startswith(words.PROVIDER[code]) for code in CODES)
+    assert set(failures.PROVIDER) == CODES
+    assert all(
+        failures.failure(a_job(reason=refused(code).reason)).startswith(failures.PROVIDER[code]) for code in CODES
+    )
 
 
-@pytest.mark.parametrize("kind", [errors.Failed, *below(errors.Failed)], ids=lambda kind: kind.__name__)
-def test_every_way_of_failing_has_words(kind: type[errors.Failed]) -> None:
-    told = words.failure(a_job(reason=kind.kind))
-    assert words.FREE in told
-    assert kind.kind in words.FAILURES or kind is errors.ProviderRefused
+@pytest.mark.parametrize("kind", [errors.JobFailed, *below(errors.JobFailed)], ids=lambda kind: kind.__name__)
+def test_every_way_of_failing_has_words(kind: type[errors.JobFailed]) -> None:
+    told = failures.failure(a_job(reason=kind.kind))
+    assert formatting.NOT_CHARGED in told
+    assert kind.kind in failures.FAILURES or kind is errors.ProviderRefused
     assert "kind" in vars(kind), "a kind of its own, or the words of its parent are told"
 
 
 def test_no_two_ways_of_failing_share_a_name() -> None:
-    kinds = [vars(kind)["kind"] for kind in (errors.Failed, *below(errors.Failed))]
+    kinds = [vars(kind)["kind"] for kind in (errors.JobFailed, *below(errors.JobFailed))]
     assert len(set(kinds)) == len(kinds)
 
 
 REFUSALS = (
-    errors.OptionInvalid("prompt", "has_link"),
-    errors.QuotaSpent(Allowance(Limit(Scope.MEMBER, 1, 10, Window(NOON, NOON)), used=10), cost=1),
+    errors.InvalidOption("prompt", "has_link"),
+    errors.QuotaExceeded(Allowance(Limit(Scope.MEMBER, 1, 10, Window(NOON, NOON)), used=10), cost=1),
     errors.QueueFull(100),
-    errors.MemberBusy(1),
-    errors.AlreadyTaken(),
+    errors.TooManyActiveJobs(1),
+    errors.DuplicateRequest(),
     errors.CircuitOpen(Circuit.KEY, None),
-    errors.BooksUnavailable("database or disk is full"),
+    errors.StorageUnavailable("database or disk is full"),
     errors.Restarting(),
     errors.SourceExpired("image"),
-    errors.Forbidden("delete"),
+    errors.NotAllowed("delete"),
     errors.ResultGone(),
-    errors.NoPicture(),
-    errors.PlaceClosed(),
+    errors.NoImageFound(),
+    errors.ChannelNotWritable(),
     errors.Cancelled(),
 )
 
 
 def test_every_refusal_has_words_of_its_own() -> None:
-    assert {type(refusal) for refusal in REFUSALS} == set(below(errors.Refused))
-    assert len({words.refusal(refusal, now=NOON) for refusal in REFUSALS}) == len(REFUSALS)
+    assert {type(refusal) for refusal in REFUSALS} == set(below(errors.RequestRejected))
+    assert len({refusals.refusal(refusal, now=NOON, locale="en-US") for refusal in REFUSALS}) == len(REFUSALS)
 
 
 @pytest.mark.parametrize("circuit", list(Circuit))
 def test_every_circuit_has_words_for_members_and_for_the_operator(circuit: Circuit) -> None:
-    assert words.refusal(errors.CircuitOpen(circuit, None), now=NOON).startswith(words.CIRCUITS[circuit])
-    assert words.failure(a_job(reason=errors.NotStarted(errors.CircuitOpen(circuit, None)).reason)).startswith(
-        words.CIRCUITS[circuit]
+    assert refusals.refusal(errors.CircuitOpen(circuit, None), now=NOON, locale="en-US").startswith(
+        refusals.CIRCUITS[circuit]
     )
-    assert "until the operator acts" in words.opened(circuit, None)
-    assert f"{NOON:%Y-%m-%d} 12:00:00 UTC" in words.opened(circuit, NOON)
+    assert failures.failure(a_job(reason=errors.NotStarted(circuit).reason)).startswith(refusals.CIRCUITS[circuit])
+    assert "until the operator acts" in operator.circuit_opened(circuit, None)
+    assert f"{NOON:%Y-%m-%d} 12:00:00 UTC" in operator.circuit_opened(circuit, NOON)

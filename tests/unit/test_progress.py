@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from bot.domain.errors import Cancelled, NotStarted
+from bot.discord_io import buttons
+from bot.domain.errors import NotStarted, NotStartedCause
+from bot.jobs.circuits import Circuits
 from bot.jobs.progress import PAUSE, Progress
-from bot.jobs.queue import Gate, Place
+from bot.jobs.queue import RequestQueue, Ticket
+from bot.text import results
 from tests.conftest import a_job
 from tests.support.factories import NOON
 from tests.support.virtual_clock import Loop
@@ -19,8 +22,8 @@ from tests.support.virtual_clock import Loop
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from bot.domain.models import Job
-    from bot.domain.protocols import Delivery
+    from bot.domain.models import Job, Status
+    from bot.domain.protocols import Messenger
 
 
 @dataclass(slots=True)
@@ -30,7 +33,8 @@ class Shown:
     seconds: float = 0.0
     edits: list[tuple[float, str, bool]] = field(default_factory=list)
 
-    async def progress(self, _: Job, text: str, *, cancellable: bool = False) -> None:
+    async def show_progress(self, job: Job, status: Status) -> None:
+        text, cancellable = results.status(job, status), bool(buttons.of_status(job, status).children)
         self.edits.append((asyncio.get_running_loop().time(), text.partition(" · ")[0], cancellable))
         await asyncio.sleep(self.seconds)
 
@@ -40,27 +44,27 @@ def on_virtual_time(work: Callable[[], Coroutine[None, None, None]]) -> None:
         runner.run(work())
 
 
-def a_gate() -> Gate:
-    return Gate(concurrency=1, length=100, per_member=100, clock=lambda: NOON, on_open=lambda *_: None)
+def a_queue() -> RequestQueue:
+    return RequestQueue(Circuits(clock=lambda: NOON), concurrency=1, limit=100, per_member=100)
 
 
 def progress(shown: Shown) -> Progress:
-    return Progress(a_job(), delivery=cast("Delivery", shown), clock=lambda: NOON)
+    return Progress(a_job(), messenger=cast("Messenger", shown), clock=lambda: NOON)
 
 
-async def wait_in_line(shown: Shown, place: Place, *, work: float) -> None:
-    async with progress(shown).turn(place, place.position):
+async def wait_in_line(shown: Shown, ticket: Ticket, *, work: float) -> None:
+    async with progress(shown).turn(ticket, ticket.position):
         await asyncio.sleep(work)
 
 
 def test_a_line_that_moves_is_shown_at_most_every_three_seconds() -> None:
     async def day() -> None:
-        shown, gate = Shown(), a_gate()
-        ahead = [gate.enter(member) for member in range(20)]
-        waiting = asyncio.create_task(wait_in_line(shown, gate.enter(99), work=60))
-        for place in ahead:  # the line moves once a second
+        shown, queue = Shown(), a_queue()
+        ahead = [queue.enter(member) for member in range(20)]
+        waiting = asyncio.create_task(wait_in_line(shown, queue.enter(99), work=60))
+        for ticket in ahead:  # the line moves once a second
             await asyncio.sleep(1)
-            place.leave()
+            ticket.leave()
         await waiting
         times = [at for at, *_ in shown.edits]
         assert times[0] >= PAUSE
@@ -73,9 +77,9 @@ def test_a_line_that_moves_is_shown_at_most_every_three_seconds() -> None:
 
 def test_a_line_that_stands_still_is_not_shown_again() -> None:
     async def day() -> None:
-        shown, gate = Shown(), a_gate()
-        first, place = gate.enter(1), gate.enter(2)
-        waiting = asyncio.create_task(wait_in_line(shown, place, work=60))
+        shown, queue = Shown(), a_queue()
+        first, ticket = queue.enter(1), queue.enter(2)
+        waiting = asyncio.create_task(wait_in_line(shown, ticket, work=60))
         await asyncio.sleep(600)
         assert shown.edits == []
         first.leave()
@@ -88,7 +92,7 @@ def test_a_line_that_stands_still_is_not_shown_again() -> None:
 def test_who_did_not_wait_is_shown_nothing() -> None:
     async def day() -> None:
         shown = Shown()
-        await wait_in_line(shown, a_gate().enter(1), work=60)
+        await wait_in_line(shown, a_queue().enter(1), work=60)
         assert shown.edits == []
 
     on_virtual_time(day)
@@ -96,9 +100,9 @@ def test_who_did_not_wait_is_shown_nothing() -> None:
 
 def test_an_edit_that_discord_is_slow_to_take_never_follows_the_result() -> None:
     async def day() -> None:
-        shown, gate = Shown(seconds=3600), a_gate()
-        first, place = gate.enter(1), gate.enter(2)
-        waiting = asyncio.create_task(wait_in_line(shown, place, work=10))
+        shown, queue = Shown(seconds=3600), a_queue()
+        first, ticket = queue.enter(1), queue.enter(2)
+        waiting = asyncio.create_task(wait_in_line(shown, ticket, work=10))
         await asyncio.sleep(1)
         first.leave()
         await waiting
@@ -110,12 +114,12 @@ def test_an_edit_that_discord_is_slow_to_take_never_follows_the_result() -> None
 
 def test_who_is_sent_away_while_waiting_leaves_nothing_behind() -> None:
     async def day() -> None:
-        shown, gate = Shown(), a_gate()
-        gate.enter(1)
-        place = gate.enter(2)
-        waiting = asyncio.create_task(wait_in_line(shown, place, work=10))
+        shown, queue = Shown(), a_queue()
+        queue.enter(1)
+        ticket = queue.enter(2)
+        waiting = asyncio.create_task(wait_in_line(shown, ticket, work=10))
         await asyncio.sleep(1)
-        assert place.send_away(Cancelled())
+        assert ticket.dismiss(NotStartedCause.CANCELLED)
         with pytest.raises(NotStarted):
             await waiting
         assert len(asyncio.all_tasks()) == 1

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.models import Allowance, Limit, Model, Scope, Window
-from bot.domain.quota import Rules, binding, day
+from bot.domain.quota import QuotaRules, binding_limit, day
 from tests.support.factories import NOON
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -48,12 +48,12 @@ def test_every_moment_is_in_its_day_and_in_no_other(now: datetime) -> None:
 
 
 def test_a_model_costs_what_the_operator_says_and_one_credit_otherwise() -> None:
-    rules = Rules(10, {Model.PKZ_4: 3, Model.PKZ_2: 0})
+    rules = QuotaRules(10, {Model.PKZ_4: 3, Model.PKZ_2: 0})
     assert [rules.cost(model) for model in (Model.PKZ_4, Model.PKZ_2, Model.PKZ_3)] == [3, 0, 1]
 
 
 def test_a_member_is_held_to_the_day_discord_says_it_is() -> None:
-    assert Rules(10, {}).limits(42, NOON) == (Limit(Scope.MEMBER, 42, 10, Window(MIDNIGHT, NEXT)),)
+    assert QuotaRules(10, {}).limits(42, NOON) == (Limit(Scope.MEMBER, 42, 10, Window(MIDNIGHT, NEXT)),)
 
 
 @pytest.mark.parametrize(
@@ -71,19 +71,19 @@ def test_a_member_is_held_to_the_day_discord_says_it_is() -> None:
 )
 def test_a_limit_binds_when_the_cost_no_longer_fits(used: int, cost: int, *, binds: bool) -> None:
     one = allowance(used)
-    assert binding([one], cost) == (one if binds else None)
+    assert binding_limit([one], cost) == (one if binds else None)
 
 
 def test_a_limit_of_nothing_binds_from_the_start() -> None:
-    assert binding([allowance(0, 0)], 1) is not None
+    assert binding_limit([allowance(0, 0)], 1) is not None
 
 
 def test_of_several_that_bind_the_one_that_returns_last_is_named() -> None:
     today, week, free = allowance(5), allowance(9, 9, end=NEXT + timedelta(days=6)), allowance(0, 50)
-    assert binding([today, week, free], 1) is week
-    assert binding([week, free, today], 1) is week
-    assert binding([free], 1) is None
-    assert binding([], 1) is None
+    assert binding_limit([today, week, free], 1) is week
+    assert binding_limit([week, free, today], 1) is week
+    assert binding_limit([free], 1) is None
+    assert binding_limit([], 1) is None
 
 
 @given(st.integers(0, 50), st.integers(0, 50))

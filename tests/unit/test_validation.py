@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bot.domain.errors import OptionInvalid
+from bot.domain.errors import InvalidOption
 from bot.domain.models import Format, Model, ThumbnailRequest, Upload, Weight
-from bot.domain.validation import EMBEDDED, IMAGE_BYTES, checked, edited, expiry
-from bot.pikzels.client import body
+from bot.domain.validation import EMBEDDED, IMAGE_BYTES, apply_edit, build_request, url_expiry
+from bot.pikzels.create_from_image import body
 from tests.support.provider_contract import REQUEST
 
 URL = "https://cdn.discordapp.com/attachments/1/2/cat.png?ex=1&is=2&hm=3"
@@ -30,7 +30,7 @@ def upload(**changes: Any) -> Upload:
 
 def chosen(**changes: Any) -> ThumbnailRequest:
     plain: dict[str, Any] = {"image": upload(), "model": "pkz_4", "format": "16:9", "prompt": "a white cat"}
-    return checked(**(plain | changes))
+    return build_request(**(plain | changes))
 
 
 def test_every_option_reaches_the_request() -> None:
@@ -79,14 +79,14 @@ def test_options_left_out_are_left_out_of_the_body() -> None:
     ],
 )
 def test_what_the_provider_would_refuse_is_refused_by_name(changes: dict[str, Any], option: str, problem: str) -> None:
-    with pytest.raises(OptionInvalid) as refused:
+    with pytest.raises(InvalidOption) as refused:
         chosen(**changes)
     assert (refused.value.option, refused.value.problem) == (option, problem)
 
 
 @pytest.mark.parametrize("link", ["see https://a.b", "HTTP", "xhTtPx", "an http\nanswer"])
 def test_a_prompt_with_a_link_is_refused_by_name(link: str) -> None:
-    with pytest.raises(OptionInvalid) as refused:
+    with pytest.raises(InvalidOption) as refused:
         chosen(prompt=link)
     assert (refused.value.option, refused.value.problem) == ("prompt", "has_link")
 
@@ -105,7 +105,7 @@ def test_a_prompt_with_a_link_is_refused_by_name(link: str) -> None:
     ],
 )
 def test_a_refusal_carries_what_its_words_need(changes: dict[str, Any], facts: dict[str, object]) -> None:
-    with pytest.raises(OptionInvalid) as refused:
+    with pytest.raises(InvalidOption) as refused:
         chosen(**changes)
     assert refused.value.facts == facts
 
@@ -229,16 +229,16 @@ def raw(choice: Mapping[str, Any]) -> dict[str, Any]:
     return {fields.get(name, name): value for name, value in values.items() if value is not None}
 
 
-def refusal(choice: Mapping[str, Any]) -> OptionInvalid | None:
+def refusal(choice: Mapping[str, Any]) -> InvalidOption | None:
     try:
-        checked(**choice)
-    except OptionInvalid as error:
+        build_request(**choice)
+    except InvalidOption as error:
         return error
     return None
 
 
-def stricter_on_purpose(error: OptionInvalid, sent: Mapping[str, Any]) -> bool:
-    """The whole list of what `checked` refuses though the schema takes it."""
+def stricter_on_purpose(error: InvalidOption, sent: Mapping[str, Any]) -> bool:
+    """The whole list of what `build_request` refuses though the schema takes it."""
     match error.option, error.problem:
         case (("image" | "reference"), ("wrong_type" | "too_large" | "empty")):
             return True
@@ -260,8 +260,8 @@ def stricter_on_purpose(error: OptionInvalid, sent: Mapping[str, Any]) -> bool:
 @example({"image": upload(), "model": "pkz_2", "format": "1:1", "weight": "low", "prompt": "a\ncat"})
 def test_whatever_the_options_accept_the_schema_accepts(choice: dict[str, Any]) -> None:
     try:
-        request = checked(**choice, personas=PRESETS, styles=PRESETS)
-    except OptionInvalid:
+        request = build_request(**choice, personas=PRESETS, styles=PRESETS)
+    except InvalidOption:
         return
     REQUEST.validate(body(request))
 
@@ -289,7 +289,7 @@ REQUESTS = st.builds(
     model=st.sampled_from(Model),
     format=st.sampled_from(Format),
     prompt=st.none() | st.just("a cat"),
-    image_kept=st.none() | st.just("0" * 64),
+    image_sha256=st.none() | st.just("0" * 64),
 )
 DATA_URL = "data:image/png;base64,iVBORw0KGgo="
 
@@ -299,12 +299,12 @@ def test_what_is_edited_fits_the_contract_whatever_it_was_before(
     request: ThumbnailRequest, model: Model, *, supported: bool, weighed: bool
 ) -> None:
     if supported and request.model in (Model.PKZ_4, Model.PKZ_4_5):
-        request = replace(request, support_image_url=URL, support_kept="1" * 64)
+        request = replace(request, support_image_url=URL, support_sha256="1" * 64)
     if weighed and request.model is Model.PKZ_2:
         request = replace(request, image_weight=Weight.LOW)
-    changed = edited(request, model=model, format="1:1", prompt=" two\nlines ")
+    changed = apply_edit(request, model=model, format="1:1", prompt=" two\nlines ")
     assert (changed.model, changed.format, changed.prompt) == (model, Format.SQUARE, "two lines")
-    assert changed.image_kept == request.image_kept
+    assert changed.image_sha256 == request.image_sha256
     for sent in (changed, replace(changed, image_base64=DATA_URL), replace(changed, support_base64=_support(changed))):
         assert REQUEST.is_valid(body(sent))
 
@@ -319,11 +319,11 @@ def test_bytes_go_in_place_of_the_address() -> None:
 
 
 def test_another_picture_takes_the_place_of_the_kept_one() -> None:
-    request = replace(chosen(), image_kept="0" * 64)
-    changed = edited(request, model="pkz_3", format="16:9", prompt="", image=upload(url="https://a/new.png"))
-    assert (changed.image_url, changed.image_kept, changed.prompt) == ("https://a/new.png", None, None)
-    with pytest.raises(OptionInvalid, match="image"):
-        edited(request, model="pkz_3", format="16:9", prompt="", image=upload(content_type="text/plain"))
+    request = replace(chosen(), image_sha256="0" * 64)
+    changed = apply_edit(request, model="pkz_3", format="16:9", prompt="", image=upload(url="https://a/new.png"))
+    assert (changed.image_url, changed.image_sha256, changed.prompt) == ("https://a/new.png", None, None)
+    with pytest.raises(InvalidOption, match="image"):
+        apply_edit(request, model="pkz_3", format="16:9", prompt="", image=upload(content_type="text/plain"))
 
 
 @pytest.mark.parametrize(
@@ -339,9 +339,9 @@ def test_another_picture_takes_the_place_of_the_kept_one() -> None:
     ],
 )
 def test_an_address_says_itself_when_it_ends(address: str, seconds: int | None) -> None:
-    assert expiry(address) == (None if seconds is None else datetime.fromtimestamp(seconds, UTC))
+    assert url_expiry(address) == (None if seconds is None else datetime.fromtimestamp(seconds, UTC))
 
 
 def test_a_picture_of_an_embed_is_taken_as_one_though_nothing_more_is_known() -> None:
-    request = checked(image=upload(content_type=EMBEDDED, size=None, filename="x"), model="pkz_3", format="16:9")
+    request = build_request(image=upload(content_type=EMBEDDED, size=None, filename="x"), model="pkz_3", format="16:9")
     assert request.image_url == URL

@@ -13,7 +13,7 @@ from sandbox.pikzels_server.contract import Refusal
 from sandbox.pikzels_server.rendering.painter import Order, UnreadableImage, paint
 
 PHOTO = Path(__file__).parents[2] / "photo.jpg"
-# "10 MB" in the provider's words; the smaller of its two readings, to be the stricter judge.
+# "10 MB" in the provider's words; the smaller of its two readings, to be the stricter policy_for.
 IMAGE_MAX = 10_000_000
 # The provider keeps a picture for 24 hours; memory is what runs out first here.
 PICTURES_KEPT = 200

@@ -1,0 +1,51 @@
+"""What the operator is told: the one place that decides on alerts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot.domain.errors import InternalError
+from bot.domain.failure_policy import policy_of
+from bot.domain.models import AlertLevel, Circuit
+from bot.text import operator
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from bot.domain.errors import JobFailed, StorageUnavailable, Undeliverable
+    from bot.domain.models import Job
+    from bot.domain.protocols import Alerts
+
+_MAY_END_BY_ITSELF = (Circuit.MAINTENANCE, Circuit.FAILURES)
+
+
+class Notices:
+    """Turns events into alerts: a level, a key by which repeats are recognized, and a line."""
+
+    def __init__(self, alerts: Alerts) -> None:
+        self._alerts = alerts
+
+    def circuit_opened(self, circuit: Circuit, until: datetime | None) -> None:
+        level = AlertLevel.WARN if circuit in _MAY_END_BY_ITSELF else AlertLevel.PAGE
+        self._alerts.send(level, f"circuit:{circuit}", operator.circuit_opened(circuit, until))
+
+    def job_failed(self, job: Job, failure: JobFailed) -> None:
+        """A job was released; if its failure opened a circuit, that has been reported already."""
+        policy = policy_of(failure)
+        level = policy.alert_level if policy.pause is None else AlertLevel.COUNT
+        self._alerts.send(level, failure.kind, operator.job_line(job, failure))
+
+    def job_parked(self, job: Job, failure: Undeliverable) -> None:
+        self._alerts.send(AlertLevel.WARN, failure.kind, operator.job_parked(job, failure))
+
+    def internal_error(self, job: Job) -> None:
+        self._alerts.send(AlertLevel.PAGE, InternalError.kind, operator.internal_error(job))
+
+    def storage_unavailable(self, unavailable: StorageUnavailable) -> None:
+        self._alerts.send(AlertLevel.PAGE, "books", operator.storage_unavailable(unavailable))
+
+    def spool_unwritable(self, observed: str) -> None:
+        self._alerts.send(AlertLevel.PAGE, "spool", observed)
+
+    def older_database(self) -> None:
+        self._alerts.send(AlertLevel.PAGE, "restored", operator.OLDER_DATABASE)

@@ -1,0 +1,27 @@
+"""The endpoint create-from-image: its path, and the body of a call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bot.domain.models import ThumbnailRequest
+
+PATH = "/v2/thumbnail/image"
+
+
+def body(request: ThumbnailRequest) -> dict[str, str]:
+    """The JSON body of the call; unset options are left out, since null is not in the schema."""
+    fields = {
+        "model": request.model.value,
+        "format": request.format.value,
+        "image_url": request.image_url if request.image_base64 is None else None,
+        "image_base64": request.image_base64,
+        "prompt": request.prompt,
+        "support_image_url": request.support_image_url if request.support_base64 is None else None,
+        "support_image_base64": request.support_base64,
+        "image_weight": request.image_weight and request.image_weight.value,
+        "persona": request.persona,
+        "style": request.style,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

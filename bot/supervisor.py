@@ -1,0 +1,129 @@
+"""Runs the bot until a signal: connects, reconnects, does the housekeeping, and shuts down."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import signal
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import discord
+
+from bot import app
+from bot.domain.errors import IdentifyLimitReached, InvalidConfiguration
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from bot.app import App
+    from bot.config import Settings
+    from bot.jobs.ports import Ports
+
+log = logging.getLogger(__name__)
+
+_HOUSEKEEPING_SECONDS = 3600.0
+_STABLE_SECONDS = 600.0  # a connection that lasted this long was a good one
+_LONGEST_PAUSE = 300.0  # seconds between two connections
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_FATAL_CLOSES = (4004, 4010, 4011, 4012, 4013, 4014)  # Discord: do not reconnect
+
+
+async def run(settings: Settings, *, wrap: Callable[[Ports], Ports] = app.unwrapped) -> None:
+    """Run until SIGTERM or SIGINT; raises `InvalidConfiguration` if Discord refuses the token. `wrap`: see
+    `app.opened`.
+    """
+    stopping = asyncio.Event()
+    _listen(stopping.set)
+    async with app.opened(settings, wrap=wrap) as running:
+        gc.collect()
+        gc.freeze()  # what exists now lives until the end, so no collection has to look at it again
+        connection = asyncio.create_task(_stay_connected(running, settings.discord.token.get_secret_value()))
+        stopped = asyncio.create_task(stopping.wait())
+        housekeeping = asyncio.create_task(_keep_house(running))
+        try:
+            await asyncio.wait((connection, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not connection.done():
+                log.info("shutting down: no longer accepting requests")
+                await running.use_case.recovery.close(grace=settings.shutdown.grace)
+        finally:
+            housekeeping.cancel()
+            stopped.cancel()
+            connection.cancel()  # the connection before the client, so that Discord gets a proper goodbye
+            await asyncio.wait((connection, stopped, housekeeping))
+        if not connection.cancelled():
+            connection.result()
+
+
+def _listen(stop: Callable[[], None]) -> None:
+    """Call `stop` at the first SIGTERM or SIGINT, even if the kernel has kept it since the start.
+
+    Both are blocked for good, here and in every thread started later: an early one waits, and a second one is ignored.
+    A handler of the loop would leave both to the default, which is to die.
+    """
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        signal.sigwait(_SIGNALS)
+        with suppress(RuntimeError):  # the loop is closed: it has ended by itself
+            loop.call_soon_threadsafe(stop)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
+async def _keep_house(running: App) -> None:
+    """What is due at every start and every hour; for the jobs only later, since a start recovers them itself."""
+    while True:
+        await _attempt(running.client.services.results.tidy)
+        await _attempt(lambda: running.source_store.sweep(now=app.utc_now()))
+        await _attempt(running.database.checkpoint)
+        await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+        await _attempt(running.use_case.recovery.tidy)
+
+
+async def _attempt(step: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await step()
+    except Exception:
+        log.exception("housekeeping failed; trying again in an hour")
+
+
+async def _stay_connected(running: App, token: str) -> None:
+    """Keep a connection to Discord: a client that ends is replaced by a fresh one, with ever longer pauses.
+
+    discord.py's client ends when its first connection fails, when a payload lacks a field, and on fatal close codes.
+    """
+    failures = 0
+    while True:
+        began = asyncio.get_running_loop().time()
+        await _connect(running, token)
+        if asyncio.get_running_loop().time() - began > _STABLE_SECONDS:
+            failures = 0
+        failures += 1
+        await asyncio.sleep(min(_LONGEST_PAUSE, 2.0**failures) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        await running.renew()
+
+
+async def _connect(running: App, token: str) -> None:
+    """Run one client to its end; raises `InvalidConfiguration` for what a fresh one cannot fix."""
+    try:
+        await asyncio.sleep((await running.client.services.identify_limit.wait()).total_seconds())
+        await running.client.start(token)
+    except discord.LoginFailure:
+        raise InvalidConfiguration("discord.token", "is refused by Discord") from None
+    except (discord.PrivilegedIntentsRequired, discord.ConnectionClosed) as error:
+        _raise_if_fatal(error)
+        log.warning("the connection to Discord was closed: %s", error)
+    except IdentifyLimitReached as reached:
+        log.error("too many new connections to Discord; the next in %s", reached.wait)  # noqa: TRY400 - told, not traced
+    except Exception:
+        log.exception("the Discord client ended; starting a fresh one")
+
+
+def _raise_if_fatal(error: discord.PrivilegedIntentsRequired | discord.ConnectionClosed) -> None:
+    if isinstance(error, discord.PrivilegedIntentsRequired) or error.code in _FATAL_CLOSES:
+        raise InvalidConfiguration("discord.token", f"belongs to an application Discord refuses ({error})") from None

@@ -1,0 +1,57 @@
+"""Lines for the operator's log and alerts: no member's words, no secrets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot.domain.models import Circuit
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from bot.domain.errors import JobFailed, StorageUnavailable
+    from bot.domain.models import Job
+
+OLDER_DATABASE = (
+    "an older copy replaced the database: charges made since that copy are lost, and jobs that it calls open are"
+    " released"
+)
+
+_CIRCUITS = {
+    Circuit.KEY: "Pikzels refuses the API key or the account",
+    Circuit.MOVED: "Pikzels answers with a redirect, which is never followed",
+    Circuit.BALANCE: "the Pikzels balance is empty",
+    Circuit.MAINTENANCE: "Pikzels is under maintenance",
+    Circuit.FAILURES: "Pikzels keeps failing",
+}
+_NOT_SHOWN = ("policy", "cause")
+
+
+def failure(error: JobFailed) -> str:
+    """The kind of a failure, and what is needed to reconcile it with the provider."""
+    facts = {
+        name: value for name, value in vars(error).items() if value not in (None, (), "") and name not in _NOT_SHOWN
+    }
+    described = ", ".join(f"{name}={value}" for name, value in facts.items())
+    return f"{error.kind} ({described})" if described else error.reason
+
+
+def job_line(job: Job, error: JobFailed) -> str:
+    return f"job {job.id}: {failure(error)}"
+
+
+def job_parked(job: Job, error: JobFailed) -> str:
+    return f"{job_line(job, error)}; kept for /recover"
+
+
+def internal_error(job: Job) -> str:
+    return f"job {job.id}: an internal error, see the log"
+
+
+def storage_unavailable(error: StorageUnavailable) -> str:
+    return f"the database cannot be written ({error.problem}): new requests are rejected until it can"
+
+
+def circuit_opened(circuit: Circuit, until: datetime | None) -> str:
+    back = "until the operator acts" if until is None else f"next trial {until:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{_CIRCUITS[circuit]}; new requests are rejected, {back}"

@@ -1,0 +1,166 @@
+"""Why a request is not accepted, and what is left of an allowance: private, before anything is stored."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from bot.domain import errors
+from bot.domain.models import Circuit, Model, Scope
+from bot.text.formatting import CONTENT_LENGTH, MODELS, NOT_CHARGED, credits_, listed, megabytes, relative_time
+from bot.text.locales import translator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+    from typing import Any, TypeAlias
+
+    from bot.domain.models import Allowance
+
+    Translate: TypeAlias = Callable[[str], str]
+
+OPTION_PROBLEMS: Mapping[str, str] = MappingProxyType(
+    {
+        "wrong_model": "Only {models} supports `{option}`. Choose it, or leave `{option}` out.",
+        "unknown_choice": "`{option}` must be {choices}.",
+        "wrong_type": "`{option}` must be a PNG, JPEG or WebP image.",
+        "too_large": "`{option}` is {size}; the image service accepts at most {limit}. Make it smaller and try again.",
+        "empty": "`{option}` is empty. Attach the image again.",
+        "no_address": "`{option}` has no usable URL. Attach the image again.",
+        "too_long": "`{option}` is {length} characters long; at most {limit} are allowed.",
+        "has_link": '`{option}` can\'t contain a link or the letters "http". Describe it in words instead.',
+        "unknown_preset": "`{option}` is neither a name this bot knows nor an id.",
+    }
+)
+
+# Two of these differ with the facts: several models are plural, and without named presets there is no name to know.
+_WRONG_MODELS = "Only {models} support `{option}`. Choose one of them, or leave `{option}` out."
+_NO_PRESETS = "`{option}` must be an id like 0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d; this bot has no named ones."
+
+CIRCUITS: Mapping[Circuit, str] = MappingProxyType(
+    {
+        Circuit.KEY: "The bot is not set up correctly; its operator has been told.",
+        Circuit.MOVED: "The image service has moved; the operator has been told.",
+        Circuit.BALANCE: "The bot has run out of image credits; its operator has been told.",
+        Circuit.MAINTENANCE: "The image service is under maintenance.",
+        Circuit.FAILURES: "The image service keeps failing, so requests are paused for now.",
+    }
+)
+
+NOT_ALLOWED: Mapping[str, str] = MappingProxyType(
+    {
+        "share": "Only the person who requested this image can share it.",
+        "shared": "You've already shared this image.",
+        "delete": "Only the person who requested this image, or someone with Manage Messages, can delete it.",
+        "cancel": "Only the person who requested this image, or someone with Manage Messages, can cancel it.",
+        "unfinished": "This image isn't finished yet.",
+        "started": "Already generating; it can't be cancelled.",
+        "crowded": "Several are already in progress. Try again when they finish.",
+    }
+)
+_COULD_COST = "crowded"  # the only one of these that answers a request for an image
+
+
+def refusal(error: errors.RequestRejected, *, now: datetime, locale: str) -> str:
+    """Why, and whether it cost anything."""
+    _ = translator(locale)
+    sentence = REFUSALS.get(type(error))
+    said = sentence(error, now, _) if sentence else _("This request couldn't be accepted.")
+    free = not isinstance(error, errors.NotAllowed) or error.problem == _COULD_COST
+    return f"{said} {_(NOT_CHARGED)}" if free else said
+
+
+def _too_many_active(error: errors.TooManyActiveJobs, _now: datetime, _: Translate) -> str:
+    if error.limit == 1:
+        return _("One of your requests is still in progress. Try again when it finishes.")
+    return _("{count} of your requests are still in progress. Try again when one finishes.").format(count=error.limit)
+
+
+def _source_expired(error: errors.SourceExpired, _now: datetime, _: Translate) -> str:
+    if error.option == "reference":
+        return _("The reference image of this result is no longer stored. Attach it again with /thumbnail or Edit.")
+    return _("The image this result started from is no longer stored. Attach it again with /thumbnail or Edit.")
+
+
+def _circuit_open(error: errors.CircuitOpen, now: datetime, _: Translate) -> str:
+    said = _(CIRCUITS[error.circuit])
+    if error.until is None:
+        return said
+    soonest = max(error.until, now + timedelta(seconds=1))
+    return f"{said} {_('Try again {time}.').format(time=relative_time(soonest))}"
+
+
+def _quota_exceeded(error: errors.QuotaExceeded, _now: datetime, _: Translate) -> str:
+    limit, used = error.allowance.limit, error.allowance.used
+    sentence = {
+        Scope.MEMBER: _("You have used {used} of {credits} today{costs}. Resets {time}."),
+        Scope.GUILD: _("This server has used {used} of {credits} today{costs}. Resets {time}."),
+    }[limit.scope]
+    costs = _(", and this costs {cost}").format(cost=error.cost) if error.cost > 1 else ""
+    shown, resets = credits_(limit.amount), relative_time(limit.window.end)
+    return sentence.format(used=used, credits=shown, costs=costs, time=resets)
+
+
+def _option_problem(error: errors.InvalidOption, _now: datetime, _: Translate) -> str:
+    facts = error.facts
+    models = facts.get("models")
+    sentence = OPTION_PROBLEMS[error.problem]
+    if error.problem == "unknown_preset" and not facts.get("known"):
+        sentence = _NO_PRESETS
+    elif isinstance(models, tuple) and len(models) > 1:
+        sentence = _WRONG_MODELS
+    shown = {name: _fact(name, value) for name, value in facts.items()}
+    return _(sentence).format(option=error.option, **shown)
+
+
+def _fact(name: str, value: object) -> str:
+    if isinstance(value, tuple):
+        names = [MODELS[item] if isinstance(item, Model) else str(item) for item in value]
+        return listed(names, "and" if name == "models" else "or")
+    if name in ("size", "limit") and isinstance(value, int) and value > CONTENT_LENGTH * 10:
+        return megabytes(value)
+    return str(value)
+
+
+def _queue_full(error: errors.QueueFull, _now: datetime, _: Translate) -> str:
+    return _("{count} requests are already waiting. Try again in a few minutes.").format(count=error.length)
+
+
+REFUSALS: Mapping[type[errors.RequestRejected], Callable[[Any, datetime, Translate], str]] = MappingProxyType(
+    {
+        errors.InvalidOption: _option_problem,
+        errors.QuotaExceeded: _quota_exceeded,
+        errors.QueueFull: _queue_full,
+        errors.TooManyActiveJobs: _too_many_active,
+        errors.CircuitOpen: _circuit_open,
+        errors.SourceExpired: _source_expired,
+        errors.NotAllowed: lambda error, _now, _: _(NOT_ALLOWED[error.problem]),
+        errors.StorageUnavailable: lambda _error, _now, _: _(
+            "The bot can't accept requests at the moment; its operator has been told. Try again later."
+        ),
+        errors.Cancelled: lambda _error, _now, _: _("Cancelled."),
+        errors.Restarting: lambda _error, _now, _: _("The bot is restarting. Try again in a minute."),
+        errors.ResultGone: lambda _error, _now, _: _(
+            "That result is no longer available. Start again with /thumbnail."
+        ),
+        errors.NoImageFound: lambda _error, _now, _: _("That message has no image."),
+        errors.ChannelNotWritable: lambda _error, _now, _: _("The bot can't post in that channel."),
+    }
+)
+
+
+def allowances(found: Sequence[Allowance], *, locale: str) -> str:
+    """What is used and left; the limit that binds first comes last."""
+    _ = translator(locale)
+    return "\n".join(_allowance(one, _) for one in sorted(found, key=lambda one: -one.left))
+
+
+def _allowance(allowance: Allowance, _: Translate) -> str:
+    limit = allowance.limit
+    sentence = {
+        Scope.MEMBER: _("You, today: {used} of {credits} used, **{left} left**."),
+        Scope.GUILD: _("This server, today: {used} of {credits} used, **{left} left**."),
+    }[limit.scope]
+    line = sentence.format(used=allowance.used, credits=credits_(limit.amount), left=allowance.left)
+    return f"{line} {_('Resets {time}.').format(time=relative_time(limit.window.end))}" if allowance.used else line

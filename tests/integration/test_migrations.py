@@ -1,0 +1,145 @@
+"""A database of an older version is brought up to date, and every job in it goes on."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bot.domain.models import Format, Model, State, ThumbnailRequest, Weight
+from bot.pikzels.client import Pikzels
+from bot.storage import database
+from bot.storage.job_rows import ms, request_from_json, request_to_json
+from sandbox import discord_server, pikzels_server
+from tests.support.e2e import KEY, books, png, running
+from tests.support.factories import request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FULL = ThumbnailRequest(
+    image_url="https://cdn.example/1/7/cat.png",
+    model=Model.PKZ_2,
+    format=Format.TALL,
+    prompt='a "cat" on the moon, naïve 猫 \\ 👍🏽',
+    support_image_url="https://cdn.example/1/8/logo.png",
+    image_weight=Weight.HIGH,
+    persona="0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d",
+    style="1b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d",
+    image_sha256="ab" * 32,
+    support_sha256="cd" * 32,
+)
+NOW = ms(datetime.now(UTC))
+COMMON: dict[str, Any] = {
+    "private": 0,
+    "guild_id": discord_server.GUILD_ID,
+    "channel_id": discord_server.CHANNEL_ID,
+    "upload_limit": 10 * 1024 * 1024,
+    "image_url": FULL.image_url,
+    "model": "pkz_2",
+    "format": "9:16",
+    "prompt": FULL.prompt,
+    "support_image_url": FULL.support_image_url,
+    "image_kept": FULL.image_sha256,
+    "support_kept": FULL.support_sha256,
+    "image_weight": "high",
+    "persona": FULL.persona,
+    "style": FULL.style,
+    "cost": 1,
+    "asked_at": NOW,
+    "created_at": NOW,
+}
+
+
+def schema_1(path: Path, jobs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write a database as version 0.1 left it, with a hold for each job and the entry of its end."""
+    script = resources.files("bot.storage").joinpath("migrations", "sqlite", "0001_jobs_and_entries.sql").read_text()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"{script}\nPRAGMA user_version = 1;")
+        for number, (job_id, columns) in enumerate(jobs.items(), 1):
+            row = {**COMMON, "id": job_id, "interaction_id": 10**18 + number, "user_id": number, **columns}
+            names = ", ".join(row)
+            connection.execute(f"INSERT INTO jobs ({names}) VALUES ({', '.join('?' * len(row))})", [*row.values()])
+            ends = {"delivered": ("charge", -1, 1), "released": ("release", -1, 0)}
+            for kind, held, spent in (("hold", 1, 0), *filter(None, [ends.get(str(row["state"]))])):
+                connection.execute(
+                    "INSERT INTO entries (job_id, kind, user_id, held, spent, counted_at, at) VALUES (?,?,?,?,?,?,?)",
+                    (job_id, kind, number, held, spent, NOW, NOW),
+                )
+        connection.commit()
+
+
+async def test_a_job_in_every_state_goes_on_after_the_migration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = png()
+    async with (
+        discord_server.serve(keep_files=True) as discord,
+        pikzels_server.serve(api_key=KEY, output=content) as api,
+    ):
+        async with Pikzels(api_key=KEY, base_url=api.base_url, timeout=5) as client:
+            output = await client.create(request())
+        paid = {"sent_at": NOW, "generated_at": NOW, "output_url": output.url, "request_id": output.request_id}
+        picture = {"picture_type": "PNG", "picture_width": 1280, "picture_height": 720, "picture_size": len(content)}
+        kept = {**paid, **picture, "state": "spooled", "picture_sha256": "ab"}
+        (tmp_path / "spool").mkdir()
+        for name in ("spld.png", "prkd.png"):
+            (tmp_path / "spool" / name).write_bytes(content)
+        jobs: dict[str, dict[str, Any]] = {
+            "rsvd": {"state": "reserved"},
+            "ackd": {"state": "acked"},
+            "sndg": {"state": "sending", "sent_at": NOW},
+            "gnrt": {**paid, "state": "generated"},
+            "spld": {**kept, "picture_file": "spld.png"},
+            "prkd": {**kept, "picture_file": "prkd.png", "parked_at": NOW},
+            "dvrd": {**paid, "state": "delivered", "message_id": 5, "ended_at": NOW, "told_at": NOW},
+            "rlsd": {"state": "released", "reason": "not_started:restarting", "ended_at": NOW},
+        }
+        schema_1(tmp_path / "pikzels-bot.sqlite3", jobs)
+        async with running(tmp_path, monkeypatch, around=(discord, api)) as live:
+            await live.app.use_case.recovery.idle(10)
+            claim = await discord.slash("recover", user_id=1 + list(jobs).index("prkd"))
+            await claim.wait(lambda i: i.message is not None and not i.message.loading, 10)
+            await live.app.use_case.recovery.idle(10)
+            assert (await live.app.use_case.recovery._ports.repository.open_jobs()) == []
+            assert len(api.calls) == 1, "nothing was paid for again"
+        rows, entries = books(tmp_path)
+    assert {row["id"]: row["state"] for row in rows} == {
+        "rsvd": "released",
+        "ackd": "released",
+        "sndg": "released",
+        "gnrt": "delivered",
+        "spld": "delivered",
+        "prkd": "delivered",
+        "dvrd": "delivered",
+        "rlsd": "released",
+    }
+    assert {row["reason"] for row in rows} == {None, "not_started:restarting", "outcome_unknown"}
+    for row in rows:
+        kinds = [entry["kind"] for entry in entries if entry["job_id"] == row["id"]]
+        assert kinds == ["hold", "charge" if row["state"] == State.DELIVERED else "release"]
+        assert row["notified_at"] is not None
+        assert (row["operation"], row["locale"]) == ("create_from_image", "en-US")
+        # what is kept of the images of a job that goes on may have changed: there are no such files
+        assert request_from_json(row["request"]).prompt == FULL.prompt
+
+
+async def test_every_option_of_a_request_becomes_one_json_value(tmp_path: Path) -> None:
+    path = tmp_path / "bot.sqlite3"
+    bare = dict.fromkeys(
+        ("prompt", "support_image_url", "image_kept", "support_kept", "image_weight", "persona", "style")
+    )
+    schema_1(path, {"full": {"state": "reserved"}, "bare": {"state": "reserved", **bare}})
+    async with database.opened(path) as store:
+        rows = await store.run("SELECT id, request FROM jobs")
+        assert await store.run("PRAGMA foreign_key_check") == []
+        with pytest.raises(sqlite3.IntegrityError):
+            await store.run("UPDATE jobs SET request = 'no request' WHERE id = 'full'")
+    requests = {row["id"]: request_from_json(row["request"]) for row in rows}
+    assert requests == {"full": FULL, "bare": ThumbnailRequest(FULL.image_url, Model.PKZ_2, Format.TALL)}
+    assert request_from_json(request_to_json(FULL)) == FULL
