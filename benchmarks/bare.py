@@ -1,7 +1,8 @@
-"""The yardstick of `benchmarks.burst`: a bare discord.py handler that makes the same calls and keeps no books.
+"""The baseline for `benchmarks.burst`: a minimal discord.py handler that makes the same calls without a ledger.
 
-No database, no queue, no limits, no second try: every picture lies in memory between the two transfers.
-`SANDBOX_DISCORD_REST` and `SANDBOX_DISCORD_GATEWAY` name the Discord to use, `BARE_API` that of the image service.
+It has no database, queue, limits or retries, and it keeps every image in memory between the two transfers.
+`SANDBOX_DISCORD_REST` and `SANDBOX_DISCORD_GATEWAY` hold the addresses of the simulated Discord, and `BARE_API` holds
+the address of the image service.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from discord.ext import commands
 from yarl import URL
 
 
-class Bare(commands.Bot):
-    """What one evening with the manual of discord.py gives."""
+class BareBot(commands.Bot):
+    """A bot as simple as the examples in the discord.py documentation."""
 
     def __init__(self, api: str) -> None:
         super().__init__(command_prefix=commands.when_mentioned, help_command=None, intents=discord.Intents.none())
@@ -39,15 +40,15 @@ class Bare(commands.Bot):
 
     def _command(self) -> app_commands.Command[Any, ..., None]:
         @app_commands.command(name="thumbnail", description="Make a thumbnail")
-        async def thumbnail(interaction: discord.Interaction[Bare], image: discord.Attachment, prompt: str) -> None:
+        async def thumbnail(interaction: discord.Interaction[BareBot], image: discord.Attachment, prompt: str) -> None:
             await interaction.response.send_message("Generating")
-            picture = await self._made(image.url, prompt)
-            file = discord.File(BytesIO(picture), "thumbnail.png", description=prompt)
+            result = await self._generate(image.url, prompt)
+            file = discord.File(BytesIO(result), "thumbnail.png", description=prompt)
             await interaction.edit_original_response(content="Done", attachments=[file])
 
         return thumbnail
 
-    async def _made(self, image: str, prompt: str) -> bytes:
+    async def _generate(self, image: str, prompt: str) -> bytes:
         body = {"model": "pkz_4_5", "format": "16:9", "image_url": image, "prompt": prompt}
         async with self._session.post(self._url, json=body, headers={"X-Api-Key": "pkz_sandbox"}) as response:
             output = (await response.json())["output"]
@@ -58,12 +59,12 @@ class Bare(commands.Bot):
 async def _run() -> None:
     discord.http.Route.BASE = os.environ["SANDBOX_DISCORD_REST"]
     discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = URL(os.environ["SANDBOX_DISCORD_GATEWAY"])
-    async with Bare(os.environ["BARE_API"]) as bot:
+    async with BareBot(os.environ["BARE_API"]) as bot:
         await bot.start("tok.en")
 
 
 if __name__ == "__main__":
-    # By the manual it runs on the standard loop; with BARE_LOOP=uvloop it shows what the loop alone makes of it.
+    # By default it runs on the standard event loop. BARE_LOOP=uvloop shows how much of the difference is the loop.
     factory = uvloop.new_event_loop if os.environ.get("BARE_LOOP") == "uvloop" else None
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(_run())

@@ -1,26 +1,26 @@
-"""Measures a burst: many /thumbnail at the same moment, against a Discord and an image service on this machine.
+"""Measures a burst of simultaneous /thumbnail commands, with a simulated Discord and image service on this machine.
 
     python -m benchmarks.burst --jobs 200
     python -m benchmarks.burst --jobs 1000
 
-The bot runs in a process of its own and only that process is measured: CPU from its /proc/<pid>/stat, memory from the
-high-water mark the kernel keeps. One job goes before the burst and is not counted. Next to the bot runs the yardstick,
-`benchmarks.bare`, in turns with it: compare within one run, for the figures of two runs differ with the machine's mood.
+The bot runs in its own process, and only that process is measured: CPU from /proc/<pid>/stat, memory from the kernel's
+high-water mark. One warm-up job runs before the burst and is not counted. The bot alternates with the baseline,
+`benchmarks.bare`. Compare them within one run only, because results vary from run to run.
 
-Measured with `--rounds 2` on two cores that also ran the other side (AMD EPYC, Linux 6.18, Python 3.11, a 1.5 MB PNG,
-0.5 s for each provider call, 200 of them at a time), medians:
+Medians with `--rounds 2`, on two cores that also ran both servers (AMD EPYC, Linux 6.18, Python 3.11, a 1.5 MB PNG,
+0.5 s for each provider call, 200 calls at a time):
 
-                      CPU a job   peak memory   slowest answer   CPU to bare
+                      CPU / job   peak memory   slowest answer     CPU ratio
     --jobs 200   bot    10.6 ms       110 MiB           0.15 s          2.37
                  bare    4.5 ms       385 MiB           0.16 s
     --jobs 1000  bot    12.1 ms       128 MiB           0.76 s          2.61
                  bare    4.6 ms       964 MiB           0.64 s
 
-(slowest: of all rounds). The bot's further 6 ms buy a hash (0.8), a file written, flushed, read and removed, six
-commits in SQLite, and the threads that keep disk and database from holding up the answers.
+The slowest answer is that of all rounds. The bot's additional 6 ms pay for a hash (0.8 ms), a file that is written,
+flushed, read and removed, six SQLite commits, and the threads that keep disk and database from blocking answers.
 
-Exits 1 when a job is lost, paid or charged other than once, when an answer takes over 3 seconds, or when the memory
-goes over its bound. CPU is told as a ratio and decides nothing: it is the noisiest of them.
+Exits with 1 if a job is lost, if a job is not paid or charged exactly once, if an answer takes more than 3 seconds, or
+if memory exceeds its limit. CPU is the noisiest measurement, so its ratio is printed but never fails the benchmark.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ from sandbox import discord_server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-PICTURE_BYTES = 1_500_000
-ANSWER_SECONDS = 3.0  # Discord's
+IMAGE_BYTES = 1_500_000
+ANSWER_SECONDS = 3.0  # Discord's deadline
 MEBIBYTE = 1024 * 1024
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 _ROOT = Path(__file__).parent.parent
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 30.0
-_SETTLING_SECONDS = 0.5  # after the last delivery the bot has yet to book it and to clear the spool
+_SETTLING_SECONDS = 0.5  # after the last delivery, the bot still has to commit it and clear the spool
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked for; `delay` is the seconds the image service takes, `limit` the seconds a burst may take."""
+    """A benchmark plan. `delay` is the duration of a provider call and `limit` that of a burst, in seconds."""
 
     jobs: int
     concurrency: int
@@ -69,14 +69,14 @@ class Plan:
     limit: float
 
     @property
-    def memory_bound(self) -> float:
-        """MiB."""
+    def memory_limit(self) -> float:
+        """In MiB."""
         return 150.0 if self.jobs <= 200 else 200.0
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Of one process so far: `cpu` in seconds, user and system; `peak` in MiB."""
+    """The resource usage of a process so far: `cpu` is user and system time in seconds, `peak` is in MiB."""
 
     cpu: float
     peak: float
@@ -84,11 +84,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """What one burst took."""
+    """The measurements of one burst."""
 
     before: Usage
     after: Usage
-    answers: Sequence[float]  # seconds until each command was answered; fewer than the jobs when some never were
+    answers: Sequence[float]  # seconds until the answer, one entry for each answered command
     delivered: int
     seconds: float
     jobs: int
@@ -99,32 +99,32 @@ class Burst:
 
     @property
     def cpu_per_job(self) -> float:
-        """Milliseconds."""
+        """In milliseconds."""
         return self.cpu / self.jobs * 1000
 
 
-# --- the picture and whoever makes it --------------------------------------------------------------------------------
+# --- the image service -----------------------------------------------------------------------------------------------
 
 
-def picture() -> bytes:
-    """A real PNG's beginning and noise behind it: nobody decodes more than the header."""
-    drawn = io.BytesIO()
-    Image.new("RGB", (1280, 720)).save(drawn, "PNG")
-    return drawn.getvalue()[:64] + os.urandom(PICTURE_BYTES - 64)
+def make_image() -> bytes:
+    """The beginning of a real PNG, followed by noise: only the header is ever decoded."""
+    file = io.BytesIO()
+    Image.new("RGB", (1280, 720)).save(file, "PNG")
+    return file.getvalue()[:64] + os.urandom(IMAGE_BYTES - 64)
 
 
 class ImageService:
-    """The stand-in, in a process of its own, seen from here."""
+    """The stand-in for Pikzels, which runs in its own process."""
 
-    def __init__(self, address: str, asked: asyncio.StreamWriter, told: asyncio.StreamReader) -> None:
+    def __init__(self, address: str, stdin: asyncio.StreamWriter, stdout: asyncio.StreamReader) -> None:
         self.address = address
-        self._asked = asked
-        self._told = told
+        self._stdin = stdin
+        self._stdout = stdout
 
     async def calls(self) -> int:
-        """How often it was called, which costs each time."""
-        self._asked.write(b"\n")
-        return int(await self._told.readline())
+        """The number of calls so far. The provider charges for every call."""
+        self._stdin.write(b"\n")
+        return int(await self._stdout.readline())
 
 
 @asynccontextmanager
@@ -148,12 +148,12 @@ async def image_service(output: bytes, folder: Path, *, delay: float) -> AsyncIt
             await process.wait()
 
 
-# --- whoever is measured ---------------------------------------------------------------------------------------------
+# --- the measured process --------------------------------------------------------------------------------------------
 
 
 def bot_settings(plan: Plan, api: str, folder: Path) -> dict[str, str]:
     config = folder / "config.toml"
-    config.touch()  # so that none that lies about is read
+    config.touch()  # an empty file, so that no other config.toml is read
     return {
         "BOT_CONFIG": str(config),
         "BOT_DISCORD__TOKEN": "tok.en",
@@ -168,8 +168,8 @@ def bot_settings(plan: Plan, api: str, folder: Path) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def started(module: str, *arguments: str, settings: dict[str, str], log: Path) -> AsyncIterator[int]:
-    """Run a Python module as a child with `settings`; yields its pid, and sees it end."""
+async def run_module(module: str, *arguments: str, settings: dict[str, str], log: Path) -> AsyncIterator[int]:
+    """Run a Python module in a child process with `settings`; yields its pid, and stops it at the end."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BOT_")}
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
@@ -178,7 +178,7 @@ async def started(module: str, *arguments: str, settings: dict[str, str], log: P
     try:
         yield process.pid
     except BaseException:
-        _show_end(log)
+        _print_log_tail(log)
         raise
     else:
         process.send_signal(signal.SIGTERM)
@@ -190,12 +190,12 @@ async def started(module: str, *arguments: str, settings: dict[str, str], log: P
             await process.wait()
 
 
-def _show_end(log: Path) -> None:
+def _print_log_tail(log: Path) -> None:
     print(*log.read_text("utf-8").splitlines()[-20:], sep="\n", file=sys.stderr)
 
 
-def usage(pid: int) -> Usage:
-    # the name, in brackets, may hold anything; user and system time are the 14th and 15th field (proc_pid_stat(5))
+def read_usage(pid: int) -> Usage:
+    # The process name, in brackets, can contain anything. User and system time are fields 14 and 15 (proc_pid_stat(5)).
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text("utf-8").splitlines())
     return Usage((int(fields[11]) + int(fields[12])) * _TICK, int(status["VmHWM"].split()[0]) / 1024)
@@ -204,31 +204,31 @@ def usage(pid: int) -> Usage:
 # --- the burst -------------------------------------------------------------------------------------------------------
 
 
-async def burst(discord: discord_server.DiscordServer, pid: int, plan: Plan, output: bytes) -> Burst:
-    """Warm up, fire, wait for the last picture, or until the time is over."""
+async def run_burst(discord: discord_server.DiscordServer, pid: int, plan: Plan, output: bytes) -> Burst:
+    """Warm up, send every command, then wait for the last image or the time limit."""
     await discord.ready(_READY_SECONDS)
-    if not await _delivered(await _command(discord, 0), output, _READY_SECONDS):
-        raise RuntimeError("not even one picture came")
+    if not await _wait_for_delivery(await _send_command(discord, 0), output, _READY_SECONDS):
+        raise RuntimeError("the warm-up image was not delivered")
     await asyncio.sleep(_SETTLING_SECONDS)
-    before, start = usage(pid), time.monotonic()
-    sent = await asyncio.gather(*(_command(discord, member) for member in range(1, plan.jobs + 1)))
-    arrived = await asyncio.gather(*(_delivered(interaction, output, plan.limit) for interaction in sent))
+    before, start = read_usage(pid), time.monotonic()
+    sent = await asyncio.gather(*(_send_command(discord, member) for member in range(1, plan.jobs + 1)))
+    arrived = await asyncio.gather(*(_wait_for_delivery(interaction, output, plan.limit) for interaction in sent))
     seconds = time.monotonic() - start
     await asyncio.sleep(_SETTLING_SECONDS)
     answers = [interaction.ack_seconds for interaction in sent if interaction.ack_seconds is not None]
-    return Burst(before, usage(pid), answers, sum(arrived), seconds, plan.jobs)
+    return Burst(before, read_usage(pid), answers, sum(arrived), seconds, plan.jobs)
 
 
-async def _command(discord: discord_server.DiscordServer, member: int) -> discord_server.Interaction:
+async def _send_command(discord: discord_server.DiscordServer, member: int) -> discord_server.Interaction:
     options: dict[str, discord_server.Option] = {
-        "image": discord_server.Upload("photo.png", PICTURE_BYTES, "image/png"),
+        "image": discord_server.Upload("photo.png", IMAGE_BYTES, "image/png"),
         "prompt": f"A surprised face beside the number {member}",
     }
     return await discord.slash("thumbnail", options=options, user_id=discord_server.USER_ID + member)
 
 
-async def _delivered(interaction: discord_server.Interaction, output: bytes, seconds: float) -> bool:
-    """Whether the picture came whole within `seconds`."""
+async def _wait_for_delivery(interaction: discord_server.Interaction, output: bytes, seconds: float) -> bool:
+    """Whether the complete image was delivered within `seconds`."""
     try:
         await interaction.wait(lambda it: it.message is not None and bool(it.message.attachments), seconds)
     except TimeoutError:
@@ -238,28 +238,29 @@ async def _delivered(interaction: discord_server.Interaction, output: bytes, sec
     return attachment.sha256 == hashlib.sha256(output).hexdigest()
 
 
-async def burst_on_bot(plan: Plan, output: bytes) -> tuple[Burst, list[str]]:
-    """The bot's burst, and what is wrong with it."""
-    async with _surroundings(plan, output) as (folder, discord, api):
+async def measure_bot(plan: Plan, output: bytes) -> tuple[Burst, list[str]]:
+    """Run a burst on the bot; returns its measurements and its problems."""
+    async with _servers(plan, output) as (folder, discord, api):
         settings = bot_settings(plan, api.address, folder) | discord.environment()
-        async with started("sandbox.discord_server", "run", settings=settings, log=folder / "log") as pid:
-            found = await burst(discord, pid, plan, output)
-        wrong = [*broken(found, plan), *miscounted(folder / "pikzels-bot.sqlite3", await api.calls(), plan.jobs + 1)]
-        return found, wrong
+        async with run_module("sandbox.discord_server", "run", settings=settings, log=folder / "log") as pid:
+            burst = await run_burst(discord, pid, plan, output)
+        problems = [
+            *check_burst(burst, plan),
+            *check_ledger(folder / "pikzels-bot.sqlite3", await api.calls(), plan.jobs + 1),
+        ]
+        return burst, problems
 
 
-async def burst_on_bare(plan: Plan, output: bytes) -> Burst:
-    async with _surroundings(plan, output) as (folder, discord, api):
+async def measure_bare(plan: Plan, output: bytes) -> Burst:
+    async with _servers(plan, output) as (folder, discord, api):
         settings = {"BARE_API": api.address} | discord.environment()
-        async with started("benchmarks.bare", settings=settings, log=folder / "log") as pid:
-            return await burst(discord, pid, plan, output)
+        async with run_module("benchmarks.bare", settings=settings, log=folder / "log") as pid:
+            return await run_burst(discord, pid, plan, output)
 
 
 @asynccontextmanager
-async def _surroundings(
-    plan: Plan, output: bytes
-) -> AsyncIterator[tuple[Path, discord_server.DiscordServer, ImageService]]:
-    """A folder, a Discord and an image service. A late answer is to be measured, so this Discord does not refuse it."""
+async def _servers(plan: Plan, output: bytes) -> AsyncIterator[tuple[Path, discord_server.DiscordServer, ImageService]]:
+    """A folder, a simulated Discord and an image service. Late answers are measured, so Discord accepts them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with (
@@ -269,37 +270,37 @@ async def _surroundings(
             yield folder, discord, api
 
 
-# --- the verdict -----------------------------------------------------------------------------------------------------
+# --- the checks ------------------------------------------------------------------------------------------------------
 
 
-def broken(found: Burst, plan: Plan) -> Iterator[str]:
-    """Promises about one burst that were not kept."""
-    if found.delivered != plan.jobs:
-        yield f"{plan.jobs - found.delivered} pictures never came, or not whole"
-    if len(found.answers) != plan.jobs:
-        yield f"{plan.jobs - len(found.answers)} commands were never answered"
-    if found.answers and max(found.answers) > ANSWER_SECONDS:
-        yield f"an answer took {max(found.answers):.1f} s"
-    if found.after.peak > plan.memory_bound:
-        yield f"memory went up to {found.after.peak:.0f} MiB, over {plan.memory_bound:.0f}"
+def check_burst(burst: Burst, plan: Plan) -> Iterator[str]:
+    """Yield a problem for every limit that the burst exceeded."""
+    if burst.delivered != plan.jobs:
+        yield f"{plan.jobs - burst.delivered} images were not delivered, or were incomplete"
+    if len(burst.answers) != plan.jobs:
+        yield f"{plan.jobs - len(burst.answers)} commands were not answered"
+    if burst.answers and max(burst.answers) > ANSWER_SECONDS:
+        yield f"an answer took {max(burst.answers):.1f} s"
+    if burst.after.peak > plan.memory_limit:
+        yield f"memory reached {burst.after.peak:.0f} MiB, more than {plan.memory_limit:.0f}"
 
 
-def miscounted(database: Path, paid: int, jobs: int) -> Iterator[str]:
-    """What the books say that they should not, once the bot has ended."""
+def check_ledger(database: Path, paid: int, jobs: int) -> Iterator[str]:
+    """Yield a problem for every wrong count in the ledger, once the bot has stopped."""
     counts = {
         "jobs delivered": "SELECT COUNT(*) FROM jobs WHERE state = 'delivered'",
-        "jobs in all": "SELECT COUNT(*) FROM jobs",
+        "total jobs": "SELECT COUNT(*) FROM jobs",
         "holds": "SELECT COUNT(*) FROM entries WHERE kind = 'hold'",
         "charges": "SELECT COUNT(*) FROM entries WHERE kind = 'charge'",
         "jobs charged": "SELECT COUNT(DISTINCT job_id) FROM entries WHERE kind = 'charge'",
         "credits spent": "SELECT SUM(spent) FROM entries",
         "entries": "SELECT COUNT(*) / 2 FROM entries",
     }
-    books = sqlite3.connect(database)
+    connection = sqlite3.connect(database)
     try:
-        found = {name: books.execute(sql).fetchone()[0] for name, sql in counts.items()} | {"calls paid": paid}
+        found = {name: connection.execute(sql).fetchone()[0] for name, sql in counts.items()} | {"calls paid": paid}
     finally:
-        books.close()
+        connection.close()
     for name, count in found.items():
         if count != jobs:
             yield f"{name}: {count} instead of {jobs}"
@@ -307,50 +308,54 @@ def miscounted(database: Path, paid: int, jobs: int) -> Iterator[str]:
 
 # --- the report ------------------------------------------------------------------------------------------------------
 
-_HEAD = "          CPU s  ms/job  MiB before  MiB peak  answer median  slowest  seconds  delivered"
+_HEADER = "          CPU s  ms/job  MiB before  MiB peak  answer median  slowest  seconds  delivered"
 
 
-def row(name: str, found: Burst) -> str:
-    answers = found.answers or [float("nan")]
+def format_row(name: str, burst: Burst) -> str:
+    answers = burst.answers or [float("nan")]
     return (
-        f"{name:7s} {found.cpu:7.2f} {found.cpu_per_job:7.2f} {found.before.peak:11.0f} {found.after.peak:9.0f}"
-        f" {statistics.median(answers):12.2f} s {max(answers):6.2f} s {found.seconds:8.2f} {found.delivered:10d}"
+        f"{name:7s} {burst.cpu:7.2f} {burst.cpu_per_job:7.2f} {burst.before.peak:11.0f} {burst.after.peak:9.0f}"
+        f" {statistics.median(answers):12.2f} s {max(answers):6.2f} s {burst.seconds:8.2f} {burst.delivered:10d}"
     )
 
 
 async def measure(plan: Plan, *, rounds: int, with_bare: bool) -> list[str]:
-    """Print a row for each burst; returns what was wrong with any of the bot's."""
-    output, wrong, ratios = picture(), [], []
-    print(f"{plan.jobs} jobs at once, {plan.concurrency} provider calls at a time of {plan.delay} s each\n{_HEAD}")
+    """Print a row for each burst; returns the problems of the bot's bursts."""
+    output, problems, ratios = make_image(), [], []
+    print(f"{plan.jobs} jobs at once, {plan.concurrency} provider calls at a time, {plan.delay} s each\n{_HEADER}")
     for _ in range(rounds):
-        found, faults = await burst_on_bot(plan, output)
-        print(row("bot", found), flush=True)
-        wrong += faults
+        burst, found = await measure_bot(plan, output)
+        print(format_row("bot", burst), flush=True)
+        problems += found
         if with_bare:
-            bare = await burst_on_bare(plan, output)
-            print(row("bare", bare), flush=True)
-            ratios.append(found.cpu_per_job / bare.cpu_per_job)
+            bare = await measure_bare(plan, output)
+            print(format_row("bare", bare), flush=True)
+            ratios.append(burst.cpu_per_job / bare.cpu_per_job)
     if ratios:
         shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        print(f"CPU per job, bot to bare: {shown}; median {statistics.median(ratios):.2f}")
-    return wrong
+        print(f"Ratio of CPU per job, bot to bare: {shown}; median {statistics.median(ratios):.2f}")
+    return problems
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.burst", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--jobs", type=int, default=200, help="simultaneous commands (default 200)")
     parser.add_argument("--concurrency", type=int, default=200, help="provider calls at once (default 200)")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--delay", type=float, default=0.5, help="seconds the image service takes (default 0.5)")
-    parser.add_argument("--limit", type=float, default=120.0, help="seconds one burst may take (default 120)")
-    parser.add_argument("--no-bare", action="store_true", help="leave out the bare handler")
-    given = parser.parse_args()
-    plan = Plan(given.jobs, given.concurrency, given.delay, given.limit)
-    wrong = asyncio.run(measure(plan, rounds=given.rounds, with_bare=not given.no_bare))
-    for fault in wrong:
-        print(f"WRONG: {fault}")
-    print("Every job delivered, paid and charged once; answers and memory within bounds." if not wrong else "Failed.")
-    return 1 if wrong else 0
+    parser.add_argument("--rounds", type=int, default=2, help="bursts for each bot (default 2)")
+    parser.add_argument("--delay", type=float, default=0.5, help="seconds per provider call (default 0.5)")
+    parser.add_argument("--limit", type=float, default=120.0, help="time limit of a burst in seconds (default 120)")
+    parser.add_argument("--no-bare", action="store_true", help="skip the baseline")
+    arguments = parser.parse_args()
+    plan = Plan(arguments.jobs, arguments.concurrency, arguments.delay, arguments.limit)
+    problems = asyncio.run(measure(plan, rounds=arguments.rounds, with_bare=not arguments.no_bare))
+    for problem in problems:
+        print(f"PROBLEM: {problem}")
+    print(
+        "Failed."
+        if problems
+        else "Every job was delivered, paid and charged once. Answers and memory stayed within their limits."
+    )
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

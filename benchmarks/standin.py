@@ -1,6 +1,6 @@
-"""The image service of `benchmarks.burst`, in a process of its own: one picture for every call.
+"""The image service for `benchmarks.burst`. It runs in its own process and returns the same image for every call.
 
-Says its address on the first line; for every line it reads, it says how often it was called.
+It prints its address on the first line, and its number of calls for every line that it reads.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from sandbox import pikzels_server
 
 
-async def _run(picture: bytes, delay: float) -> None:
-    async with pikzels_server.serve(output=picture, delay=delay) as api:
+async def _run(image: bytes, delay: float) -> None:
+    async with pikzels_server.serve(output=image, delay=delay) as api:
         print(api.base_url, flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
             print(len(api.calls), flush=True)

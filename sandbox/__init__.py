@@ -1,1 +1,1 @@
-"""A stand-in for Pikzels, to try the bot without a key or a bill."""
+"""Simulated servers for Discord and Pikzels, to try and test the bot without an account, a key or costs."""

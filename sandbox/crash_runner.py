@@ -1,7 +1,8 @@
-"""A nursery of bots that die where they are told to: imports everything once, then forks a bot for each line it reads.
+"""Runs bots that kill themselves at a chosen point. It imports everything once, then forks a bot for each input line.
 
-A line is an order as JSON: the settings, the Discord, a file for the log, and the point and how often it must be
-reached before the process kills itself, as a power cut would. Two lines come back: the child's pid, and how it ended.
+Each line is an order in JSON. It contains the settings, the simulated Discord's addresses, a log file, a trace file,
+a failpoint, and how often the bot must reach that failpoint before the process kills itself, as in a power failure.
+The runner answers with two lines: the pid of the child, and its exit code.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from bot.ops import logs
 from sandbox.failpoints import wrapped
 
 
-class Reaper:
-    """Writes down every point that is reached, and ends the process at the `count`-th time of one of them."""
+class CrashTrigger:
+    """Logs each failpoint that the bot reaches, and kills the process when it reaches `point` `count` times."""
 
     def __init__(self, trace: Path, *, point: str | None, count: int) -> None:
         self._trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -46,24 +47,23 @@ def main() -> int:
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            os._exit(_live(json.loads(line)))
+            os._exit(_run_bot(json.loads(line)))
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
     return 0
 
 
-def _live(order: dict[str, Any]) -> int:
-    """The life of one bot; returns its exit code, unless it dies before."""
+def _run_bot(order: dict[str, Any]) -> int:
+    """Run one bot until it ends; returns its exit code, unless the process is killed."""
     discord.http.Route.BASE = order["rest"]
     DiscordWebSocket.DEFAULT_GATEWAY = URL(order["gateway"])
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, sys.stderr.fileno())
     logs.set_up(level="INFO", as_json=False, secrets=())
-    reaper = Reaper(Path(order["trace"]), point=order["point"], count=order["count"])
+    trigger = CrashTrigger(Path(order["trace"]), point=order["point"], count=order["count"])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(
-            supervisor.run(config.Settings.model_validate(order["settings"]), wrap=partial(wrapped, reach=reaper))
-        )
+        settings = config.Settings.model_validate(order["settings"])
+        runner.run(supervisor.run(settings, wrap=partial(wrapped, reach=trigger)))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`python -m bot demo`: a page on which /thumbnail works, or with --once a single thumbnail without a browser."""
+"""`python -m bot demo`: serves a page on which /thumbnail works. With --once, it makes one thumbnail and exits."""
 
 from __future__ import annotations
 
@@ -30,60 +30,61 @@ if TYPE_CHECKING:
 
 PHOTO = Path(__file__).with_name("photo.jpg")
 FIRST_PROMPT = "The cat that saw everything"
-DELAY = 2.0  # seconds the stand-in takes for a picture: long enough to see it work
-USUAL_PORT = 8080
+DELAY = 2.0  # seconds per image: long enough to see the progress messages
+DEFAULT_PORT = 8080
 EXIT_OK, EXIT_REFUSED, EXIT_USAGE = 0, 1, 64
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What the demo's member asks for."""
+class ThumbnailRequest:
+    """The image and the options of a /thumbnail command."""
 
-    picture: Path
+    image: Path
     model: str | None = None
     format: str | None = None
     prompt: str | None = None
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the demo as the command line asks; returns the exit code."""
+    """Run the demo that the command line asks for; returns the exit code."""
     logs.set_up(level="WARNING", as_json=False, secrets=())
-    logging.getLogger("discord").setLevel(logging.ERROR)  # it misses a voice library nobody wants
+    # discord.py warns about a missing voice library, which the bot does not use.
+    logging.getLogger("discord").setLevel(logging.ERROR)
     if arguments.once is None:
-        return asyncio.run(_page(arguments.port))
-    order = Order(arguments.once, arguments.model, arguments.format, arguments.prompt)
-    if not order.picture.is_file():
-        print(f"There is no picture at {order.picture}.", file=sys.stderr)
+        return asyncio.run(_serve_page(arguments.port))
+    request = ThumbnailRequest(arguments.once, arguments.model, arguments.format, arguments.prompt)
+    if not request.image.is_file():
+        print(f"There is no image at {request.image}.", file=sys.stderr)
         return EXIT_USAGE
-    return asyncio.run(_once(order))
+    return asyncio.run(_run_once(request))
 
 
-async def _once(order: Order) -> int:
-    async with _sandbox() as sandbox:
-        made = await _make(sandbox, sandbox.member("you"), order)
-        return EXIT_REFUSED if made is None else EXIT_OK
+async def _run_once(request: ThumbnailRequest) -> int:
+    async with _simulated_server() as server:
+        result = await _generate(server, server.member("you"), request)
+        return EXIT_REFUSED if result is None else EXIT_OK
 
 
-async def _page(wished: int | None) -> int:
-    port = USUAL_PORT if wished is None else wished
+async def _serve_page(requested: int | None) -> int:
+    port = DEFAULT_PORT if requested is None else requested
     if port and not _is_free(port):
-        if wished is not None:
-            print(f"Port {port} is in use. Choose another, or --port 0 for any free one.", file=sys.stderr)
+        if requested is not None:
+            print(f"Port {port} is in use. Choose another one, or use --port 0 for any free port.", file=sys.stderr)
             return EXIT_USAGE
         port = 0
     stopping = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stopping.set)
-    async with _sandbox() as sandbox:
-        you, friend = sandbox.member("you"), sandbox.member("friend")
-        print("A simulated Discord, the real bot, and a stand-in of Pikzels: nothing leaves this machine.")
-        await _make(sandbox, you, Order(PHOTO, prompt=FIRST_PROMPT))
-        preview = sandbox.env.preview(sandbox.channel, viewers=[you, friend], layout="channel", port=port or None)
+    async with _simulated_server() as server:
+        you, friend = server.member("you"), server.member("friend")
+        print("This is the real bot with a simulated Discord and a simulated Pikzels. Nothing leaves this machine.")
+        await _generate(server, you, ThumbnailRequest(PHOTO, prompt=FIRST_PROMPT))
+        preview = server.env.preview(server.channel, viewers=[you, friend], layout="channel", port=port or None)
         async with preview:
             print(f"\nOpen {preview.url}")
-            print("Type /thumbnail there and attach a picture. Ctrl-C ends the demo.", flush=True)
+            print("Type /thumbnail there and attach an image. Press Ctrl-C to end the demo.", flush=True)
             await stopping.wait()
-    print("The demo has ended; what it made beside you stays.")
+    print("Saved images were kept.")
     return EXIT_OK
 
 
@@ -98,44 +99,46 @@ def _is_free(port: int) -> bool:
 
 
 @asynccontextmanager
-async def _sandbox() -> AsyncIterator[simulated.World]:
+async def _simulated_server() -> AsyncIterator[simulated.SimulatedServer]:
     with tempfile.TemporaryDirectory(prefix="pikzels-bot-demo-") as folder:
-        async with simulated.opened(Path(folder), delay=DELAY, check_errors=False) as sandbox:
-            yield sandbox
+        async with simulated.opened(Path(folder), delay=DELAY, check_errors=False) as server:
+            yield server
 
 
-async def _make(sandbox: simulated.World, member: simcord.MemberActor, order: Order) -> Picture | None:
-    """Type the command as `member`, save what comes, say what it cost; None when the bot refused or failed."""
-    options = {"model": order.model, "format": order.format, "prompt": order.prompt}
+async def _generate(
+    server: simulated.SimulatedServer, member: simcord.MemberActor, request: ThumbnailRequest
+) -> Picture | None:
+    """Run the command as `member`, save the result and print its cost; None if the bot refused or failed."""
+    options = {"model": request.model, "format": request.format, "prompt": request.prompt}
     chosen = {name: value for name, value in options.items() if value is not None}
-    picture = await asyncio.to_thread(order.picture.read_bytes)
-    print(f"/thumbnail image:{order.picture.name}", *(f"{name}:{value}" for name, value in chosen.items()))
-    async with _ticking():
-        answer = await member.slash(sandbox.channel, "thumbnail", image=(order.picture.name, picture), **chosen)
-    message = sandbox.message() if not answer.ephemeral else None
+    image = await asyncio.to_thread(request.image.read_bytes)
+    print(f"/thumbnail image:{request.image.name}", *(f"{name}:{value}" for name, value in chosen.items()))
+    async with _show_progress():
+        answer = await member.slash(server.channel, "thumbnail", image=(request.image.name, image), **chosen)
+    message = server.message() if not answer.ephemeral else None
     if message is None or not message.attachments:
-        said = message or answer.response
-        print(said.content if said is not None else "The bot did not answer.")
+        source = message or answer.response
+        print(source.content if source is not None else "The bot did not answer.")
         return None
     attachment = message.attachments[0]
-    made = await asyncio.to_thread(_save, attachment.filename, await attachment.read())
-    [allowance] = await sandbox.app.use_case.lifecycle.allowances(member.id)
-    cost = sandbox.app.client.services.costs[Model(order.model or sandbox.settings.defaults.model)]
-    print(f"Made   {made.path} ({made.width} x {made.height}, {formatting.megabytes(made.size)})")
+    result = await asyncio.to_thread(_save, attachment.filename, await attachment.read())
+    [allowance] = await server.app.use_case.lifecycle.allowances(member.id)
+    cost = server.app.client.services.costs[Model(request.model or server.settings.defaults.model)]
+    print(f"Made   {result.path} ({result.width} x {result.height}, {formatting.megabytes(result.size)})")
     print(f"Cost   {formatting.credits_(cost)}; left today: {allowance.left} of {allowance.limit.amount}")
-    return made
+    return result
 
 
-def _save(name: str, picture: bytes) -> Picture:
-    """Write the picture beside whoever runs the demo."""
+def _save(name: str, image: bytes) -> Picture:
+    """Save the image in the current directory."""
     target = Path(name).resolve()
-    target.write_bytes(picture)
+    target.write_bytes(image)
     return inspection.inspect(target, sha256="")
 
 
 @asynccontextmanager
-async def _ticking() -> AsyncIterator[None]:
-    """Show that something happens: seconds on a terminal, one line elsewhere."""
+async def _show_progress() -> AsyncIterator[None]:
+    """Show progress: the elapsed seconds on a terminal, otherwise a single line."""
     started = time.perf_counter()
 
     async def tick() -> None:

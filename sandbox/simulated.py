@@ -1,4 +1,4 @@
-"""The real bot in a simulated Discord, with the stand-in of Pikzels behind it: for the demo page and the tests."""
+"""The real bot in a simulated Discord, with the stand-in for Pikzels, for the demo page and the tests."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     import discord
 
 API_KEY = "pkz_sandbox"
-SETTLE_SECONDS = 30.0  # simcord waits this long for the bot to come to rest after an action
+SETTLE_SECONDS = 30.0  # how long simcord waits for the bot to become idle after an action
 
 
 class Cdn:
-    """Where the simulated Discord keeps pictures; it comes to be after the bot."""
+    """The CDN of the simulated Discord. `server` is set later, because the server starts after the bot."""
 
     def __init__(self) -> None:
-        self.world: World | None = None
+        self.server: SimulatedServer | None = None
 
     async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
         yield await self.read(address)
 
     async def read(self, address: str) -> bytes:
-        assert self.world is not None, "nobody has given a picture yet"
-        return bytes(await self.world.app.client.http.get_from_cdn(address))
+        assert self.server is not None, "the simulated server has not started"
+        return bytes(await self.server.app.client.http.get_from_cdn(address))
 
 
 @dataclass(slots=True)
-class World:
-    """A server with one channel and a few members; `app` is the bot as it runs now."""
+class SimulatedServer:
+    """A Discord server with one channel. `app` is the running bot, which `restart` replaces."""
 
     env: simcord.Env
     api: pikzels_server.StandIn
@@ -53,13 +53,13 @@ class World:
         return self.guild.add_member(self.env.create_user(name))
 
     def message(self) -> discord.Message:
-        """The newest message of the channel."""
+        """The latest message in the channel."""
         message = self.channel.last_message
         assert message is not None, "the channel is empty"
         return message
 
     async def restart(self) -> None:
-        """Close the bot as SIGTERM would, and start it anew on the same storage and the same Discord."""
+        """Close the bot as SIGTERM would, then start it again with the same storage and the same Discord."""
         await self._running.aclose()
         restarted = app.opened(self.settings, clock=self.env.now, cdn=self._cdn)
         self.app = await self._running.enter_async_context(restarted)
@@ -73,38 +73,41 @@ async def opened(
     delay: float = 0.0,
     sections: Mapping[str, Mapping[str, Any]] | None = None,
     check_errors: bool = True,
-) -> AsyncIterator[World]:
-    """Start everything in `folder`; `delay` is the seconds one picture takes, `sections` are settings beyond it.
+) -> AsyncIterator[SimulatedServer]:
+    """Start the bot and both servers, with storage in `folder`.
 
-    Nothing is read from the environment or a config.toml. With `check_errors`, what the bot only logged is raised.
+    Each image takes `delay` seconds. `sections` are additional settings; neither the environment nor a config.toml
+    is read. With `check_errors`, errors that the bot only logs are raised.
     """
     async with AsyncExitStack() as stack:
         cdn = Cdn()
 
         def clock() -> datetime:
-            return app.utc_now() if cdn.world is None else cdn.world.env.now()
+            return app.utc_now() if cdn.server is None else cdn.server.env.now()
 
         api = await stack.enter_async_context(pikzels_server.serve(api_key=API_KEY, delay=delay, fetch=cdn.read))
-        settings = _settings(folder, api, sections or {})
+        settings = _make_settings(folder, api, sections or {})
         running = await stack.enter_async_context(AsyncExitStack())
         bot = await running.enter_async_context(app.opened(settings, clock=clock, cdn=cdn))
         env = await stack.enter_async_context(
             simcord.run(bot.client, settle_timeout=SETTLE_SECONDS, check_errors=check_errors)
         )
         guild = env.create_guild(name="Thumbnail makers")
-        world = World(env, api, settings, guild, guild.create_text_channel("thumbnails"), bot, cdn, running)
-        cdn.world = world
-        yield world
-        await running.aclose()  # while its Discord is still there
+        server = SimulatedServer(env, api, settings, guild, guild.create_text_channel("thumbnails"), bot, cdn, running)
+        cdn.server = server
+        yield server
+        await running.aclose()  # before the simulated Discord closes
 
 
-def _settings(folder: Path, api: pikzels_server.StandIn, sections: Mapping[str, Mapping[str, Any]]) -> config.Settings:
-    given: dict[str, dict[str, Any]] = {
+def _make_settings(
+    folder: Path, api: pikzels_server.StandIn, sections: Mapping[str, Mapping[str, Any]]
+) -> config.Settings:
+    values: dict[str, dict[str, Any]] = {
         "discord": {"token": "sandbox"},
         "pikzels": {"api_key": API_KEY, "base_url": api.base_url},
         "storage": {"folder": folder},
         "shutdown": {"grace": 5.0},
     }
     for name, section in sections.items():
-        given[name] = {**given.get(name, {}), **section}
-    return config.Settings.model_validate(given)
+        values[name] = {**values.get(name, {}), **section}
+    return config.Settings.model_validate(values)

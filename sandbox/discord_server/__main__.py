@@ -1,6 +1,6 @@
 """Starts the bot against a simulated Discord: `python -m sandbox.discord_server run …`.
 
-SANDBOX_DISCORD_REST and SANDBOX_DISCORD_GATEWAY name its addresses.
+The environment variables SANDBOX_DISCORD_REST and SANDBOX_DISCORD_GATEWAY hold the server's addresses.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from yarl import URL
 
 def launch(argv: list[str]) -> int:
     """Run the bot's own command line with discord.py pointed at the simulated Discord."""
-    import discord.gateway  # noqa: PLC0415 - a test that only serves has no need of the library
+    import discord.gateway  # noqa: PLC0415 - a test that only runs the server does not need the library
     import discord.http  # noqa: PLC0415
 
     discord.http.Route.BASE = os.environ["SANDBOX_DISCORD_REST"]
     discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = URL(os.environ["SANDBOX_DISCORD_GATEWAY"])
-    # by name, so that nothing of the bot is loaded unless it is launched
+    # Imported by name, so that the bot's code is loaded only when the bot is launched.
     code: int = import_module("bot.__main__").main(argv)
     return code
 

@@ -1,4 +1,4 @@
-"""Discord's way of saying no: status, JSON error code and words; and refusals ordered in advance."""
+"""Discord's error responses (status, JSON error code, message), and faults injected by tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KNOWN: Mapping[int, tuple[int, str]] = MappingProxyType(
+KNOWN_ERRORS: Mapping[int, tuple[int, str]] = MappingProxyType(
     {
         10003: (404, "Unknown Channel"),
         10004: (404, "Unknown Guild"),
@@ -40,30 +40,30 @@ KNOWN: Mapping[int, tuple[int, str]] = MappingProxyType(
 )
 
 
-class Refusal(Exception):
-    """A request answered with an error; `details` go into the JSON body beside code and message."""
+class ApiError(Exception):
+    """Answers the request with an error. The JSON body holds `details` next to the code and the message."""
 
     def __init__(self, status: int, *, code: int = 0, message: str = "", **details: Any) -> None:
         super().__init__(status, code)
         self.status = status
-        self.body: dict[str, Any] = {"message": message or _words(status, code), "code": code, **details}
+        self.body: dict[str, Any] = {"message": message or _message(status, code), "code": code, **details}
 
     @classmethod
-    def known(cls, code: int, **details: Any) -> Refusal:
-        return cls(KNOWN[code][0], code=code, **details)
+    def from_code(cls, code: int, **details: Any) -> ApiError:
+        return cls(KNOWN_ERRORS[code][0], code=code, **details)
 
 
-def invalid_form(*place: str | int, code: str, message: str) -> Refusal:
-    """50035 with the `errors` nested as deep as the field stands."""
+def invalid_form(*path: str | int, code: str, message: str) -> ApiError:
+    """Error 50035, with `errors` nested along the path of the field."""
     errors: dict[str, Any] = {"_errors": [{"code": code, "message": message}]}
-    for step in reversed(place):
+    for step in reversed(path):
         errors = {str(step): errors}
-    return Refusal.known(50035, errors=errors)
+    return ApiError.from_code(50035, errors=errors)
 
 
-def _words(status: int, code: int) -> str:
-    if code in KNOWN:
-        return KNOWN[code][1]
+def _message(status: int, code: int) -> str:
+    if code in KNOWN_ERRORS:
+        return KNOWN_ERRORS[code][1]
     return {401: "401: Unauthorized", 404: "404: Not Found", 429: "You are being rate limited."}.get(
         status, f"{status}: Error"
     )
@@ -71,30 +71,30 @@ def _words(status: int, code: int) -> str:
 
 @dataclass(slots=True)
 class Fault:
-    """A misfortune for the next `left` matching requests; without a refusal the connection is reset."""
+    """Makes the next `remaining` matching requests fail. Without an error, it resets the connection."""
 
     method: str
     path_glob: str
-    refusal: Refusal | None
-    left: int
+    error: ApiError | None
+    remaining: int
     after: bool
 
-    def hits(self, method: str, path: str) -> bool:
-        return self.left > 0 and self.method in ("*", method) and fnmatchcase(path, self.path_glob)
+    def matches(self, method: str, path: str) -> bool:
+        return self.remaining > 0 and self.method in ("*", method) and fnmatchcase(path, self.path_glob)
 
 
 class Faults:
-    """The misfortunes ordered so far, the oldest first."""
+    """The injected faults, oldest first."""
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
 
-    def order(self, fault: Fault) -> None:
+    def add(self, fault: Fault) -> None:
         self._faults.append(fault)
 
     def take(self, method: str, path: str) -> Fault | None:
         for fault in self._faults:
-            if fault.hits(method, path):
-                fault.left -= 1
+            if fault.matches(method, path):
+                fault.remaining -= 1
                 return fault
         return None

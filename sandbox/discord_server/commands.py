@@ -1,4 +1,4 @@
-"""The commands a bot has registered, and the data of an interaction that uses one."""
+"""The commands that a bot has registered, and the data of interactions that use them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import Counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
-from sandbox.discord_server.api_errors import Refusal, invalid_form
-from sandbox.discord_server.components import Place, check_text
+from sandbox.discord_server.api_errors import ApiError, invalid_form
+from sandbox.discord_server.components import FieldPath, check_text
 from sandbox.discord_server.files import Upload
 from sandbox.discord_server.payloads import APPLICATION_ID, Json, Origin, Snowflakes, member, role, text_channel, user
 
@@ -27,52 +27,52 @@ STRING, INTEGER, BOOLEAN, USER, CHANNEL, ROLE, NUMBER, ATTACHMENT = 3, 4, 5, 6, 
 
 
 class Commands:
-    """Global commands stand under None, the others under their guild."""
+    """Registered commands by guild. Global commands have the guild None."""
 
     def __init__(self, ids: Snowflakes) -> None:
         self._ids = ids
-        self._by_place: dict[int | None, list[Json]] = {}
+        self._by_scope: dict[int | None, list[Json]] = {}
 
     def all(self) -> list[Json]:
-        return [command for commands in self._by_place.values() for command in commands]
+        return [command for commands in self._by_scope.values() for command in commands]
 
-    def at(self, guild_id: int | None) -> list[Json]:
-        return list(self._by_place.get(guild_id, ()))
+    def for_guild(self, guild_id: int | None) -> list[Json]:
+        return list(self._by_scope.get(guild_id, ()))
 
     def overwrite(self, guild_id: int | None, given: Iterable[Json]) -> list[Json]:
-        """All or nothing."""
+        """Replaces every command, or none if one of them is invalid."""
         given = list(given)
         for index, command in enumerate(given):
             _check(command, (index,))
-        _check_together(given)
-        self._by_place[guild_id] = [self._registered(guild_id, command) for command in given]
-        return self.at(guild_id)
+        _check_set(given)
+        self._by_scope[guild_id] = [self._register(guild_id, command) for command in given]
+        return self.for_guild(guild_id)
 
     def add(self, guild_id: int | None, given: Json) -> Json:
         _check(given, ())
-        command = self._registered(guild_id, given)
-        others = [known for known in self.at(guild_id) if _key(known) != _key(command)]
-        _check_together([*others, command])
-        self._by_place[guild_id] = [*others, command]
+        command = self._register(guild_id, given)
+        others = [known for known in self.for_guild(guild_id) if _key(known) != _key(command)]
+        _check_set([*others, command])
+        self._by_scope[guild_id] = [*others, command]
         return command
 
-    def named(self, name: str, guild_id: int | None, *, kind: int = SLASH) -> Json:
-        """An unregistered one is made up, so that a test may go without a sync."""
-        for command in (*self.at(guild_id), *self.at(None)):
+    def find(self, name: str, guild_id: int | None, *, kind: int = SLASH) -> Json:
+        """Returns a placeholder for an unregistered command, so that a test can skip the sync."""
+        for command in (*self.for_guild(guild_id), *self.for_guild(None)):
             if _key(command) == (kind, name):
                 return command
         return {"id": str(self._ids.fresh()), "name": name, "options": []}
 
-    def menu(self, name: str, message: Message) -> Json:
-        """The data of a message's context menu."""
-        command = self.named(name, message.guild_id, kind=MESSAGE_MENU)
-        place = {"guild_id": command["guild_id"]} if "guild_id" in command else {}
+    def menu_data(self, name: str, message: Message) -> Json:
+        """The data of a message context menu command."""
+        command = self.find(name, message.guild_id, kind=MESSAGE_MENU)
+        scope = {"guild_id": command["guild_id"]} if "guild_id" in command else {}
         target = {"target_id": str(message.id), "resolved": {"messages": {str(message.id): message.payload()}}}
-        return {"id": command["id"], "name": name, "type": MESSAGE_MENU} | place | target
+        return {"id": command["id"], "name": name, "type": MESSAGE_MENU} | scope | target
 
-    def _registered(self, guild_id: int | None, given: Json) -> Json:
-        known = next((known for known in self.at(guild_id) if _key(known) == _key(given)), None)
-        place = {} if guild_id is None else {"guild_id": str(guild_id)}
+    def _register(self, guild_id: int | None, given: Json) -> Json:
+        known = next((known for known in self.for_guild(guild_id) if _key(known) == _key(given)), None)
+        scope = {} if guild_id is None else {"guild_id": str(guild_id)}
         defaults = {"type": 1, "description": "", "options": [], "default_member_permissions": None, "nsfw": False}
         own = {
             "id": known["id"] if known else str(self._ids.fresh()),
@@ -80,11 +80,11 @@ class Commands:
             "version": str(self._ids.fresh()),
             "integration_types": given.get("integration_types") or [0],
         }
-        return defaults | given | own | place
+        return defaults | given | own | scope
 
 
-class Usage:
-    """One use of a slash command: options with their types, and what they resolve to."""
+class CommandInvocation:
+    """One use of a slash command: its options, their types, and the objects they resolve to."""
 
     def __init__(self, commands: Commands, ids: Snowflakes, origin: Origin) -> None:
         self._commands = commands
@@ -93,9 +93,9 @@ class Usage:
         self._resolved: dict[str, Json] = {}
 
     def data(self, name: str, options: Mapping[str, Option], *, focused: str | None = None) -> Json:
-        """`name` may go on to a subcommand: "my-data export"."""
+        """`name` can include a subcommand: "my-data export"."""
         first, *rest = name.split()
-        command = self._commands.named(first, self._origin.guild_id)
+        command = self._commands.find(first, self._origin.guild_id)
         definitions, kinds = command["options"], []
         for word in rest:
             found: Json = next((known for known in definitions if known["name"] == word), {})
@@ -108,12 +108,12 @@ class Usage:
                 option["focused"] = True
         for word, kind in reversed(kinds):
             given = [{"name": word, "type": kind, "options": given}]
-        place = {"guild_id": command["guild_id"]} if "guild_id" in command else {}
+        scope = {"guild_id": command["guild_id"]} if "guild_id" in command else {}
         resolved = {"resolved": self._resolved} if self._resolved else {}
-        return {"id": command["id"], "name": first, "type": 1, "options": given} | place | resolved
+        return {"id": command["id"], "name": first, "type": 1, "options": given} | scope | resolved
 
     def _option(self, name: str, value: Option, declared: int | None) -> Json:
-        kind = declared or _guess(value)
+        kind = declared or _guess_type(value)
         if kind in (USER, CHANNEL, ROLE, ATTACHMENT):
             value = self._resolve(kind, value)
         return {"name": name, "type": kind, "value": value}
@@ -121,20 +121,20 @@ class Usage:
     def _resolve(self, kind: int, value: Option) -> str:
         if isinstance(value, Upload):
             number = self._ids.fresh()
-            self._note("attachments", number, value.payload(number, APPLICATION_ID))
+            self._add_resolved("attachments", number, value.payload(number, APPLICATION_ID))
             return str(number)
         number = int(value)
         if kind == USER:
-            self._note("users", number, user(number))
-            self._note("members", number, member() | {"permissions": str(self._origin.permissions)})
+            self._add_resolved("users", number, user(number))
+            self._add_resolved("members", number, member() | {"permissions": str(self._origin.permissions)})
         elif kind == ROLE:
-            self._note("roles", number, role(number))
+            self._add_resolved("roles", number, role(number))
         else:
             shown = text_channel(number, self._origin.guild_id or 0)
-            self._note("channels", number, shown | {"permissions": str(self._origin.permissions)})
+            self._add_resolved("channels", number, shown | {"permissions": str(self._origin.permissions)})
         return str(number)
 
-    def _note(self, table: str, number: int, payload: Json) -> None:
+    def _add_resolved(self, table: str, number: int, payload: Json) -> None:
         self._resolved.setdefault(table, {})[str(number)] = payload
 
 
@@ -142,32 +142,32 @@ def _key(command: Json) -> tuple[int, str]:
     return command.get("type", 1), command["name"]
 
 
-def _check(command: Json, place: Place) -> None:
-    """The name of a menu is free; it has neither description nor options."""
-    check_text(command, "name", place, least=1, most=32)
+def _check(command: Json, path: FieldPath) -> None:
+    """A context menu command can have any name, but no description and no options."""
+    check_text(command, "name", path, minimum=1, maximum=32)
     if command.get("type", SLASH) == SLASH:
-        check_text(command, "description", place, least=1, most=100)
+        check_text(command, "description", path, minimum=1, maximum=100)
         if SLASH_NAME.fullmatch(command["name"]) is None or command["name"] != command["name"].lower():
-            words = "Command name is invalid"
-            raise invalid_form(*place, "name", code="APPLICATION_COMMAND_INVALID_NAME", message=words)
+            message = "Command name is invalid"
+            raise invalid_form(*path, "name", code="APPLICATION_COMMAND_INVALID_NAME", message=message)
         return
     for key in ("description", "options"):
         if command.get(key):
-            words = "Context menu commands cannot have it"
-            raise invalid_form(*place, key, code="APPLICATION_COMMAND_FIELD_NOT_ALLOWED", message=words)
+            message = "Context menu commands cannot have this field"
+            raise invalid_form(*path, key, code="APPLICATION_COMMAND_FIELD_NOT_ALLOWED", message=message)
 
 
-def _check_together(commands: Sequence[Json]) -> None:
+def _check_set(commands: Sequence[Json]) -> None:
     keys = Counter(_key(command) for command in commands)
     if keys and max(keys.values()) > 1:
-        words = "Application command names must be unique"
-        raise invalid_form(code="APPLICATION_COMMANDS_DUPLICATE_NAME", message=words)
+        message = "Application command names must be unique"
+        raise invalid_form(code="APPLICATION_COMMANDS_DUPLICATE_NAME", message=message)
     kinds = Counter(kind for kind, _ in keys)
-    if any(kinds[kind] > most for kind, most in LIMITS.items()):
-        raise Refusal.known(30032)
+    if any(kinds[kind] > maximum for kind, maximum in LIMITS.items()):
+        raise ApiError.from_code(30032)
 
 
-def _guess(value: Option) -> int:
+def _guess_type(value: Option) -> int:
     match value:
         case Upload():
             return ATTACHMENT

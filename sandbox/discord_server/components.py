@@ -1,4 +1,4 @@
-"""Components: Discord's rules for those of messages and of modals, their numbers, and how to walk them."""
+"""Message and modal components: Discord's rules, their ids, and how to find one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
-from sandbox.discord_server.api_errors import Refusal, invalid_form
+from sandbox.discord_server.api_errors import ApiError, invalid_form
 from sandbox.discord_server.payloads import Json
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ ROW_WIDTH = 5
 OPTION_LIMIT = 25
 LINK, PREMIUM = 5, 6
 
-Place: TypeAlias = tuple[str | int, ...]
-Check: TypeAlias = Callable[[Json, Place], None]
+FieldPath: TypeAlias = tuple[str | int, ...]
+Check: TypeAlias = Callable[[Json, FieldPath], None]
 
 
-class Kind(IntEnum):
-    """What a component is."""
+class ComponentType(IntEnum):
+    """Discord's component types."""
 
     ROW = 1
     BUTTON = 2
@@ -50,213 +50,244 @@ class Kind(IntEnum):
 
 
 SELECTS = frozenset(
-    {Kind.STRING_SELECT, Kind.USER_SELECT, Kind.ROLE_SELECT, Kind.MENTIONABLE_SELECT, Kind.CHANNEL_SELECT}
+    {
+        ComponentType.STRING_SELECT,
+        ComponentType.USER_SELECT,
+        ComponentType.ROLE_SELECT,
+        ComponentType.MENTIONABLE_SELECT,
+        ComponentType.CHANNEL_SELECT,
+    }
 )
-IN_CONTAINERS = frozenset({Kind.ROW, Kind.SECTION, Kind.TEXT, Kind.GALLERY, Kind.FILE, Kind.SEPARATOR})
-IN_LAYOUTS = IN_CONTAINERS | {Kind.CONTAINER}
-IN_LABELS = SELECTS | {Kind.TEXT_INPUT, Kind.FILE_UPLOAD, Kind.RADIO_GROUP, Kind.CHECKBOX_GROUP, Kind.CHECKBOX}
+IN_CONTAINERS = frozenset(
+    {
+        ComponentType.ROW,
+        ComponentType.SECTION,
+        ComponentType.TEXT,
+        ComponentType.GALLERY,
+        ComponentType.FILE,
+        ComponentType.SEPARATOR,
+    }
+)
+IN_LAYOUTS = IN_CONTAINERS | {ComponentType.CONTAINER}
+IN_LABELS = SELECTS | {
+    ComponentType.TEXT_INPUT,
+    ComponentType.FILE_UPLOAD,
+    ComponentType.RADIO_GROUP,
+    ComponentType.CHECKBOX_GROUP,
+    ComponentType.CHECKBOX,
+}
 
 
 def check_message(components: list[Json], *, layout: bool) -> None:
-    """`layout` is what the flag IS_COMPONENTS_V2 allows; without it there are only rows."""
+    """With `layout` (the IS_COMPONENTS_V2 flag) every kind of component is allowed; without it, only action rows."""
     if not layout:
-        check_each(components, ("components",), allowed={Kind.ROW}, most=5)
+        check_each(components, ("components",), allowed={ComponentType.ROW}, maximum=5)
         _check_unique(components)
         return
-    check_each(components, ("components",), allowed=IN_LAYOUTS, most=COMPONENT_LIMIT)
-    found = list(each_component(components))
+    check_each(components, ("components",), allowed=IN_LAYOUTS, maximum=COMPONENT_LIMIT)
+    found = list(walk_components(components))
     if len(found) > COMPONENT_LIMIT:
         raise bad_length(("components",), 1, COMPONENT_LIMIT)
-    if sum(len(component["content"]) for component in found if component["type"] == Kind.TEXT) > TEXT_LIMIT:
+    if sum(len(component["content"]) for component in found if component["type"] == ComponentType.TEXT) > TEXT_LIMIT:
         raise bad_length(("components",), 0, TEXT_LIMIT)
     _check_unique(components)
 
 
 def check_modal(modal: Json) -> None:
-    check_text(modal, "title", ("data",), least=1, most=45)
-    check_text(modal, "custom_id", ("data",), least=1, most=100)
-    place = ("data", "components")
+    check_text(modal, "title", ("data",), minimum=1, maximum=45)
+    check_text(modal, "custom_id", ("data",), minimum=1, maximum=100)
+    path = ("data", "components")
     components = modal.get("components") or []
-    check_count(components, place, least=1, most=5)
+    check_count(components, path, minimum=1, maximum=5)
     for index, component in enumerate(components):
-        here = (*place, index)
-        _check_kind(component, here, {Kind.ROW, Kind.TEXT, Kind.LABEL})
-        if component["type"] == Kind.ROW:
-            check_each(component.get("components"), (*here, "components"), allowed={Kind.TEXT_INPUT}, most=1)
-            check_text(component["components"][0], "label", (*here, "components", 0), least=1, most=45)
+        here = (*path, index)
+        _check_type(component, here, {ComponentType.ROW, ComponentType.TEXT, ComponentType.LABEL})
+        if component["type"] == ComponentType.ROW:
+            check_each(
+                component.get("components"), (*here, "components"), allowed={ComponentType.TEXT_INPUT}, maximum=1
+            )
+            check_text(component["components"][0], "label", (*here, "components", 0), minimum=1, maximum=45)
         else:
             CHECKS[component["type"]](component, here)
     _check_unique(components)
 
 
-def check_each(given: object, place: Place, *, allowed: Collection[int], most: int) -> None:
-    components = check_count(given, place, least=1, most=most)
+def check_each(given: object, path: FieldPath, *, allowed: Collection[int], maximum: int) -> None:
+    components = check_count(given, path, minimum=1, maximum=maximum)
     for index, component in enumerate(components):
-        _check_kind(component, (*place, index), allowed)
-        CHECKS.get(component["type"], _nothing)(component, (*place, index))
+        _check_type(component, (*path, index), allowed)
+        CHECKS.get(component["type"], _accept)(component, (*path, index))
 
 
-def check_text(given: Json, key: str, place: Place, *, least: int = 0, most: int) -> None:
-    """An optional text may be missing or null."""
+def check_text(given: Json, key: str, path: FieldPath, *, minimum: int = 0, maximum: int) -> None:
+    """Without a minimum the text is optional: it can be missing or null."""
     value = given.get(key)
-    if value is None and not least:
+    if value is None and not minimum:
         return
     if not isinstance(value, str):
-        raise invalid_form(*place, key, code="BASE_TYPE_REQUIRED", message="This field is required")
-    if not least <= len(value) <= most:
-        raise bad_length((*place, key), least, most)
+        raise invalid_form(*path, key, code="BASE_TYPE_REQUIRED", message="This field is required")
+    if not minimum <= len(value) <= maximum:
+        raise bad_length((*path, key), minimum, maximum)
 
 
-def check_number(given: Json, key: str, place: Place, *, least: int, most: int) -> None:
+def check_number(given: Json, key: str, path: FieldPath, *, minimum: int, maximum: int) -> None:
     value = given.get(key)
-    if value is not None and not (isinstance(value, int) and least <= value <= most):
-        words = f"int value should be between {least} and {most}."
-        raise invalid_form(*place, key, code="NUMBER_TYPE_RANGE", message=words)
+    if value is not None and not (isinstance(value, int) and minimum <= value <= maximum):
+        message = f"int value should be between {minimum} and {maximum}."
+        raise invalid_form(*path, key, code="NUMBER_TYPE_RANGE", message=message)
 
 
-def check_count(given: object, place: Place, *, least: int, most: int) -> list[Json]:
-    if not isinstance(given, list) or not least <= len(given) <= most:
-        raise bad_length(place, least, most)
+def check_count(given: object, path: FieldPath, *, minimum: int, maximum: int) -> list[Json]:
+    if not isinstance(given, list) or not minimum <= len(given) <= maximum:
+        raise bad_length(path, minimum, maximum)
     return given
 
 
-def bad_length(place: Place, least: int, most: int) -> Refusal:
-    words = f"Must be between {least} and {most} in length."
-    return invalid_form(*place, code="BASE_TYPE_BAD_LENGTH", message=words)
+def bad_length(path: FieldPath, minimum: int, maximum: int) -> ApiError:
+    message = f"Must be between {minimum} and {maximum} in length."
+    return invalid_form(*path, code="BASE_TYPE_BAD_LENGTH", message=message)
 
 
-def _check_kind(component: Json, place: Place, allowed: Collection[int]) -> None:
+def _check_type(component: Json, path: FieldPath, allowed: Collection[int]) -> None:
     if component.get("type") not in allowed:
         kinds = ", ".join(str(int(kind)) for kind in sorted(allowed))
-        words = f'Value of field "type" must be one of ({kinds}).'
-        raise invalid_form(*place, "type", code="UNION_TYPE_CHOICES", message=words)
+        message = f'Value of field "type" must be one of ({kinds}).'
+        raise invalid_form(*path, "type", code="UNION_TYPE_CHOICES", message=message)
 
 
 def _check_unique(components: Iterable[Json]) -> None:
     seen = set()
-    for component in each_component(components):
+    for component in walk_components(components):
         custom_id = component.get("custom_id")
         if custom_id in seen:
-            words = "Component custom id cannot be duplicated"
-            raise invalid_form("components", code="COMPONENT_CUSTOM_ID_DUPLICATED", message=words)
+            message = "Component custom id cannot be duplicated"
+            raise invalid_form("components", code="COMPONENT_CUSTOM_ID_DUPLICATED", message=message)
         if custom_id is not None:
             seen.add(custom_id)
 
 
-def _row(row: Json, place: Place) -> None:
-    """Up to five buttons, or one select that takes the whole width."""
-    inner = (*place, "components")
-    children = check_count(row.get("components"), inner, least=1, most=ROW_WIDTH)
+def _check_row(row: Json, path: FieldPath) -> None:
+    """An action row holds up to five buttons, or a single select."""
+    inner = (*path, "components")
+    children = check_count(row.get("components"), inner, minimum=1, maximum=ROW_WIDTH)
     select = children[0].get("type") in SELECTS
-    check_each(children, inner, allowed=SELECTS if select else {Kind.BUTTON}, most=1 if select else ROW_WIDTH)
+    check_each(
+        children, inner, allowed=SELECTS if select else {ComponentType.BUTTON}, maximum=1 if select else ROW_WIDTH
+    )
 
 
-def _button(button: Json, place: Place) -> None:
-    check_number(button, "style", place, least=1, most=PREMIUM)
-    check_text(button, "label", place, most=80)
+def _check_button(button: Json, path: FieldPath) -> None:
+    check_number(button, "style", path, minimum=1, maximum=PREMIUM)
+    check_text(button, "label", path, maximum=80)
     style = button.get("style")
     needed = {LINK: "url", PREMIUM: "sku_id"}.get(style or 0, "custom_id")
-    check_text(button, needed, place, least=1, most=512 if style == LINK else 100)
+    check_text(button, needed, path, minimum=1, maximum=512 if style == LINK else 100)
     if style is None or not (button.get("label") or button.get("emoji") or style == PREMIUM):
-        raise invalid_form(*place, code="BUTTON_COMPONENT_INVALID", message="A button needs a style, a label or emoji")
+        raise invalid_form(*path, code="BUTTON_COMPONENT_INVALID", message="A button needs a style, a label or emoji")
 
 
-def _select(select: Json, place: Place) -> None:
-    check_text(select, "custom_id", place, least=1, most=100)
-    check_text(select, "placeholder", place, most=150)
-    check_number(select, "min_values", place, least=0, most=OPTION_LIMIT)
-    check_number(select, "max_values", place, least=1, most=OPTION_LIMIT)
+def _check_select(select: Json, path: FieldPath) -> None:
+    check_text(select, "custom_id", path, minimum=1, maximum=100)
+    check_text(select, "placeholder", path, maximum=150)
+    check_number(select, "min_values", path, minimum=0, maximum=OPTION_LIMIT)
+    check_number(select, "max_values", path, minimum=1, maximum=OPTION_LIMIT)
 
 
-def _string_select(select: Json, place: Place) -> None:
-    _select(select, place)
-    inner = (*place, "options")
-    options = check_count(select.get("options"), inner, least=1, most=OPTION_LIMIT)
+def _check_string_select(select: Json, path: FieldPath) -> None:
+    _check_select(select, path)
+    inner = (*path, "options")
+    options = check_count(select.get("options"), inner, minimum=1, maximum=OPTION_LIMIT)
     for index, option in enumerate(options):
-        check_text(option, "label", (*inner, index), least=1, most=100)
-        check_text(option, "value", (*inner, index), least=1, most=100)
-        check_text(option, "description", (*inner, index), most=100)
+        check_text(option, "label", (*inner, index), minimum=1, maximum=100)
+        check_text(option, "value", (*inner, index), minimum=1, maximum=100)
+        check_text(option, "description", (*inner, index), maximum=100)
     if len({option["value"] for option in options}) < len(options):
-        words = "The specified option value is already used"
-        raise invalid_form(*inner, code="SELECT_COMPONENT_OPTION_VALUE_DUPLICATED", message=words)
+        message = "The specified option value is already used"
+        raise invalid_form(*inner, code="SELECT_COMPONENT_OPTION_VALUE_DUPLICATED", message=message)
     if sum(bool(option.get("default")) for option in options) > (select.get("max_values") or 1):
-        words = "The number of default options is above max_values"
-        raise invalid_form(*inner, code="SELECT_COMPONENT_TOO_MANY_DEFAULT_VALUES", message=words)
+        message = "The number of default options is above max_values"
+        raise invalid_form(*inner, code="SELECT_COMPONENT_TOO_MANY_DEFAULT_VALUES", message=message)
 
 
-def _text_input(field: Json, place: Place) -> None:
-    check_text(field, "custom_id", place, least=1, most=100)
+def _check_text_input(field: Json, path: FieldPath) -> None:
+    check_text(field, "custom_id", path, minimum=1, maximum=100)
     if field.get("style") not in (1, 2):
-        raise invalid_form(*place, "style", code="BASE_TYPE_CHOICES", message="Value must be one of {1, 2}.")
-    check_number(field, "min_length", place, least=0, most=TEXT_LIMIT)
-    check_number(field, "max_length", place, least=1, most=TEXT_LIMIT)
-    check_text(field, "value", place, most=field.get("max_length") or TEXT_LIMIT)
-    check_text(field, "placeholder", place, most=100)
+        raise invalid_form(*path, "style", code="BASE_TYPE_CHOICES", message="Value must be one of {1, 2}.")
+    check_number(field, "min_length", path, minimum=0, maximum=TEXT_LIMIT)
+    check_number(field, "max_length", path, minimum=1, maximum=TEXT_LIMIT)
+    check_text(field, "value", path, maximum=field.get("max_length") or TEXT_LIMIT)
+    check_text(field, "placeholder", path, maximum=100)
 
 
-def _file_upload(field: Json, place: Place) -> None:
-    check_text(field, "custom_id", place, least=1, most=100)
-    check_number(field, "min_values", place, least=0, most=10)
-    check_number(field, "max_values", place, least=1, most=10)
+def _check_file_upload(field: Json, path: FieldPath) -> None:
+    check_text(field, "custom_id", path, minimum=1, maximum=100)
+    check_number(field, "min_values", path, minimum=0, maximum=10)
+    check_number(field, "max_values", path, minimum=1, maximum=10)
 
 
-def _label(label: Json, place: Place) -> None:
-    check_text(label, "label", place, least=1, most=45)
-    check_text(label, "description", place, most=100)
+def _check_label(label: Json, path: FieldPath) -> None:
+    check_text(label, "label", path, minimum=1, maximum=45)
+    check_text(label, "description", path, maximum=100)
     inner = label.get("component") or {}
-    here = (*place, "component")
-    _check_kind(inner, here, IN_LABELS)
+    here = (*path, "component")
+    _check_type(inner, here, IN_LABELS)
     if inner.get("label") or inner.get("disabled"):
-        raise invalid_form(*here, code="LABEL_COMPONENT_INVALID", message="Neither label nor disabled inside a Label")
-    CHECKS.get(inner["type"], _custom)(inner, here)
+        message = "A component in a Label has neither label nor disabled"
+        raise invalid_form(*here, code="LABEL_COMPONENT_INVALID", message=message)
+    CHECKS.get(inner["type"], _check_custom_id)(inner, here)
 
 
-def _text(component: Json, place: Place) -> None:
-    check_text(component, "content", place, least=1, most=TEXT_LIMIT)
+def _check_text_display(component: Json, path: FieldPath) -> None:
+    check_text(component, "content", path, minimum=1, maximum=TEXT_LIMIT)
 
 
-def _gallery(component: Json, place: Place) -> None:
-    for index, item in enumerate(check_count(component.get("items"), (*place, "items"), least=1, most=10)):
-        check_text(item, "description", (*place, "items", index), most=1024)
+def _check_gallery(component: Json, path: FieldPath) -> None:
+    for index, item in enumerate(check_count(component.get("items"), (*path, "items"), minimum=1, maximum=10)):
+        check_text(item, "description", (*path, "items", index), maximum=1024)
 
 
-def _section(section: Json, place: Place) -> None:
-    check_each(section.get("components"), (*place, "components"), allowed={Kind.TEXT}, most=3)
-    check_each([section.get("accessory") or {}], (*place, "accessory"), allowed={Kind.BUTTON, Kind.THUMBNAIL}, most=1)
+def _check_section(section: Json, path: FieldPath) -> None:
+    check_each(section.get("components"), (*path, "components"), allowed={ComponentType.TEXT}, maximum=3)
+    check_each(
+        [section.get("accessory") or {}],
+        (*path, "accessory"),
+        allowed={ComponentType.BUTTON, ComponentType.THUMBNAIL},
+        maximum=1,
+    )
 
 
-def _container(container: Json, place: Place) -> None:
-    inner = (*place, "components")
-    check_each(container.get("components"), inner, allowed=IN_CONTAINERS, most=COMPONENT_LIMIT)
+def _check_container(container: Json, path: FieldPath) -> None:
+    inner = (*path, "components")
+    check_each(container.get("components"), inner, allowed=IN_CONTAINERS, maximum=COMPONENT_LIMIT)
 
 
-def _custom(component: Json, place: Place) -> None:
-    check_text(component, "custom_id", place, least=1, most=100)
+def _check_custom_id(component: Json, path: FieldPath) -> None:
+    check_text(component, "custom_id", path, minimum=1, maximum=100)
 
 
-def _nothing(_: Json, __: Place) -> None:
-    """Of thumbnails, files and separators nothing is asked."""
+def _accept(_: Json, __: FieldPath) -> None:
+    """Accepts thumbnails, files and separators without a check."""
 
 
 CHECKS: Mapping[int, Check] = MappingProxyType(
     {
-        Kind.ROW: _row,
-        Kind.BUTTON: _button,
-        Kind.STRING_SELECT: _string_select,
-        **dict.fromkeys(SELECTS - {Kind.STRING_SELECT}, _select),
-        Kind.TEXT_INPUT: _text_input,
-        Kind.FILE_UPLOAD: _file_upload,
-        Kind.LABEL: _label,
-        Kind.TEXT: _text,
-        Kind.GALLERY: _gallery,
-        Kind.SECTION: _section,
-        Kind.CONTAINER: _container,
+        ComponentType.ROW: _check_row,
+        ComponentType.BUTTON: _check_button,
+        ComponentType.STRING_SELECT: _check_string_select,
+        **dict.fromkeys(SELECTS - {ComponentType.STRING_SELECT}, _check_select),
+        ComponentType.TEXT_INPUT: _check_text_input,
+        ComponentType.FILE_UPLOAD: _check_file_upload,
+        ComponentType.LABEL: _check_label,
+        ComponentType.TEXT: _check_text_display,
+        ComponentType.GALLERY: _check_gallery,
+        ComponentType.SECTION: _check_section,
+        ComponentType.CONTAINER: _check_container,
     }
 )
 
 
-def numbered(components: list[Json]) -> list[Json]:
-    """Discord gives every component an id, in the order they are read."""
+def assign_ids(components: list[Json]) -> list[Json]:
+    """Discord assigns every component an id, in document order."""
     numbers = count(1)
 
     def number(component: Json) -> Json:
@@ -271,16 +302,16 @@ def numbered(components: list[Json]) -> list[Json]:
     return [number(component) for component in components]
 
 
-def each_component(components: Iterable[Json]) -> Iterator[Json]:
+def walk_components(components: Iterable[Json]) -> Iterator[Json]:
     for component in components:
         yield component
-        yield from each_component(component.get("components", ()))
+        yield from walk_components(component.get("components", ()))
         yield from (component[key] for key in ("accessory", "component") if key in component)
 
 
-def component_with(custom_id: str, components: Iterable[Json]) -> Json:
-    """Raises LookupError if there is none, or if it is disabled."""
-    for component in each_component(components):
+def find_component(custom_id: str, components: Iterable[Json]) -> Json:
+    """Raises LookupError if the component is missing or disabled."""
+    for component in walk_components(components):
         if component.get("custom_id") == custom_id:
             if component.get("disabled"):
                 raise LookupError(f"the component {custom_id!r} is disabled")

@@ -1,4 +1,4 @@
-"""A condition to wait on: looked at again at every change, never on a clock."""
+"""A condition to wait for. It is checked again after every change, so nothing polls."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Signal:
-    """Wakes whoever waits for a condition; a change is passed on to the parent."""
+class Condition:
+    """Wakes the waiters whose predicate has become true. A change also notifies the parent."""
 
     __slots__ = ("_parent", "_waiters")
 
-    def __init__(self, parent: Signal | None = None) -> None:
+    def __init__(self, parent: Condition | None = None) -> None:
         self._parent = parent
         self._waiters: dict[asyncio.Future[None], Callable[[], bool]] = {}
 
-    def changed(self) -> None:
-        for future, holds in list(self._waiters.items()):
-            _look(future, holds)
+    def notify(self) -> None:
+        for future, predicate in list(self._waiters.items()):
+            _check(future, predicate)
         if self._parent is not None:
-            self._parent.changed()
+            self._parent.notify()
 
-    async def until(self, holds: Callable[[], bool], seconds: float, *, about: object) -> None:
-        """Raises TimeoutError, which says how `about` looked at the end."""
-        if holds():
+    async def wait_for(self, predicate: Callable[[], bool], seconds: float, *, about: object) -> None:
+        """Raises TimeoutError; its message shows the last state of `about`."""
+        if predicate():
             return
         future = asyncio.get_running_loop().create_future()
-        self._waiters[future] = holds
+        self._waiters[future] = predicate
         try:
             async with asyncio.timeout(seconds):
                 await future
@@ -39,11 +39,11 @@ class Signal:
             del self._waiters[future]
 
 
-def _look(future: asyncio.Future[None], holds: Callable[[], bool]) -> None:
+def _check(future: asyncio.Future[None], predicate: Callable[[], bool]) -> None:
     if future.done():
         return
     try:
-        if holds():
+        if predicate():
             future.set_result(None)
-    except Exception as failure:  # noqa: BLE001 - the condition is the waiter's own, and so is its failure
+    except Exception as failure:  # noqa: BLE001 - the predicate belongs to the waiter, and so does its failure
         future.set_exception(failure)

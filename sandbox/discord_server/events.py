@@ -1,4 +1,4 @@
-"""What happens to messages, as the gateway tells it to those who asked for it."""
+"""Message events, which the gateway sends to the sessions that subscribed to them."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ if TYPE_CHECKING:
 
 
 class Events:
-    """Nothing of ephemeral messages is told; what happens while nobody listens is lost."""
+    """Sends no events about ephemeral messages. Events are lost while no bot is connected."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    async def deleted(self, message: Message) -> None:
+    async def send_message_delete(self, message: Message) -> None:
         event = {"id": str(message.id), "channel_id": str(message.channel_id)} | _guild(message)
-        await self._tell("MESSAGE_DELETE", message, event, (GUILD_MESSAGES, DIRECT_MESSAGES))
+        await self._send("MESSAGE_DELETE", message, event, (GUILD_MESSAGES, DIRECT_MESSAGES))
 
-    async def reacted(
+    async def send_reaction_add(
         self, message: Message, emoji: str, *, user_id: int, bot: bool = False, roles: tuple[int, ...] = ()
     ) -> None:
         event = _reaction(message, emoji, user_id) | {"message_author_id": str(message.author_id)}
         if message.guild_id is not None:
-            who = {"user": person(user_id, bot=bot), "roles": [str(role) for role in roles]}
-            event["member"] = member() | who
-        await self._tell_reaction("ADD", message, event)
+            fields = {"user": person(user_id, bot=bot), "roles": [str(role) for role in roles]}
+            event["member"] = member() | fields
+        await self._send_reaction("ADD", message, event)
 
-    async def unreacted(self, message: Message, emoji: str, *, user_id: int) -> None:
-        await self._tell_reaction("REMOVE", message, _reaction(message, emoji, user_id))
+    async def send_reaction_remove(self, message: Message, emoji: str, *, user_id: int) -> None:
+        await self._send_reaction("REMOVE", message, _reaction(message, emoji, user_id))
 
-    async def cleared(self, message: Message, emoji: str | None) -> None:
-        """Of one emoji, or of all."""
+    async def send_reactions_cleared(self, message: Message, emoji: str | None) -> None:
+        """For one emoji, or for all of them if `emoji` is None."""
         event = {"channel_id": str(message.channel_id), "message_id": str(message.id)} | _guild(message)
         if emoji is None:
-            await self._tell_reaction("REMOVE_ALL", message, event)
+            await self._send_reaction("REMOVE_ALL", message, event)
         else:
-            await self._tell_reaction("REMOVE_EMOJI", message, event | {"emoji": emoji_payload(emoji)})
+            await self._send_reaction("REMOVE_EMOJI", message, event | {"emoji": emoji_payload(emoji)})
 
-    async def _tell_reaction(self, what: str, message: Message, event: Json) -> None:
-        await self._tell(f"MESSAGE_REACTION_{what}", message, event, (GUILD_REACTIONS, DIRECT_REACTIONS))
+    async def _send_reaction(self, kind: str, message: Message, event: Json) -> None:
+        await self._send(f"MESSAGE_REACTION_{kind}", message, event, (GUILD_REACTIONS, DIRECT_REACTIONS))
 
-    async def _tell(self, name: str, message: Message, event: Json, intents: tuple[int, int]) -> None:
+    async def _send(self, name: str, message: Message, event: Json, intents: tuple[int, int]) -> None:
         if message.ephemeral:
             return
         in_guild, direct = intents

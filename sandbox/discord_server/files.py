@@ -1,4 +1,4 @@
-"""Files on their way through Discord: read as a stream, counted and hashed, then shown as attachments."""
+"""Files that pass through Discord. They are read as a stream, measured and hashed, then shown as attachments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import BodyPartReader, web
 
-from sandbox.discord_server.api_errors import Refusal
+from sandbox.discord_server.api_errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 CDN = "https://cdn.discordapp.com"
 PROXY = "https://media.discordapp.net"
-ADDRESS_LIFE_SECONDS = 86_400
+URL_LIFETIME_SECONDS = 86_400
 CHUNK_BYTES = 256 * 1024
-HEAD_BYTES = 64 * 1024  # a JPEG's size stands behind its metadata
+HEAD_BYTES = 64 * 1024  # a JPEG stores its dimensions after its metadata
 FILE_FIELD = re.compile(r"files\[(\d{1,2})\]")
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file given by a person; `url` overrides where the bot is told to find it."""
+    """A file that a user attaches. `url` replaces the CDN address that the bot sees."""
 
     filename: str
     size: int
@@ -41,14 +41,14 @@ class Upload:
     url: str = ""
 
     def payload(self, attachment_id: int, application_id: int) -> Json:
-        addresses = _addresses(f"ephemeral-attachments/{application_id}/{attachment_id}/{self.filename}")
+        urls = _signed_urls(f"ephemeral-attachments/{application_id}/{attachment_id}/{self.filename}")
         if self.url:
-            addresses = {"url": self.url, "proxy_url": self.url}
-        shape = {"size": self.size, "content_type": self.content_type, "width": self.width, "height": self.height}
-        return {"id": str(attachment_id), "filename": self.filename, "ephemeral": True, **shape, **addresses}
+            urls = {"url": self.url, "proxy_url": self.url}
+        properties = {"size": self.size, "content_type": self.content_type, "width": self.width, "height": self.height}
+        return {"id": str(attachment_id), "filename": self.filename, "ephemeral": True, **properties, **urls}
 
     def attachment(self, attachment_id: int, channel_id: int) -> Attachment:
-        """On a person's message; of its bytes nothing is known."""
+        """The attachment of a user's message; its content is unknown."""
         return Attachment(
             id=attachment_id,
             channel_id=channel_id,
@@ -66,19 +66,19 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
-    """A file as it came in."""
+class ReceivedFile:
+    """A file that the bot uploaded."""
 
     filename: str
     size: int
     sha256: str
-    pixels: tuple[int, int] | None
+    image_size: tuple[int, int] | None
     data: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """A file on a message; `data` only where the bytes are kept."""
+    """A file on a message. `data` is None unless the server keeps files."""
 
     id: int
     channel_id: int
@@ -94,7 +94,7 @@ class Attachment:
     url: str = ""
 
     def payload(self) -> Json:
-        """As any message shows it, with an address signed afresh."""
+        """Every payload contains a freshly signed URL."""
         shown = {
             "id": str(self.id),
             "filename": self.filename,
@@ -105,19 +105,19 @@ class Attachment:
             "height": self.height,
         }
         folder = "ephemeral-attachments" if self.ephemeral else "attachments"
-        addresses = _addresses(f"{folder}/{self.channel_id}/{self.id}/{self.filename}")
+        urls = _signed_urls(f"{folder}/{self.channel_id}/{self.id}/{self.filename}")
         if self.url:
-            addresses = {"url": self.url, "proxy_url": self.url}
-        marks = {"ephemeral": True} if self.ephemeral else {}
-        return {key: value for key, value in shown.items() if value is not None} | addresses | marks
+            urls = {"url": self.url, "proxy_url": self.url}
+        flags = {"ephemeral": True} if self.ephemeral else {}
+        return {key: value for key, value in shown.items() if value is not None} | urls | flags
 
 
-def attached(
-    received: Received, described: Json, *, attachment_id: int, channel_id: int, ephemeral: bool
+def make_attachment(
+    received: ReceivedFile, described: Json, *, attachment_id: int, channel_id: int, ephemeral: bool
 ) -> Attachment:
-    """Discord goes by the name for the type; the part's own Content-Type counts for nothing."""
+    """Discord derives the type from the file name and ignores the Content-Type of the part."""
     filename = described.get("filename") or received.filename
-    width, height = received.pixels or (None, None)
+    width, height = received.image_size or (None, None)
     return Attachment(
         id=attachment_id,
         channel_id=channel_id,
@@ -135,42 +135,42 @@ def attached(
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A request body: its JSON, and the files by their number."""
+    """A request body: the JSON payload, and the files by number."""
 
     payload: Json
-    files: Mapping[int, Received]
+    files: Mapping[int, ReceivedFile]
 
 
 async def read_form(request: web.Request, *, limit: int, keep: bool) -> Form:
-    """JSON, or `payload_json` with `files[n]`; a file over the limit is read to its end and refused."""
+    """Reads JSON, or `payload_json` with `files[n]`. A file over the limit is read to its end before it is refused."""
     if request.content_type != "multipart/form-data":
-        return Form(_parsed(await request.read()), {})
+        return Form(_parse_json(await request.read()), {})
     payload: Json = {}
-    files: dict[int, Received] = {}
+    files: dict[int, ReceivedFile] = {}
     async for part in await request.multipart():
         if not isinstance(part, BodyPartReader):
             continue
         name = part.name or ""
         if name == "payload_json":
-            payload = _parsed(bytes(await part.read()))
-        elif numbered := FILE_FIELD.fullmatch(name):
-            files[int(numbered[1])] = await _receive(part, keep=keep)
+            payload = _parse_json(bytes(await part.read()))
+        elif match := FILE_FIELD.fullmatch(name):
+            files[int(match[1])] = await _receive(part, keep=keep)
     if any(file.size > limit for file in files.values()):
-        raise Refusal.known(40005)
+        raise ApiError.from_code(40005)
     return Form(payload, files)
 
 
-def _parsed(body: bytes) -> Json:
+def _parse_json(body: bytes) -> Json:
     try:
         found: Any = json.loads(body or b"{}")
     except ValueError as unreadable:
-        raise Refusal.known(50109) from unreadable
+        raise ApiError.from_code(50109) from unreadable
     if not isinstance(found, dict):
-        raise Refusal.known(50109)
+        raise ApiError.from_code(50109)
     return found
 
 
-async def _receive(part: BodyPartReader, *, keep: bool) -> Received:
+async def _receive(part: BodyPartReader, *, keep: bool) -> ReceivedFile:
     digest, size, head, kept = hashlib.sha256(), 0, b"", bytearray()
     while chunk := await part.read_chunk(CHUNK_BYTES):
         digest.update(chunk)
@@ -180,26 +180,30 @@ async def _receive(part: BodyPartReader, *, keep: bool) -> Received:
         if keep:
             kept += chunk
     data = bytes(kept) if keep else None
-    return Received(
-        filename=part.filename or "unknown", size=size, sha256=digest.hexdigest(), pixels=pixels(head), data=data
+    return ReceivedFile(
+        filename=part.filename or "unknown",
+        size=size,
+        sha256=digest.hexdigest(),
+        image_size=image_size(head),
+        data=data,
     )
 
 
-def pixels(head: bytes) -> tuple[int, int] | None:
-    """Width and height of a PNG, JPEG or WebP, from its first bytes."""
+def image_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height of a PNG, JPEG or WebP image, read from its first bytes."""
     try:
         if head.startswith(b"\x89PNG\r\n\x1a\n"):
             return struct.unpack_from(">II", head, 16)
         if head.startswith(b"\xff\xd8"):
-            return _jpeg_pixels(head)
+            return _jpeg_size(head)
         if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-            return _webp_pixels(head)
+            return _webp_size(head)
     except (struct.error, IndexError):
         pass
     return None
 
 
-def _jpeg_pixels(head: bytes) -> tuple[int, int] | None:
+def _jpeg_size(head: bytes) -> tuple[int, int] | None:
     at = 2
     while head[at] == 0xFF:
         marker, length = head[at + 1], int(struct.unpack_from(">H", head, at + 2)[0])
@@ -210,7 +214,7 @@ def _jpeg_pixels(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _webp_pixels(head: bytes) -> tuple[int, int] | None:
+def _webp_size(head: bytes) -> tuple[int, int] | None:
     kind = head[12:16]
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", head, 26)
@@ -223,8 +227,8 @@ def _webp_pixels(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _addresses(path: str) -> Json:
+def _signed_urls(path: str) -> Json:
     issued = int(time.time())
     signature = hashlib.sha256(path.encode()).hexdigest()
-    query = f"ex={issued + ADDRESS_LIFE_SECONDS:x}&is={issued:x}&hm={signature}&"
+    query = f"ex={issued + URL_LIFETIME_SECONDS:x}&is={issued:x}&hm={signature}&"
     return {"url": f"{CDN}/{path}?{query}", "proxy_url": f"{PROXY}/{path}?{query}"}

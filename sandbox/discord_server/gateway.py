@@ -1,4 +1,4 @@
-"""The gateway: HELLO, IDENTIFY or RESUME, heartbeats, and events in plain JSON text."""
+"""The gateway: HELLO, IDENTIFY or RESUME, heartbeats, and events as plain JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sandbox.discord_server.payloads import APPLICATION_ID, GUILD_ID, Json, bot_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sandbox.discord_server.condition import Signal
+    from sandbox.discord_server.condition import Condition
 
 GUILDS = 1 << 0
 GUILD_MESSAGES, GUILD_REACTIONS = 1 << 9, 1 << 10
@@ -25,7 +25,7 @@ AUTHENTICATION_FAILED = 4004
 
 
 class Op(IntEnum):
-    """What a frame is."""
+    """Gateway opcodes."""
 
     DISPATCH = 0
     HEARTBEAT = 1
@@ -37,12 +37,12 @@ class Op(IntEnum):
 
 
 class NotConnected(ConnectionError):
-    """No bot is listening to the gateway."""
+    """No bot is connected to the gateway."""
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """What a bot may resume."""
+    """A gateway session, which the bot can resume."""
 
     intents: int
     shard: tuple[int, int]
@@ -56,7 +56,7 @@ class Session:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """One websocket and, once it is ready, its session."""
+    """One websocket, and its session once the bot is ready."""
 
     socket: web.WebSocketResponse
     request: web.Request
@@ -75,10 +75,10 @@ class Connection:
 
 
 class Gateway:
-    """All websockets of the bot; the newest ready one of a shard gets the events."""
+    """All websockets of the bot. The newest ready connection of a shard receives the events."""
 
-    def __init__(self, signal: Signal, *, token: str | None) -> None:
-        self._signal = signal
+    def __init__(self, condition: Condition, *, token: str | None) -> None:
+        self._condition = condition
         self._token = token
         self._connections: list[Connection] = []
         self._sessions: dict[str, Session] = {}
@@ -91,7 +91,7 @@ class Gateway:
         return next(self._ready(), None) is not None
 
     async def dispatch(self, event: str, data: Json, *, guild_id: int | None, intent: int = 0) -> None:
-        """To the shard of the guild; an event of an intent nobody asked for is not sent."""
+        """Sends the event to the guild's shard, unless the session lacks the intent; raises NotConnected."""
         for connection, session in self._ready():
             if session.covers(guild_id):
                 if not intent or session.intents & intent:
@@ -100,11 +100,11 @@ class Gateway:
         raise NotConnected
 
     def drop(self) -> None:
-        """Breaks every websocket without a goodbye."""
+        """Aborts every websocket without a close frame."""
         for connection in self._connections:
             connection.abort()
         self._connections.clear()
-        self._signal.changed()
+        self._condition.notify()
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(compress=False)
@@ -117,7 +117,7 @@ class Gateway:
                 if frame.type is WSMsgType.TEXT:
                     await self._receive(connection, json.loads(frame.data))
         except ConnectionError:
-            pass  # the bot died while it was being spoken to
+            pass  # the bot died while the server was sending
         finally:
             self._forget(connection)
         return socket
@@ -130,25 +130,25 @@ class Gateway:
     def _forget(self, connection: Connection) -> None:
         if connection in self._connections:
             self._connections.remove(connection)
-        self._signal.changed()
+        self._condition.notify()
 
     async def _receive(self, connection: Connection, frame: Json) -> None:
         match frame["op"]:
             case Op.HEARTBEAT:
                 await connection.send(Op.HEARTBEAT_ACK, None)
-            case Op.IDENTIFY if self._refuses(frame["d"]):
+            case Op.IDENTIFY if self._has_wrong_token(frame["d"]):
                 await connection.socket.close(code=AUTHENTICATION_FAILED, message=b"Authentication failed.")
             case Op.IDENTIFY:
                 await self._identify(connection, frame["d"])
             case Op.RESUME:
                 await self._resume(connection, frame["d"])
 
-    def _refuses(self, given: Json) -> bool:
-        return self._token is not None and given["token"] != self._token
+    def _has_wrong_token(self, data: Json) -> bool:
+        return self._token is not None and data["token"] != self._token
 
-    async def _identify(self, connection: Connection, given: Json) -> None:
-        number, total = given.get("shard", (0, 1))
-        session = Session(given.get("intents", 0), (number, total))
+    async def _identify(self, connection: Connection, data: Json) -> None:
+        number, total = data.get("shard", (0, 1))
+        session = Session(data.get("intents", 0), (number, total))
         self._sessions[session.id] = session
         await connection.dispatch(session, "READY", self._ready_payload(session))
         if session.intents & GUILDS and session.covers(GUILD_ID):
@@ -156,10 +156,10 @@ class Gateway:
         self.identifies += 1
         self._attach(connection, session)
 
-    async def _resume(self, connection: Connection, given: Json) -> None:
-        """Nothing is replayed."""
-        session = self._sessions.get(given["session_id"])
-        if session is None or self._refuses(given):
+    async def _resume(self, connection: Connection, data: Json) -> None:
+        """Resumes the session. Missed events are not replayed."""
+        session = self._sessions.get(data["session_id"])
+        if session is None or self._has_wrong_token(data):
             await connection.send(Op.INVALID_SESSION, False)
             return
         await connection.dispatch(session, "RESUMED", {})
@@ -168,7 +168,7 @@ class Gateway:
 
     def _attach(self, connection: Connection, session: Session) -> None:
         connection.session = session
-        self._signal.changed()
+        self._condition.notify()
 
     def _ready_payload(self, session: Session) -> Json:
         return {

@@ -1,18 +1,18 @@
-"""Guilds and their members: roles, overwrites, owner, bots, threads, closed doors; set by tests, shown by REST."""
+"""Guilds and their members: owner, roles, overwrites, bots, threads, closed DMs. Tests set them; REST shows them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sandbox.discord_server.api_errors import Refusal
+from sandbox.discord_server.api_errors import ApiError
 from sandbox.discord_server.payloads import ORDINARY_PERMISSIONS, OWNER_ID, Channels, Json, guild, member, person, role
-from sandbox.discord_server.responses import number, reply
+from sandbox.discord_server.responses import json_response, path_id
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from aiohttp import web
+
+    from sandbox.discord_server.channels import Routes
 
 ROLE_OVERWRITE, MEMBER_OVERWRITE = 0, 1
 PUBLIC_THREAD = 11
@@ -32,42 +32,42 @@ _GATEWAY_ONLY = (
 
 
 @dataclass(slots=True, kw_only=True)
-class Society:
-    """Holds for every guild: who is in it and what they may do. Who is not named is an ordinary member."""
+class Guilds:
+    """The members of every guild and their permissions. A user who is not listed is an ordinary member."""
 
     owner: int = OWNER_ID
-    everyone: int = ORDINARY_PERMISSIONS  # of the role that has the guild's own id
-    roles: dict[int, int] = field(default_factory=dict)  # permissions of the others
-    members: dict[int, tuple[int, ...]] = field(default_factory=dict)  # who has which roles
+    everyone: int = ORDINARY_PERMISSIONS  # permissions of @everyone, the role with the guild's own id
+    roles: dict[int, int] = field(default_factory=dict)  # role id -> permissions
+    members: dict[int, tuple[int, ...]] = field(default_factory=dict)  # user id -> role ids
     bots: set[int] = field(default_factory=set)
-    gone: set[int] = field(default_factory=set)  # who left the guild
-    overwrites: dict[int, list[Json]] = field(default_factory=dict)  # by channel
-    threads: dict[int, int] = field(default_factory=dict)  # the channel that each belongs to
-    closed: set[int] = field(default_factory=set)  # who takes no direct messages
+    departed: set[int] = field(default_factory=set)  # users who left the guild
+    overwrites: dict[int, list[Json]] = field(default_factory=dict)  # by channel id
+    threads: dict[int, int] = field(default_factory=dict)  # thread id -> parent channel id
+    dms_closed: set[int] = field(default_factory=set)  # users who accept no direct messages
 
     def overwrite(
         self, channel_id: int, subject: int, *, allow: int = 0, deny: int = 0, of_member: bool = False
     ) -> None:
-        """An exception in a channel, for a role (everyone's has the guild's id) or for a member."""
+        """Adds a channel overwrite for a role (the id of @everyone is the guild's id) or for a member."""
         kind = MEMBER_OVERWRITE if of_member else ROLE_OVERWRITE
-        made = {"id": str(subject), "type": kind, "allow": str(allow), "deny": str(deny)}
-        self.overwrites.setdefault(channel_id, []).append(made)
+        entry = {"id": str(subject), "type": kind, "allow": str(allow), "deny": str(deny)}
+        self.overwrites.setdefault(channel_id, []).append(entry)
 
-    def guild(self, guild_id: int) -> Json:
-        """As REST shows it, which is less than what the gateway tells."""
+    def guild_payload(self, guild_id: int) -> Json:
+        """The guild as REST shows it, without the fields that only the gateway sends."""
         others = [role(role_id) | {"permissions": str(held)} for role_id, held in self.roles.items()]
         everyone = role(guild_id) | {"name": "@everyone", "permissions": str(self.everyone)}
         shown = guild(guild_id) | {"owner_id": str(self.owner), "roles": [everyone, *others]}
         return {name: value for name, value in shown.items() if name not in _GATEWAY_ONLY}
 
-    def member(self, user_id: int) -> Json:
-        if user_id in self.gone:
-            raise Refusal.known(10007)
+    def member_payload(self, user_id: int) -> Json:
+        if user_id in self.departed:
+            raise ApiError.from_code(10007)
         roles = [str(role_id) for role_id in self.members.get(user_id, ())]
         return member() | {"user": person(user_id, bot=user_id in self.bots), "roles": roles}
 
-    def channel(self, payload: Json) -> Json:
-        """A channel with its overwrites; a thread has a parent and none of its own."""
+    def channel_payload(self, payload: Json) -> Json:
+        """A channel has overwrites; a thread has a parent instead."""
         channel_id = int(payload["id"])
         if channel_id not in self.threads:
             return payload | {"permission_overwrites": self.overwrites.get(channel_id, [])}
@@ -76,13 +76,13 @@ class Society:
 
 
 class GuildRoutes:
-    """The REST routes of guilds and of channels' rights."""
+    """The REST routes of guilds, members and channel permissions."""
 
-    def __init__(self, society: Society, channels: Channels) -> None:
-        self._society = society
+    def __init__(self, guilds: Guilds, channels: Channels) -> None:
+        self._guilds = guilds
         self._channels = channels
 
-    def routes(self) -> tuple[tuple[str, str, Callable[[web.Request], Awaitable[web.StreamResponse]]], ...]:
+    def routes(self) -> Routes:
         return (
             ("GET", "/guilds/{guild:\\d+}", self._guild),
             ("GET", "/guilds/{guild:\\d+}/members/{user:\\d+}", self._member),
@@ -90,12 +90,14 @@ class GuildRoutes:
         )
 
     async def _guild(self, request: web.Request) -> web.Response:
-        return reply(self._society.guild(number(request, "guild")))
+        return json_response(self._guilds.guild_payload(path_id(request, "guild")))
 
     async def _member(self, request: web.Request) -> web.Response:
-        return reply(self._society.member(number(request, "user")))
+        return json_response(self._guilds.member_payload(path_id(request, "user")))
 
     async def _channel(self, request: web.Request) -> web.Response:
-        channel_id = number(request, "channel")
+        channel_id = path_id(request, "channel")
         payload = self._channels.payload(channel_id)
-        return reply(payload if self._channels.guild_id(channel_id) is None else self._society.channel(payload))
+        return json_response(
+            payload if self._channels.guild_id(channel_id) is None else self._guilds.channel_payload(payload)
+        )

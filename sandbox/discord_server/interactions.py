@@ -1,4 +1,4 @@
-"""Interactions from sending to the last edit: what they carry, their three seconds, their token."""
+"""Interactions, from the event to the last edit: their payload, three-second deadline and token."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from sandbox.discord_server.api_errors import Refusal, invalid_form
+from sandbox.discord_server.api_errors import ApiError, invalid_form
 from sandbox.discord_server.components import check_modal
-from sandbox.discord_server.condition import Signal
+from sandbox.discord_server.condition import Condition
 from sandbox.discord_server.files import Form
 from sandbox.discord_server.messages import EPHEMERAL, FLAGS_A_BOT_MAY_SET, LOADING, Message, Messages
 from sandbox.discord_server.payloads import APPLICATION_ID, Json, Origin, Snowflakes, user
@@ -21,11 +21,11 @@ from sandbox.discord_server.payloads import APPLICATION_ID, Json, Origin, Snowfl
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-COMMAND, COMPONENT, AUTOCOMPLETE, SUBMISSION = 2, 3, 4, 5
+COMMAND, COMPONENT, AUTOCOMPLETE, MODAL_SUBMIT = 2, 3, 4, 5
 
 
-class Callback(IntEnum):
-    """The kinds of first answer."""
+class CallbackType(IntEnum):
+    """The types of an interaction's first response."""
 
     ANSWER = 4
     DEFER = 5
@@ -37,24 +37,26 @@ class Callback(IntEnum):
 
 ALLOWED: Mapping[int, frozenset[int]] = MappingProxyType(
     {
-        COMMAND: frozenset({Callback.ANSWER, Callback.DEFER, Callback.MODAL}),
-        COMPONENT: frozenset(Callback) - {Callback.CHOICES},
-        AUTOCOMPLETE: frozenset({Callback.CHOICES}),
-        SUBMISSION: frozenset({Callback.ANSWER, Callback.DEFER, Callback.DEFER_UPDATE, Callback.UPDATE}),
+        COMMAND: frozenset({CallbackType.ANSWER, CallbackType.DEFER, CallbackType.MODAL}),
+        COMPONENT: frozenset(CallbackType) - {CallbackType.CHOICES},
+        AUTOCOMPLETE: frozenset({CallbackType.CHOICES}),
+        MODAL_SUBMIT: frozenset(
+            {CallbackType.ANSWER, CallbackType.DEFER, CallbackType.DEFER_UPDATE, CallbackType.UPDATE}
+        ),
     }
 )
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Interaction:
-    """One interaction and what the bot has made of it."""
+    """One interaction, and the bot's responses to it."""
 
     id: int
     type: int
     token: str = field(repr=False)
     origin: Origin = field(repr=False)
     data: Json = field(repr=False)
-    signal: Signal = field(repr=False)
+    condition: Condition = field(repr=False)
     source: Message | None = field(repr=False)
     parent: Interaction | None = field(default=None, repr=False)
     sent_at: float = field(default=0.0, repr=False)
@@ -67,8 +69,8 @@ class Interaction:
     expired: bool = False
 
     async def wait(self, predicate: Callable[[Interaction], bool], seconds: float = 10.0) -> None:
-        """Until the predicate holds; looked at whenever the answer, a followup or one of their edits arrives."""
-        await self.signal.until(lambda: predicate(self), seconds, about=self)
+        """Wait until the predicate is true. It is checked after every response, follow-up and edit."""
+        await self.condition.wait_for(lambda: predicate(self), seconds, about=self)
 
     def payload(self) -> Json:
         shown = {
@@ -84,7 +86,7 @@ class Interaction:
         return shown | self.origin.payload()
 
     def metadata(self) -> Json:
-        """What a message says about the interaction that made it."""
+        """The interaction metadata that a message shows."""
         owners = self.origin.payload()["authorizing_integration_owners"]
         shown = {"id": str(self.id), "type": self.type, "user": user(self.origin.user_id)}
         if self.parent is not None:
@@ -93,35 +95,35 @@ class Interaction:
             shown["interacted_message_id"] = str(self.source.id)
         return shown | {"authorizing_integration_owners": owners}
 
-    def receipt(self) -> Json:
-        """The callback's reply: only a message made or updated at once comes along."""
+    def callback_response(self) -> Json:
+        """The response to the callback. It includes a message only if the callback sent or updated one."""
         interaction: Json = {"id": str(self.id), "type": self.type}
         if self.message is None or self.ack is None:
             return {"interaction": interaction}
         interaction["response_message_id"] = str(self.message.id)
         interaction["response_message_loading"] = self.message.loading
         interaction["response_message_ephemeral"] = self.message.ephemeral
-        if self.ack["type"] not in (Callback.ANSWER, Callback.UPDATE):
+        if self.ack["type"] not in (CallbackType.ANSWER, CallbackType.UPDATE):
             return {"interaction": interaction}
         resource = {"type": self.ack["type"], "message": self.message.payload()}
         return {"interaction": interaction, "resource": resource}
 
 
 class Interactions:
-    """Every interaction sent, by id and by token, with the clock that runs against it."""
+    """Every interaction, by id and by token, with its deadlines."""
 
     def __init__(
-        self, messages: Messages, ids: Snowflakes, signal: Signal, *, ack_deadline: float, token_life: float
+        self, messages: Messages, ids: Snowflakes, condition: Condition, *, ack_deadline: float, token_life: float
     ) -> None:
         self._messages = messages
         self._ids = ids
-        self._signal = signal
+        self._condition = condition
         self._ack_deadline = ack_deadline
         self._token_life = token_life
         self._by_token: dict[str, Interaction] = {}
         self.by_id: dict[int, Interaction] = {}
 
-    def open(
+    def create(
         self,
         kind: int,
         origin: Origin,
@@ -136,7 +138,7 @@ class Interactions:
             token=base64.urlsafe_b64encode(f"interaction:{number}:".encode() + secrets.token_bytes(24)).decode(),
             origin=origin,
             data=data,
-            signal=Signal(self._signal),
+            condition=Condition(self._condition),
             source=source,
             parent=parent,
         )
@@ -144,104 +146,104 @@ class Interactions:
         interaction.sent_at = time.monotonic()
         return interaction
 
-    def answer(self, interaction_id: int, token: str, form: Form, *, arrived: float) -> Interaction:
-        """The first answer counts if it arrived in time; a refused one leaves the interaction open."""
+    def respond(self, interaction_id: int, token: str, form: Form, *, arrived: float) -> Interaction:
+        """Only the first response in time counts. A refused response leaves the interaction open."""
         interaction = self.by_id.get(interaction_id)
         if interaction is None or interaction.token != token:
-            raise Refusal.known(10062)
+            raise ApiError.from_code(10062)
         if interaction.ack is not None:
-            raise Refusal.known(40060)
+            raise ApiError.from_code(40060)
         if arrived - interaction.sent_at > self._ack_deadline:
-            raise Refusal.known(10062)
+            raise ApiError.from_code(10062)
         ack: Json = {"type": form.payload.get("type"), "data": form.payload.get("data") or {}}
-        interaction.message = self._carry_out(interaction, ack["type"], Form(ack["data"], form.files))
-        if ack["type"] == Callback.MODAL:
+        interaction.message = self._apply_callback(interaction, ack["type"], Form(ack["data"], form.files))
+        if ack["type"] == CallbackType.MODAL:
             interaction.modal = ack["data"]
         interaction.ack, interaction.ack_seconds = ack, arrived - interaction.sent_at
         interaction.acked.set()
-        interaction.signal.changed()
+        interaction.condition.notify()
         return interaction
 
     def by_token(self, token: str) -> Interaction:
-        """An answered interaction whose token is still good."""
+        """An acknowledged interaction with a valid token."""
         interaction = self._by_token.get(token)
         if interaction is None or interaction.expired or time.monotonic() - interaction.sent_at > self._token_life:
-            raise Refusal.known(50027)
+            raise ApiError.from_code(50027)
         if interaction.ack is None:
-            raise Refusal.known(10015)
+            raise ApiError.from_code(10015)
         return interaction
 
     def message(self, token: str, message: str) -> Message:
-        """`@original` or the id of a message made with this token."""
+        """`message` is `@original`, or the id of a message that was sent with this token."""
         interaction = self.by_token(token)
-        made = [found for found in (interaction.message, *interaction.followups) if found and not found.deleted]
-        for found in made:
+        sent = [found for found in (interaction.message, *interaction.followups) if found and not found.deleted]
+        for found in sent:
             if found is interaction.message if message == "@original" else str(found.id) == message:
                 return found
-        raise Refusal.known(10008)
+        raise ApiError.from_code(10008)
 
     def edit(self, token: str, message: str, form: Form) -> Message:
         edited = self.message(token, message)
         self._messages.edit(edited, form)
-        self.by_token(token).signal.changed()  # it may be the message of another interaction
+        self.by_token(token).condition.notify()  # the message may belong to another interaction
         return edited
 
     def follow_up(self, token: str, form: Form) -> Message:
-        """The first one after a deferral is an edit of the deferred answer."""
+        """The first follow-up after a deferral edits the deferred response."""
         interaction = self.by_token(token)
         if interaction.message is not None and interaction.message.loading and not interaction.message.deleted:
             self._messages.edit(interaction.message, form)
             return interaction.message
-        message = self._new(interaction, form.payload.get("flags", 0) & (EPHEMERAL | FLAGS_A_BOT_MAY_SET))
-        self._messages.put(message, form)
+        message = self._new_message(interaction, form.payload.get("flags", 0) & (EPHEMERAL | FLAGS_A_BOT_MAY_SET))
+        self._messages.publish(message, form)
         interaction.followups.append(message)
-        interaction.signal.changed()
+        interaction.condition.notify()
         return message
 
-    def _carry_out(self, interaction: Interaction, kind: object, form: Form) -> Message | None:
-        """The message that `@original` means from now on."""
+    def _apply_callback(self, interaction: Interaction, kind: object, form: Form) -> Message | None:
+        """Returns the message that `@original` refers to from now on."""
         flags = form.payload.get("flags", 0)
         if kind not in ALLOWED[interaction.type]:
-            raise _wrong_kind()
+            raise _wrong_type()
         match kind:
-            case Callback.ANSWER:
-                message = self._new(interaction, flags & (EPHEMERAL | FLAGS_A_BOT_MAY_SET))
-                self._messages.put(message, form)
+            case CallbackType.ANSWER:
+                message = self._new_message(interaction, flags & (EPHEMERAL | FLAGS_A_BOT_MAY_SET))
+                self._messages.publish(message, form)
                 return message
-            case Callback.DEFER:
+            case CallbackType.DEFER:
                 return self._defer(interaction, flags & EPHEMERAL)
-            case Callback.UPDATE:
+            case CallbackType.UPDATE:
                 return self._update(interaction, form)
-            case Callback.DEFER_UPDATE:  # without a message it just closes the modal
+            case CallbackType.DEFER_UPDATE:  # without a message, this only closes the modal
                 return interaction.source
-            case Callback.MODAL:
+            case CallbackType.MODAL:
                 check_modal(form.payload)
         return None
 
     def _update(self, interaction: Interaction, form: Form) -> Message:
-        """Of the message whose component was used, or whose component opened the modal."""
+        """Updates the message whose component was used, or whose component opened the modal."""
         if interaction.source is None:
-            raise _wrong_kind()
+            raise _wrong_type()
         if interaction.source.deleted:
-            raise Refusal.known(10008)
+            raise ApiError.from_code(10008)
         self._messages.edit(interaction.source, form)
         return interaction.source
 
     def _defer(self, interaction: Interaction, flags: int) -> Message:
-        message = self._new(interaction, flags | LOADING)
-        self._messages.show(message)
+        message = self._new_message(interaction, flags | LOADING)
+        self._messages.add(message)
         return message
 
-    def _new(self, interaction: Interaction, flags: int) -> Message:
+    def _new_message(self, interaction: Interaction, flags: int) -> Message:
         return Message(
             id=self._ids.fresh(),
             channel_id=interaction.origin.channel_id,
             guild_id=interaction.origin.guild_id,
-            signal=interaction.signal,
+            condition=interaction.condition,
             flags=flags,
             interaction=interaction.metadata(),
         )
 
 
-def _wrong_kind() -> Refusal:
+def _wrong_type() -> ApiError:
     return invalid_form("type", code="BASE_TYPE_CHOICES", message="Value must be one of the allowed types.")

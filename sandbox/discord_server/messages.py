@@ -1,4 +1,4 @@
-"""The messages of every channel, and Discord's rules for making and changing them."""
+"""The messages of every channel, and Discord's rules for sending and editing them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sandbox.discord_server.api_errors import Refusal, invalid_form
-from sandbox.discord_server.components import check_message, numbered
-from sandbox.discord_server.condition import Signal
-from sandbox.discord_server.files import Attachment, Form, Received, Upload, attached
+from sandbox.discord_server.api_errors import ApiError, invalid_form
+from sandbox.discord_server.components import assign_ids, check_message
+from sandbox.discord_server.condition import Condition
+from sandbox.discord_server.files import Attachment, Form, ReceivedFile, Upload, make_attachment
 from sandbox.discord_server.payloads import APPLICATION_ID, Channels, Json, Origin, Snowflakes, person
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ COMMAND_REPLY = 20
 
 
 class Edit(NamedTuple):
-    """How a message looked from `at` on (monotonic seconds)."""
+    """The content of a message from the time `at` on (monotonic seconds)."""
 
     at: float
     content: str
@@ -41,12 +41,12 @@ class Edit(NamedTuple):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Message:
-    """One message, by the bot unless it says otherwise, with all that it has been."""
+    """One message and its edit history. The author is the bot by default."""
 
     id: int
     channel_id: int
     guild_id: int | None
-    signal: Signal = field(repr=False)
+    condition: Condition = field(repr=False)
     author_id: int = APPLICATION_ID
     flags: int = 0
     content: str = ""
@@ -63,8 +63,7 @@ class Message:
     edited: datetime | None = field(default=None, repr=False)
 
     @property
-    def own(self) -> bool:
-        """Whether it is the bot's."""
+    def sent_by_bot(self) -> bool:
         return self.author_id == APPLICATION_ID
 
     @property
@@ -73,7 +72,7 @@ class Message:
 
     @property
     def loading(self) -> bool:
-        """Whether it is still the "thinking…" of a deferred answer."""
+        """Whether the message is still the "thinking…" of a deferred response."""
         return bool(self.flags & LOADING)
 
     @property
@@ -81,11 +80,11 @@ class Message:
         return tuple(attachment.filename for attachment in self.attachments)
 
     async def wait(self, predicate: Callable[[Message], bool], seconds: float = 10.0) -> None:
-        await self.signal.until(lambda: predicate(self), seconds, about=self)
+        await self.condition.wait_for(lambda: predicate(self), seconds, about=self)
 
-    def changed(self) -> None:
+    def record_change(self) -> None:
         self.history.append(Edit(time.monotonic(), self.content, self.filenames))
-        self.signal.changed()
+        self.condition.notify()
 
     def payload(self) -> Json:
         return {
@@ -105,29 +104,29 @@ class Message:
             "mention_everyone": False,
             "pinned": False,
             "tts": False,
-            **self._where_from(),
+            **self._optional_fields(),
         }
 
     @property
     def reference(self) -> Json | None:
-        """Where the message is that it replies to."""
+        """The location of the message that this one replies to."""
         target = self.replied_to
         if target is None:
             return None
         guild = {} if target.guild_id is None else {"guild_id": str(target.guild_id)}
         return {"type": 0, "message_id": str(target.id), "channel_id": str(target.channel_id)} | guild
 
-    def referenced(self) -> Json | None:
-        """As a reply shows it: without what it replied to itself."""
+    def referenced_payload(self) -> Json | None:
+        """The message as a reply shows it, without any message that it replied to itself."""
         return None if self.deleted else _without(self.payload(), "referenced_message")
 
-    def _where_from(self) -> Json:
-        found: Json = {"application_id": str(APPLICATION_ID)} if self.own else {}
+    def _optional_fields(self) -> Json:
+        found: Json = {"application_id": str(APPLICATION_ID)} if self.sent_by_bot else {}
         if self.interaction is not None:
             found |= {"interaction_metadata": self.interaction, "webhook_id": str(APPLICATION_ID)}
         if self.replied_to is not None:
             found["message_reference"] = self.reference
-            found["referenced_message"] = self.replied_to.referenced()
+            found["referenced_message"] = self.replied_to.referenced_payload()
         if self.nonce is not None:
             found["nonce"] = self.nonce
         if self.reactions:
@@ -136,88 +135,88 @@ class Message:
 
 
 class Messages:
-    """Every message ever made here, deleted ones included."""
+    """Every message, including deleted ones."""
 
-    def __init__(self, ids: Snowflakes, channels: Channels, signal: Signal) -> None:
+    def __init__(self, ids: Snowflakes, channels: Channels, condition: Condition) -> None:
         self._ids = ids
         self._channels = channels
-        self._signal = signal
+        self._condition = condition
         self._by_nonce: dict[tuple[int, str | int], Message] = {}
         self.by_id: dict[int, Message] = {}
 
     def find(self, message_id: int) -> Message:
         message = self.by_id.get(message_id)
         if message is None or message.deleted:
-            raise Refusal.known(10008)
+            raise ApiError.from_code(10008)
         return message
 
     def find_public(self, message_id: int, channel_id: int) -> Message:
-        """What a bot token can reach: ephemeral messages are out of its sight."""
+        """A message that the bot token can access, which excludes ephemeral messages."""
         message = self.find(message_id)
         if message.ephemeral or message.channel_id != channel_id:
-            raise Refusal.known(10008)
+            raise ApiError.from_code(10008)
         return message
 
-    def newest(self, channel_id: int) -> Iterator[Message]:
+    def newest_first(self, channel_id: int) -> Iterator[Message]:
         for message in reversed(self.by_id.values()):
             if message.channel_id == channel_id and not message.deleted and not message.ephemeral:
                 yield message
 
     def post(self, channel_id: int, form: Form) -> Message:
-        """By bot token; a nonce that was seen before brings back the message it made."""
+        """Posts with the bot token. A repeated nonce returns the message that it created before."""
         nonce = form.payload.get("nonce")
         key = (channel_id, nonce) if nonce is not None and form.payload.get("enforce_nonce") else None
         if key is not None and key in self._by_nonce:
             return self._by_nonce[key]
-        replied_to = self._replied_to(form.payload.get("message_reference"), channel_id)
+        replied_to = self._find_reply_target(form.payload.get("message_reference"), channel_id)
         message = Message(
             id=self._ids.fresh(),
             channel_id=channel_id,
             guild_id=self._channels.guild_id(channel_id),
-            signal=Signal(self._signal),
+            condition=Condition(self._condition),
             flags=form.payload.get("flags", 0) & FLAGS_A_BOT_MAY_SET,
             nonce=nonce,
             replied_to=replied_to,
         )
-        self.put(message, form)
+        self.publish(message, form)
         if key is not None:
             self._by_nonce[key] = message
         return message
 
     def say(self, origin: Origin, content: str, files: Sequence[Upload], reply_to: Message | None) -> Message:
-        """By a person."""
+        """Posts as a user."""
         message = Message(
             id=self._ids.fresh(),
             channel_id=origin.channel_id,
             guild_id=origin.guild_id,
-            signal=Signal(self._signal),
+            condition=Condition(self._condition),
             author_id=origin.user_id,
             content=content,
             attachments=[file.attachment(self._ids.fresh(), origin.channel_id) for file in files],
             replied_to=reply_to,
         )
-        self.show(message)
+        self.add(message)
         return message
 
-    def put(self, message: Message, form: Form) -> None:
-        """Fills a new message and makes it visible."""
+    def publish(self, message: Message, form: Form) -> None:
+        """Fills a new message and adds it to its channel."""
         self._fill(message, form)
-        self.show(message)
+        self.add(message)
 
-    def show(self, message: Message) -> None:
+    def add(self, message: Message) -> None:
         self.by_id[message.id] = message
-        message.changed()
+        message.record_change()
 
     def edit(self, message: Message, form: Form) -> None:
-        """Only the fields that are given change; an edit ends a deferred answer's waiting."""
+        """Changes only the given fields. An edit completes a deferred response."""
         self._fill(message, form)
         message.flags = message.flags & ~LOADING | form.payload.get("flags", 0) & FLAGS_A_BOT_MAY_SET
         message.edited = datetime.now(UTC)
-        message.changed()
+        message.record_change()
 
     def delete(self, message: Message) -> None:
         message.deleted = True
-        message.signal.changed()
+        message.condition.notify()
 
     def _fill(self, message: Message, form: Form) -> None:
         content = form.payload.get("content", message.content) or ""
@@ -227,36 +226,40 @@ class Messages:
         embeds = form.payload.get("embeds", message.embeds) or []
         components = form.payload.get("components", message.components) or []
         if not (content or attachments or embeds or components):
-            raise Refusal.known(50006)
+            raise ApiError.from_code(50006)
         if components:
             layout = (message.flags | form.payload.get("flags", 0)) & COMPONENTS_V2
             check_message(components, layout=bool(layout))
             if layout and (content or embeds):
                 raise invalid_form("content" if content else "embeds", **LEGACY_FIELDS)
         message.content, message.attachments = content, attachments
-        message.embeds, message.components = embeds, numbered(components)
+        message.embeds, message.components = embeds, assign_ids(components)
 
     def _attachments(self, message: Message, form: Form) -> list[Attachment]:
-        """`attachments` lists what stays and describes what is new; without it everything stays."""
+        """`attachments` lists the files to keep and describes the new ones; without it, every file is kept."""
         new = dict(form.files)
         listed = form.payload.get("attachments")
-        found = list(message.attachments) if listed is None else [self._listed(message, entry, new) for entry in listed]
-        found += [self._attached(message, file, {}) for file in new.values()]
+        found = (
+            list(message.attachments)
+            if listed is None
+            else [self._find_listed(message, entry, new) for entry in listed]
+        )
+        found += [self._make_attachment(message, file, {}) for file in new.values()]
         if len(found) > FILE_COUNT_LIMIT:
-            raise Refusal.known(30015)
+            raise ApiError.from_code(30015)
         return found
 
-    def _listed(self, message: Message, entry: Json, new: dict[int, Received]) -> Attachment:
+    def _find_listed(self, message: Message, entry: Json, new: dict[int, ReceivedFile]) -> Attachment:
         number = int(entry["id"])
         if number in new:
-            return self._attached(message, new.pop(number), entry)
+            return self._make_attachment(message, new.pop(number), entry)
         for attachment in message.attachments:
             if attachment.id == number:
                 return attachment
         raise invalid_form("attachments", code="ATTACHMENT_NOT_FOUND", message=f"Attachment {number} not found.")
 
-    def _attached(self, message: Message, file: Received, described: Json) -> Attachment:
-        return attached(
+    def _make_attachment(self, message: Message, file: ReceivedFile, described: Json) -> Attachment:
+        return make_attachment(
             file,
             described,
             attachment_id=self._ids.fresh(),
@@ -264,8 +267,8 @@ class Messages:
             ephemeral=message.ephemeral,
         )
 
-    def _replied_to(self, given: Json | None, channel_id: int) -> Message | None:
-        """A bot's reply reaches no ephemeral message, and none of another channel."""
+    def _find_reply_target(self, given: Json | None, channel_id: int) -> Message | None:
+        """A bot cannot reply to an ephemeral message, or to a message in another channel."""
         if given is None:
             return None
         target = self.by_id.get(int(given["message_id"]))
@@ -277,7 +280,7 @@ class Messages:
 
 
 def emoji_payload(emoji: str) -> Json:
-    """`name:id` is a guild's own emoji, anything else a Unicode one."""
+    """`name:id` is a custom emoji; anything else is a Unicode emoji."""
     name, _, emoji_id = emoji.partition(":")
     return {"id": emoji_id or None, "name": name}
 

@@ -1,4 +1,4 @@
-"""Who and where: ids, people, guilds and channels in the shapes Discord sends them."""
+"""Ids, and the payloads of users, members, guilds and channels as Discord sends them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ORDINARY_PERMISSIONS = VIEW_AND_SEND | EMBED_AND_ATTACH | REACT_AND_COMMAND
 
 
 class Snowflakes:
-    """Fresh ids: unique, rising, and carrying the time like Discord's."""
+    """Generates ids like Discord's: unique, increasing, and based on the time."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -37,7 +37,7 @@ class Snowflakes:
 
 
 class OriginFields(TypedDict, total=False):
-    """What a test may say about where an interaction comes from."""
+    """The fields of an interaction's origin that a test can set."""
 
     user_id: int
     guild_id: int | None
@@ -51,7 +51,7 @@ class OriginFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where an interaction comes from; without a guild it is the bot's direct messages."""
+    """The origin of an interaction: its user and channel. Without a guild, the channel is a DM with the bot."""
 
     user_id: int = USER_ID
     guild_id: int | None = GUILD_ID
@@ -63,7 +63,7 @@ class Origin:
     attachment_size_limit: int = 10 * MIB
 
     def payload(self) -> Json:
-        return self._place() | {
+        return self._context() | {
             "channel_id": str(self.channel_id),
             "locale": self.locale,
             "app_permissions": str(self.app_permissions),
@@ -71,7 +71,7 @@ class Origin:
             "entitlements": [],
         }
 
-    def _place(self) -> Json:
+    def _context(self) -> Json:
         if self.guild_id is None:
             return {
                 "user": user(self.user_id),
@@ -94,38 +94,38 @@ class Origin:
 
 
 class Channels:
-    """Which guild a channel is in, or whose direct messages it is; an unheard-of one counts as the guild's."""
+    """The guild or the DM recipient of every channel. An unknown channel belongs to the guild."""
 
     def __init__(self, ids: Snowflakes) -> None:
         self._ids = ids
         self._guilds: dict[int, int | None] = {}
-        self._partners: dict[int, int] = {}
+        self._recipients: dict[int, int] = {}
 
-    def learn(self, origin: Origin) -> None:
+    def remember(self, origin: Origin) -> None:
         self._guilds[origin.channel_id] = origin.guild_id
         if origin.guild_id is None:
-            self._partners[origin.channel_id] = origin.user_id
+            self._recipients[origin.channel_id] = origin.user_id
 
     def guild_id(self, channel_id: int) -> int | None:
         return self._guilds.get(channel_id, GUILD_ID)
 
-    def partner(self, channel_id: int) -> int | None:
-        """Whose direct messages with the bot this channel is."""
-        return self._partners.get(channel_id)
+    def recipient(self, channel_id: int) -> int | None:
+        """The user whose DM with the bot this channel is."""
+        return self._recipients.get(channel_id)
 
     def direct(self, user_id: int) -> int:
-        """The channel of the bot and this person, opened on first use."""
-        for channel_id, partner in self._partners.items():
-            if partner == user_id:
+        """The DM channel of the bot and this user, opened on first use."""
+        for channel_id, recipient in self._recipients.items():
+            if recipient == user_id:
                 return channel_id
         origin = Origin(user_id=user_id, guild_id=None, channel_id=self._ids.fresh())
-        self.learn(origin)
+        self.remember(origin)
         return origin.channel_id
 
     def payload(self, channel_id: int) -> Json:
         guild_id = self.guild_id(channel_id)
         if guild_id is None:
-            return direct_channel(channel_id, self._partners[channel_id])
+            return direct_channel(channel_id, self._recipients[channel_id])
         return text_channel(channel_id, guild_id)
 
 
@@ -143,15 +143,15 @@ def user(user_id: int) -> Json:
 
 
 def person(user_id: int, *, bot: bool = False) -> Json:
-    """A user, or this application's own."""
+    """A user, or the bot's own user."""
     if user_id == APPLICATION_ID:
         return bot_user()
     return user(user_id) | ({"bot": True} if bot else {})
 
 
 def bot_user() -> Json:
-    named = {"username": "pikzels", "global_name": None, "discriminator": "0001", "bot": True}
-    return user(APPLICATION_ID) | named
+    fields = {"username": "pikzels", "global_name": None, "discriminator": "0001", "bot": True}
+    return user(APPLICATION_ID) | fields
 
 
 def own_user() -> Json:
@@ -240,7 +240,7 @@ def role(role_id: int) -> Json:
 def guild(guild_id: int) -> Json:
     return {
         "id": str(guild_id),
-        "name": "A guild on the wire",
+        "name": "Simulated server",
         "icon": None,
         "owner_id": str(OWNER_ID),
         "roles": [role(guild_id) | {"name": "@everyone"}],

@@ -1,4 +1,4 @@
-"""Answers to requests, in Discord's JSON."""
+"""HTTP responses in Discord's JSON format."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from sandbox.discord_server.api_errors import Refusal
+    from sandbox.discord_server.api_errors import ApiError
 
 
-def reply(payload: object, *, status: int = 200) -> web.Response:
-    """Content-Type without a charset: discord.py compares it whole."""
+def json_response(payload: object, *, status: int = 200) -> web.Response:
+    """The Content-Type has no charset, because discord.py compares the whole header."""
     return web.Response(body=json.dumps(payload).encode(), status=status, content_type="application/json")
 
 
-def done() -> web.Response:
+def no_content() -> web.Response:
     return web.Response(status=204)
 
 
-def refused(refusal: Refusal) -> web.Response:
-    response = reply(refusal.body, status=refusal.status)
-    if refusal.status == 429:
-        # discord.py takes a 429 without Via for a ban by Cloudflare and gives up
+def error_response(error: ApiError) -> web.Response:
+    response = json_response(error.body, status=error.status)
+    if error.status == 429:
+        # discord.py treats a 429 without Via as a Cloudflare ban and gives up.
         response.headers["Via"] = "1.1 google"
-        response.headers["Retry-After"] = str(refusal.body.get("retry_after", 0))
+        response.headers["Retry-After"] = str(error.body.get("retry_after", 0))
     return response
 
 
-def number(request: web.Request, name: str) -> int:
-    """A part of the path that is an id."""
+def path_id(request: web.Request, name: str) -> int:
+    """An id in the URL path."""
     return int(request.match_info[name])

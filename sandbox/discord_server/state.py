@@ -1,19 +1,17 @@
-"""What this Discord is made of: its rules, and the rooms that the routes and the people work on."""
+"""The configuration of the simulated Discord, and the state that routes and user actions share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sandbox.discord_server.payloads import MIB
-
 if TYPE_CHECKING:
     from sandbox.discord_server.api_errors import Faults
     from sandbox.discord_server.commands import Commands
-    from sandbox.discord_server.condition import Signal
+    from sandbox.discord_server.condition import Condition
     from sandbox.discord_server.events import Events
     from sandbox.discord_server.gateway import Gateway
-    from sandbox.discord_server.guilds import Society
+    from sandbox.discord_server.guilds import Guilds
     from sandbox.discord_server.interactions import Interactions
     from sandbox.discord_server.messages import Messages
     from sandbox.discord_server.payloads import Channels
@@ -21,22 +19,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What this Discord insists on."""
+class ServerConfig:
+    """The server's options; `serve` has the defaults."""
 
-    keep_files: bool = False
-    ack_deadline: float = 3.0
-    token: str | None = None
-    token_life: float = 900.0
-    file_limit: int = 10 * MIB
+    keep_files: bool
+    ack_deadline: float
+    token: str | None
+    token_life: float
+    file_limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms:
-    """Everything the routes work on."""
+class ServerState:
+    """Everything that the routes read and change."""
 
-    rules: Rules
-    signal: Signal
+    config: ServerConfig
+    condition: Condition
     gateway: Gateway
     channels: Channels
     messages: Messages
@@ -46,4 +44,4 @@ class Rooms:
     events: Events
     faults: Faults
     permissions: dict[int, int]
-    society: Society
+    guilds: Guilds

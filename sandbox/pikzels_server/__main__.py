@@ -12,8 +12,8 @@ from sandbox.pikzels_server.server import serve
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandbox.pikzels_server", description=__doc__)
     parser.add_argument("--port", type=int, default=8099)
-    parser.add_argument("--delay", type=float, default=2.0, help="seconds a picture takes")
-    parser.add_argument("--key", default="pkz_sandbox", help="the API key it accepts")
+    parser.add_argument("--delay", type=float, default=2.0, help="seconds an image takes")
+    parser.add_argument("--key", default="pkz_sandbox", help="the accepted API key")
     parser.add_argument("--always", choices=sorted(CODES), metavar="CODE", help="answer every call with this error")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""The calls the stand-in received, and a way to wait for the nth."""
+"""The calls that the stand-in received, and a way to wait for more."""
 
 import asyncio
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ KEY_HEADER = "X-Api-Key"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request as it came in, without its key; `body` is its JSON value, None if it had none."""
+    """A received request without its API key. `body` is its JSON value, or None if it had none."""
 
     at: datetime
     body: Any
@@ -23,24 +23,24 @@ class Call:
     keyed: bool
 
 
-class Log:
+class CallLog:
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def add(self, call: Call) -> None:
         self.calls.append(call)
-        self._news.set()
-        self._news = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
-    async def reached(self, count: int, *, within: float) -> None:
-        """Wait until there are `count` calls; raises TimeoutError."""
+    async def wait_for_count(self, count: int, *, within: float) -> None:
+        """Wait until the log has `count` calls; raises TimeoutError."""
         async with asyncio.timeout(within):
             while len(self.calls) < count:
-                await self._news.wait()
+                await self._changed.wait()
 
 
-def call_of(request: web.Request, body: Any, *, request_id: str) -> Call:
+def call_from_request(request: web.Request, body: Any, *, request_id: str) -> Call:
     headers = request.headers.copy()
     keyed = headers.popall(KEY_HEADER, None) is not None
     return Call(datetime.now(UTC), body, CIMultiDictProxy(headers), request_id, keyed)

@@ -1,4 +1,4 @@
-"""What POST /v2/thumbnail/image accepts, and the refusal for everything else."""
+"""What POST /v2/thumbnail/image accepts, and how it refuses everything else."""
 
 import json
 import re
@@ -16,21 +16,21 @@ SUPPORT_FIELDS = ("support_image_url", "support_image_base64")
 PROMPT_MAX = 3000
 KEY_PREFIX = "pkz_"
 
-# Status and public message by error code. The provider publishes the codes and the statuses;
-# which goes with which is its error page's, 504 for the three timeouts is inferred.
+# Status and public message by error code. The provider publishes the codes and the statuses.
+# Its error page maps codes to statuses; the 504 of the three timeouts is inferred.
 CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
         "VALIDATION_ERROR": (400, "The request is not valid."),
         "INVALID_PERSONA": (400, "The persona ID is not valid."),
         "INVALID_STYLE": (400, "The style ID is not valid."),
         "INVALID_AMOUNT": (400, "The amount is not valid."),
-        "CONTENT_POLICY": (400, "The request goes against the content policy."),
-        "CANNOT_DELETE_PROCESSING": (400, "It cannot be deleted while it is processing."),
-        "SUPPORT_IMAGE_NOT_SUPPORTED": (400, "This model takes no support image."),
+        "CONTENT_POLICY": (400, "The request violates the content policy."),
+        "CANNOT_DELETE_PROCESSING": (400, "The item cannot be deleted while it is processing."),
+        "SUPPORT_IMAGE_NOT_SUPPORTED": (400, "This model does not accept a support image."),
         "INVALID_IMAGE": (400, "The image could not be read."),
         "IMAGE_TOO_LARGE": (413, "The image is larger than 10 MB."),
         "MISSING_API_KEY": (401, "The API key is missing."),
-        "INVALID_API_KEY_FORMAT": (401, "The API key does not look like one."),
+        "INVALID_API_KEY_FORMAT": (401, "The API key has an invalid format."),
         "INVALID_API_KEY": (401, "The API key is not valid."),
         "API_KEY_INACTIVE": (401, "The API key is inactive."),
         "API_KEY_DELETED": (401, "The API key was deleted."),
@@ -54,7 +54,7 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
     }
 )
 
-# JavaScript's "." stops at these four, and the published patterns are JavaScript's.
+# The published patterns are JavaScript's, whose "." does not match these four characters.
 LINE_ENDS = re.compile("[\n\r\u2028\u2029]")
 HTTPS_URL = re.compile(r"https://\S+")
 DATA_URL = re.compile(r"data:image/[a-zA-Z0-9.+-]+;base64,")
@@ -74,7 +74,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An error as the provider words it; `details` belong to VALIDATION_ERROR alone."""
+    """An error in the provider's format. Only VALIDATION_ERROR has `details`."""
 
     code: str
     details: tuple[Problem, ...] = ()
@@ -91,10 +91,10 @@ class Refusal:
 
 
 class NotJson(ValueError):
-    """The bytes are not the JSON that RFC 8259 describes."""
+    """The bytes are not JSON as defined by RFC 8259."""
 
 
-def key_refusal(sent: str | None, *, expected: str) -> Refusal | None:
+def check_key(sent: str | None, *, expected: str) -> Refusal | None:
     if not sent:
         return Refusal("MISSING_API_KEY")
     if not sent.startswith(KEY_PREFIX):
@@ -102,18 +102,18 @@ def key_refusal(sent: str | None, *, expected: str) -> Refusal | None:
     return None if sent == expected else Refusal("INVALID_API_KEY")
 
 
-def parsed(raw: bytes) -> Any:
-    """The JSON value in `raw`; raises NotJson."""
+def parse_json(raw: bytes) -> Any:
+    """Parse the JSON value in `raw`; raises NotJson."""
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        return json.loads(raw.decode("utf-8"), parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
         raise NotJson from error
 
 
-def body_refusal(body: object) -> Refusal | None:
-    """Why the provider would refuse this body, or None when it would take it."""
+def check_body(body: object) -> Refusal | None:
+    """Return the provider's refusal of this body, or None if it accepts the body."""
     if not isinstance(body, dict):
-        return invalid("must be object")
+        return validation_error("must be object")
     if problems := tuple(_problems(body)):
         return Refusal("VALIDATION_ERROR", problems)
     if any(name in body for name in SUPPORT_FIELDS) and body["model"] not in SUPPORTING_MODELS:
@@ -124,11 +124,11 @@ def body_refusal(body: object) -> Refusal | None:
     return None
 
 
-def invalid(message: str, field: str | None = None) -> Refusal:
+def validation_error(message: str, field: str | None = None) -> Refusal:
     return Refusal("VALIDATION_ERROR", (Problem(message, field),))
 
 
-def _no_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise NotJson(name)
 
 
@@ -137,13 +137,13 @@ def _problems(body: Mapping[str, object]) -> Iterator[Problem]:
         if name not in body:
             yield Problem("is required", name)
     for name, value in body.items():
-        if message := _complaint(name, value):
+        if message := _problem_with(name, value):
             yield Problem(message, name)
     if ("image_url" in body) == ("image_base64" in body):
         yield Problem("provide either image_url or image_base64")
 
 
-def _complaint(name: str, value: object) -> str | None:
+def _problem_with(name: str, value: object) -> str | None:
     if (check := CHECKS.get(name)) is None:
         return "is not allowed"
     return check(value) if isinstance(value, str) else "must be string"
@@ -153,7 +153,7 @@ def _one_of(*allowed: str) -> Callable[[str], str | None]:
     return lambda value: None if value in allowed else f"must be one of {', '.join(allowed)}"
 
 
-def _prompt(value: str) -> str | None:
+def _check_prompt(value: str) -> str | None:
     if not 1 <= len(value) <= PROMPT_MAX:
         return f"must be 1 to {PROMPT_MAX} characters long"
     if LINE_ENDS.search(value):
@@ -161,29 +161,29 @@ def _prompt(value: str) -> str | None:
     return "must not contain a URL" if "http" in value.lower() else None
 
 
-def _https_url(value: str) -> str | None:
+def _check_https_url(value: str) -> str | None:
     return None if HTTPS_URL.fullmatch(value) else "must be an HTTPS URL"
 
 
-def _data_url(value: str) -> str | None:
+def _check_data_url(value: str) -> str | None:
     return None if DATA_URL.match(value) else "must start with data:image/<type>;base64,"
 
 
-def _any_text(_: str) -> None:
+def _accept(_: str) -> None:
     return None
 
 
 CHECKS: Mapping[str, Callable[[str], str | None]] = MappingProxyType(
     {
-        "prompt": _prompt,
-        "image_url": _https_url,
-        "image_base64": _data_url,
-        "support_image_url": _https_url,
-        "support_image_base64": _data_url,
+        "prompt": _check_prompt,
+        "image_url": _check_https_url,
+        "image_base64": _check_data_url,
+        "support_image_url": _check_https_url,
+        "support_image_base64": _check_data_url,
         "image_weight": _one_of(*WEIGHTS),
         "model": _one_of(*MODELS),
         "format": _one_of(*FORMATS),
-        "persona": _any_text,
-        "style": _any_text,
+        "persona": _accept,
+        "style": _accept,
     }
 )

@@ -1,4 +1,4 @@
-"""Scripted replies: what the stand-in does with a call instead of simply answering it."""
+"""Scripted replies, which replace the stand-in's real answer to a call."""
 
 import asyncio
 import gzip
@@ -20,10 +20,10 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 When = Literal["before_request", "after_request", "mid_body"]
 
 
-class Manner(Enum):
-    """How the bytes of an answer leave, or fail to."""
+class TransferMode(Enum):
+    """How the bytes of an answer are sent, or fail to be sent."""
 
-    WHOLE = "whole"
+    NORMAL = "normal"
     DRIP = "drip"
     TRUNCATED = "truncated"
     ENDLESS = "endless"
@@ -35,7 +35,7 @@ class Manner(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response before it is sent."""
+    """A complete HTTP response, not yet sent."""
 
     status: int
     body: bytes = field(repr=False)
@@ -44,9 +44,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What to do with one call; without `answer` or `refusal` the true answer is given."""
+    """The reply to one call. Without `answer` or `refusal`, the call receives its real answer."""
 
-    manner: Manner = Manner.WHOLE
+    mode: TransferMode = TransferMode.NORMAL
     answer: Answer | None = None
     refusal: Refusal | None = None
     headers: tuple[tuple[str, str], ...] = ()
@@ -57,23 +57,23 @@ class Reply:
     limit: int = 0
 
     @property
-    def truthful(self) -> bool:
-        """Whether the true answer has to be worked out for this reply."""
-        silent = (Manner.HANG, Manner.RESET_BEFORE_REQUEST, Manner.RESET_AFTER_REQUEST)
-        return self.answer is None and self.refusal is None and self.manner not in silent
+    def uses_real_answer(self) -> bool:
+        """Whether this reply needs the call's real answer."""
+        silent = (TransferMode.HANG, TransferMode.RESET_BEFORE_REQUEST, TransferMode.RESET_AFTER_REQUEST)
+        return self.answer is None and self.refusal is None and self.mode not in silent
 
     def after(self, delay: float) -> "Reply":
-        """The same reply, `delay` seconds later."""
+        """The same reply, delayed by `delay` seconds."""
         return replace(self, delay=delay)
 
     @staticmethod
     def ok(*, delay: float | None = None, extra: dict[str, object] | None = None) -> "Reply":
-        """The true answer, with `extra` fields merged into its JSON object."""
+        """The real answer, with `extra` fields merged into its JSON object."""
         return Reply(delay=delay, extra=tuple((extra or {}).items()))
 
     @staticmethod
     def hold() -> "Reply":
-        """The true answer, once the stand-in's `release` is called."""
+        """The real answer, held back until the stand-in's `release` is called."""
         return Reply(held=True)
 
     @staticmethod
@@ -100,39 +100,39 @@ class Reply:
 
     @staticmethod
     def gzip_bomb(*, size: int = 64 * MEBIBYTE, content_type: str = "image/png") -> "Reply":
-        """A small body that unpacks to `size` bytes."""
+        """A small body that decompresses to `size` bytes."""
         headers = {"Content-Encoding": "gzip", "Content-Type": content_type}
         return Reply.raw(200, gzip.compress(bytes(size), compresslevel=9, mtime=0), headers)
 
     @staticmethod
     def endless(*, limit: int = 256 * MEBIBYTE, content_type: str = "image/png") -> "Reply":
-        """A body without a length that goes on until the caller leaves, or `limit` bytes."""
+        """A body without a length that continues until the caller disconnects, for at most `limit` bytes."""
         start = Answer(200, PNG_SIGNATURE, (("Content-Type", content_type),))
-        return Reply(manner=Manner.ENDLESS, answer=start, limit=limit)
+        return Reply(mode=TransferMode.ENDLESS, answer=start, limit=limit)
 
     @staticmethod
     def drip(*, every: float = 0.01, limit: int = 1000) -> "Reply":
-        """The true answer, its first `limit` bytes one at a time, `every` seconds apart."""
-        return Reply(manner=Manner.DRIP, every=every, limit=limit)
+        """The real answer, with its first `limit` bytes sent one at a time, `every` seconds apart."""
+        return Reply(mode=TransferMode.DRIP, every=every, limit=limit)
 
     @staticmethod
     def truncated() -> "Reply":
-        """Half of the true answer under the whole answer's Content-Length, then a clean close."""
-        return Reply(manner=Manner.TRUNCATED)
+        """Half of the real answer, with the Content-Length of all of it, then a clean close."""
+        return Reply(mode=TransferMode.TRUNCATED)
 
     @staticmethod
     def reset(when: When = "after_request") -> "Reply":
         """A TCP reset instead of the answer, or in the middle of it."""
-        return Reply(manner=Manner(when))
+        return Reply(mode=TransferMode(when))
 
     @staticmethod
     def hang() -> "Reply":
-        """Silence until the stand-in closes."""
-        return Reply(manner=Manner.HANG)
+        """No answer until the stand-in closes."""
+        return Reply(mode=TransferMode.HANG)
 
 
 class Script:
-    """The replies to come, in order, and the one for every call after them."""
+    """The queued replies, in order, and the reply to every later call."""
 
     def __init__(self) -> None:
         self.always = Reply()
@@ -158,40 +158,40 @@ def refusal_answer(refusal: Refusal, *, request_id: str) -> Answer:
 
 
 async def deliver(request: web.Request, answer: Answer, *, reply: Reply, closing: asyncio.Event) -> web.StreamResponse:
-    """Send `answer` in the manner of `reply`; `closing` ends whatever would go on for long."""
-    match reply.manner:
-        case Manner.WHOLE:
-            return whole(answer)
-        case Manner.DRIP:
-            return await _drip(request, answer, reply=reply, closing=closing)
-        case Manner.TRUNCATED:
-            return await _half(request, answer)
-        case Manner.ENDLESS:
-            return await _endless(request, answer, limit=reply.limit)
-        case Manner.RESET_MID_BODY:
-            await _half(request, answer)
-            # A reset discards what the caller has not read yet, and no signal tells when it has.
-            await passed(0.05, closing=closing)
-        case Manner.HANG:
+    """Send `answer` in the transfer mode of `reply`; `closing` ends a long transfer early."""
+    match reply.mode:
+        case TransferMode.NORMAL:
+            return full_response(answer)
+        case TransferMode.DRIP:
+            return await _send_dripping(request, answer, reply=reply, closing=closing)
+        case TransferMode.TRUNCATED:
+            return await _send_half(request, answer)
+        case TransferMode.ENDLESS:
+            return await _send_endless(request, answer, limit=reply.limit)
+        case TransferMode.RESET_MID_BODY:
+            await _send_half(request, answer)
+            # A reset discards bytes that the caller has not read, and nothing signals when it has read them.
+            await sleep_or_close(0.05, closing=closing)
+        case TransferMode.HANG:
             await closing.wait()
     return reset(request)
 
 
 def reset(request: web.Request) -> web.Response:
-    """Cut the connection with a TCP reset; the response returned goes nowhere."""
+    """Abort the connection with a TCP reset. The returned response is never sent."""
     if (transport := request.transport) is not None:
-        # Without this option closing would say FIN, an orderly goodbye.
+        # Without this option, closing would send FIN and end the connection cleanly.
         linger = struct.pack("ii", 1, 0)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         transport.abort()
     return web.Response()
 
 
-def whole(answer: Answer) -> web.Response:
+def full_response(answer: Answer) -> web.Response:
     return web.Response(status=answer.status, body=answer.body, headers=dict(answer.headers))
 
 
-async def _begin(request: web.Request, answer: Answer, *, length: int | None) -> web.StreamResponse:
+async def _start_response(request: web.Request, answer: Answer, *, length: int | None) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=dict(answer.headers))
     response.content_length = length
     response.force_close()
@@ -199,24 +199,26 @@ async def _begin(request: web.Request, answer: Answer, *, length: int | None) ->
     return response
 
 
-async def _half(request: web.Request, answer: Answer) -> web.StreamResponse:
-    response = await _begin(request, answer, length=len(answer.body))
+async def _send_half(request: web.Request, answer: Answer) -> web.StreamResponse:
+    response = await _start_response(request, answer, length=len(answer.body))
     await response.write(answer.body[: len(answer.body) // 2])
     return response
 
 
-async def _drip(request: web.Request, answer: Answer, *, reply: Reply, closing: asyncio.Event) -> web.StreamResponse:
-    response = await _begin(request, answer, length=len(answer.body))
+async def _send_dripping(
+    request: web.Request, answer: Answer, *, reply: Reply, closing: asyncio.Event
+) -> web.StreamResponse:
+    response = await _start_response(request, answer, length=len(answer.body))
     for byte in answer.body[: reply.limit]:
         await response.write(bytes((byte,)))
-        if await passed(reply.every, closing=closing):
+        if await sleep_or_close(reply.every, closing=closing):
             return reset(request)
     await response.write(answer.body[reply.limit :])
     return response
 
 
-async def _endless(request: web.Request, answer: Answer, *, limit: int) -> web.StreamResponse:
-    response = await _begin(request, answer, length=None)
+async def _send_endless(request: web.Request, answer: Answer, *, limit: int) -> web.StreamResponse:
+    response = await _start_response(request, answer, length=None)
     await response.write(answer.body)
     block = bytes(64 * 1024)
     try:
@@ -227,8 +229,8 @@ async def _endless(request: web.Request, answer: Answer, *, limit: int) -> web.S
     return response
 
 
-async def passed(delay: float, *, closing: asyncio.Event) -> bool:
-    """Wait `delay` seconds; True at once when the stand-in closes meanwhile."""
+async def sleep_or_close(delay: float, *, closing: asyncio.Event) -> bool:
+    """Sleep for `delay` seconds; return True early if the stand-in closes meanwhile."""
     try:
         async with asyncio.timeout(delay):
             return await closing.wait()

@@ -335,7 +335,7 @@ def arrange(live: Live, interaction: discord_server.Interaction, step: Step, tro
         trouble.order(live, "POST", post, after=after)
         return
     closed.order(live, "POST", post)
-    direct = live.discord._rooms.channels.direct(interaction.origin.user_id)
+    direct = live.discord._state.channels.direct(interaction.origin.user_id)
     trouble.order(live, "POST", f"/channels/{direct}/messages", after=after)
 
 

@@ -214,7 +214,7 @@ async def trouble_with_discord(live: Live) -> None:
         discord.fail(method, glob, status=403, code=50001, times=3 if method == "*" else 1)
         api.release()
         await live.app.use_case.recovery.idle(10)
-    discord._rooms.faults._faults.clear()
+    discord._state.faults._faults.clear()
     for member, trouble in ((53, {"reset": True}), (54, {"status": 404, "code": 10062}), (55, {"status": 403})):
         discord.fail("POST", "/interactions/*", **trouble)
         await live.thumbnail(user_id=member)

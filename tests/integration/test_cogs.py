@@ -22,7 +22,7 @@ STYLE = "1b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d"
 
 
 @asynccontextmanager
-async def simulation(folder: Path) -> AsyncIterator[simulated.World]:
+async def simulation(folder: Path) -> AsyncIterator[simulated.SimulatedServer]:
     """A context manager, not a fixture: simcord must be left in the context it was entered in."""
     sections: dict[str, dict[str, Any]] = {
         "personas": {"Ann": PERSONA, "Andrew": PERSONA},
@@ -32,12 +32,12 @@ async def simulation(folder: Path) -> AsyncIterator[simulated.World]:
         yield opened
 
 
-async def left(simulated: simulated.World, member: simcord.MemberActor) -> int:
+async def left(simulated: simulated.SimulatedServer, member: simcord.MemberActor) -> int:
     [allowance] = await simulated.app.use_case.lifecycle.allowances(member.id)
     return allowance.left
 
 
-async def said(simulated: simulated.World, member: simcord.MemberActor, **options: Any) -> str:
+async def said(simulated: simulated.SimulatedServer, member: simcord.MemberActor, **options: Any) -> str:
     """What /thumbnail answers in private."""
     answer = await member.slash(simulated.channel, "thumbnail", **{"image": PICTURE, **options})
     assert answer.ephemeral

@@ -58,7 +58,7 @@ async def test_once_says_why_a_file_is_not_taken(tmp_path: Path) -> None:
     code, said = await finished("--once", "notes.txt", folder=tmp_path)
     assert (code, "must be a PNG, JPEG or WebP image" in said) == (1, True)
     code, said = await finished("--once", "missing.png", folder=tmp_path)
-    assert (code, said) == (64, "There is no picture at missing.png.\n")
+    assert (code, said) == (64, "There is no image at missing.png.\n")
 
 
 async def test_the_page_is_served_with_a_first_thumbnail_until_ctrl_c(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ async def test_the_page_is_served_with_a_first_thumbnail_until_ctrl_c(tmp_path: 
     assert child.stdout is not None
     said = ""
     async with asyncio.timeout(60):
-        while "Ctrl-C ends the demo" not in said:
+        while "Press Ctrl-C to end the demo" not in said:
             line = await child.stdout.readline()
             assert line, said
             said += line.decode()
@@ -78,7 +78,7 @@ async def test_the_page_is_served_with_a_first_thumbnail_until_ctrl_c(tmp_path: 
     child.send_signal(signal.SIGINT)
     rest, errors = await asyncio.wait_for(child.communicate(), 30)
     assert (child.returncode, errors.decode()) == (0, "")
-    assert rest.decode() == "The demo has ended; what it made beside you stays.\n"
+    assert rest.decode() == "Saved images were kept.\n"
 
 
 async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     async with server:
         taken = server.sockets[0].getsockname()[1]
         code, said = await finished("--port", str(taken), folder=tmp_path)
-    assert (code, said) == (64, f"Port {taken} is in use. Choose another, or --port 0 for any free one.\n")
+    assert (code, said) == (64, f"Port {taken} is in use. Choose another one, or use --port 0 for any free port.\n")
 
 
 async def test_settings_meant_for_the_real_bot_do_not_reach_the_demo(

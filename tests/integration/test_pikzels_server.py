@@ -1,4 +1,4 @@
-"""The stand-in of Pikzels keeps to the published contract, paints, and misbehaves as told."""
+"""The stand-in for Pikzels enforces the published contract, renders images, and fails on request."""
 
 import asyncio
 import base64
@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 
-from sandbox.pikzels_server.contract import CODES, FORMATS, MODELS, Problem, body_refusal
-from sandbox.pikzels_server.rendering.painter import SIZES, Order, paint
+from sandbox.pikzels_server.contract import CODES, FORMATS, MODELS, Problem, check_body
+from sandbox.pikzels_server.rendering.painter import SIZES, ThumbnailSpec, paint
 from sandbox.pikzels_server.rendering.renderer import IMAGE_MAX, PHOTO
 from sandbox.pikzels_server.rendering.typography import Box, typeset
 from sandbox.pikzels_server.replies import MEBIBYTE, PNG_SIGNATURE, Reply
@@ -38,7 +38,7 @@ EXAMPLE: Mapping[str, Any] = {
 }
 PERSONA = "18b2ad5e-2a9e-4d3f-b9a8-9f2a1e0b1234"
 DATA_URL = "data:image/jpeg;base64," + base64.b64encode(PHOTO.read_bytes()).decode()
-READY = PNG_SIGNATURE + bytes(1000)
+FIXED_IMAGE = PNG_SIGNATURE + bytes(1000)
 
 TEXTS = st.text(max_size=20) | st.sampled_from(["", "a\nb", "a\r", "see HtTp", "u\u2028v", "x" * 3000, "x" * 3001])
 URLS = st.sampled_from(
@@ -63,8 +63,8 @@ BODIES = st.fixed_dictionaries(
 )
 
 
-def wanted(**changes: Any) -> dict[str, Any]:
-    """The documented example with changes; a field changed to Ellipsis is left out."""
+def example_body(**changes: Any) -> dict[str, Any]:
+    """The documented example with changes. A field that is changed to Ellipsis is omitted."""
     return {name: value for name, value in ({**EXAMPLE, **changes}).items() if value is not ...}
 
 
@@ -76,18 +76,18 @@ async def client() -> AsyncIterator[ClientSession]:
 
 @pytest.fixture
 async def api() -> AsyncIterator[StandIn]:
-    """One that serves a ready picture, for what is not about painting."""
-    async with serve(output=READY) as standin:
+    """A stand-in that serves a fixed image, for tests that do not need rendering."""
+    async with serve(output=FIXED_IMAGE) as standin:
         yield standin
 
 
 async def create(api: StandIn, client: ClientSession, **changes: Any) -> tuple[int, dict[str, Any]]:
     url = f"{api.base_url}/v2/thumbnail/image"
-    async with client.post(url, json=wanted(**changes), headers=KEY) as response:
+    async with client.post(url, json=example_body(**changes), headers=KEY) as response:
         return response.status, await response.json()
 
 
-async def created(api: StandIn, client: ClientSession, **changes: Any) -> Image.Image:
+async def create_image(api: StandIn, client: ClientSession, **changes: Any) -> Image.Image:
     status, success = await create(api, client, **changes)
     assert status == 200, success
     async with client.get(success["output"]) as response:
@@ -95,7 +95,7 @@ async def created(api: StandIn, client: ClientSession, **changes: Any) -> Image.
 
 
 @contextlib.asynccontextmanager
-async def posted(
+async def post(
     api: StandIn,
     client: ClientSession,
     data: bytes | str | io.BytesIO,
@@ -108,23 +108,23 @@ async def posted(
         yield response
 
 
-async def serving(picture: bytes) -> bytes:
-    return picture
+async def return_image(image: bytes) -> bytes:
+    return image
 
 
-def png(size: tuple[int, int], colour: str | int) -> bytes:
+def png(size: tuple[int, int], color: str | int) -> bytes:
     sink = io.BytesIO()
-    Image.new("RGB" if isinstance(colour, str) else "1", size, colour).save(sink, "PNG")
+    Image.new("RGB" if isinstance(color, str) else "1", size, color).save(sink, "PNG")
     return sink.getvalue()
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:
-    """The mean distance of two pictures' pixels, 0 to 255."""
+    """The mean pixel difference of two images, 0 to 255."""
     return sum(ImageStat.Stat(ImageChops.difference(one, other)).mean) / 3
 
 
 class TestContract:
-    async def test_takes_the_documented_example(self, api: StandIn, client: ClientSession) -> None:
+    async def test_accepts_the_documented_example(self, api: StandIn, client: ClientSession) -> None:
         async with client.post(f"{api.base_url}/v2/thumbnail/image", json=dict(EXAMPLE), headers=KEY) as response:
             success = await response.json()
         assert response.status == 200
@@ -145,7 +145,7 @@ class TestContract:
             {"persona": PERSONA, "style": PERSONA.upper()},
         ],
     )
-    async def test_takes_what_the_contract_allows(
+    async def test_accepts_every_valid_request(
         self, api: StandIn, client: ClientSession, changes: dict[str, Any]
     ) -> None:
         assert (await create(api, client, **changes))[0] == 200
@@ -178,7 +178,7 @@ class TestContract:
             ({"image_base64": DATA_URL}, None),
         ],
     )
-    async def test_names_the_field_that_is_wrong(
+    async def test_names_the_invalid_field(
         self, api: StandIn, client: ClientSession, changes: dict[str, Any], field: str | None
     ) -> None:
         status, refused = await create(api, client, **changes)
@@ -198,7 +198,7 @@ class TestContract:
             ({"style": PERSONA + "0"}, "INVALID_STYLE"),
         ],
     )
-    async def test_has_a_code_of_its_own_for(
+    async def test_has_a_specific_error_code(
         self, api: StandIn, client: ClientSession, changes: dict[str, Any], code: str
     ) -> None:
         status, refused = await create(api, client, **changes)
@@ -208,22 +208,22 @@ class TestContract:
     @settings(deadline=None)
     @given(body=BODIES)
     def test_agrees_with_the_published_schema(self, body: dict[str, Any]) -> None:
-        assert (body_refusal(body) is None) == REQUEST.is_valid(body)
+        assert (check_body(body) is None) == REQUEST.is_valid(body)
 
     @pytest.mark.parametrize(
         "data", ["", "null", "[]", '"a"', "{", '{"model": NaN}', "\ufeff{}", b"\xff", "[" * 100_000]
     )
-    async def test_refuses_a_body_that_is_no_json_object(
+    async def test_refuses_a_body_that_is_not_a_json_object(
         self, api: StandIn, client: ClientSession, data: bytes | str
     ) -> None:
-        async with posted(api, client, data) as response:
+        async with post(api, client, data) as response:
             assert response.status == 400
             assert (await response.json())["error"]["code"] == "VALIDATION_ERROR"
 
     async def test_refuses_another_content_type(self, api: StandIn, client: ClientSession) -> None:
-        async with posted(api, client, json.dumps(EXAMPLE), kind="text/plain") as response:
+        async with post(api, client, json.dumps(EXAMPLE), kind="text/plain") as response:
             assert response.status == 400
-        async with posted(api, client, json.dumps(EXAMPLE), kind="application/json; charset=utf-8") as response:
+        async with post(api, client, json.dumps(EXAMPLE), kind="application/json; charset=utf-8") as response:
             assert response.status == 200
 
     @pytest.mark.parametrize(
@@ -235,7 +235,9 @@ class TestContract:
             ("pkz_other", "INVALID_API_KEY"),
         ],
     )
-    async def test_refuses_a_key_that_is(self, api: StandIn, client: ClientSession, key: str | None, code: str) -> None:
+    async def test_refuses_an_invalid_key(
+        self, api: StandIn, client: ClientSession, key: str | None, code: str
+    ) -> None:
         headers = {} if key is None else {"X-Api-Key": key}
         for method, path in (("POST", "/v2/thumbnail/image"), ("GET", f"/v2/pikzonality/{PERSONA}")):
             async with client.request(method, api.base_url + path, headers=headers) as response:
@@ -244,7 +246,7 @@ class TestContract:
             assert response.headers["X-Request-Id"] == refused["request_id"]
 
     @pytest.mark.parametrize("path", [f"/v2/pikzonality/{PERSONA}", "/v2/thumbnail/image", "/anything", "/"])
-    async def test_finds_nothing_elsewhere(self, api: StandIn, client: ClientSession, path: str) -> None:
+    async def test_has_no_other_paths(self, api: StandIn, client: ClientSession, path: str) -> None:
         async with client.get(api.base_url + path, headers=KEY) as response:
             assert response.status == 404
             assert (await response.json())["error"]["code"] == "NOT_FOUND"
@@ -262,25 +264,25 @@ class TestContract:
         assert (api.calls[0].keyed, api.downloads[0].keyed) == (True, False)
 
 
-class TestReferencePicture:
-    async def test_comes_from_the_fetch_given(self, client: ClientSession) -> None:
-        async with serve(fetch=lambda url: serving(png((90, 90), url.rpartition("/")[2]))) as api:
-            red = await created(api, client, image_url="https://example.com/red", prompt=...)
+class TestReferenceImage:
+    async def test_is_fetched_from_its_url(self, client: ClientSession) -> None:
+        async with serve(fetch=lambda url: return_image(png((90, 90), url.rpartition("/")[2]))) as api:
+            red = await create_image(api, client, image_url="https://example.com/red", prompt=...)
         assert red.size == (1280, 720)
         assert red.getpixel((640, 300))[0] > 2 * red.getpixel((640, 300))[2]  # type: ignore[index]
 
-    async def test_may_be_a_data_url(self, client: ClientSession) -> None:
+    async def test_can_be_a_data_url(self, client: ClientSession) -> None:
         async with serve() as api:
-            picture = await created(api, client, image_url=..., image_base64=DATA_URL, format="1:1")
-        assert picture.size == (1024, 1024)
+            image = await create_image(api, client, image_url=..., image_base64=DATA_URL, format="1:1")
+        assert image.size == (1024, 1024)
 
-    @pytest.mark.parametrize("picture", [b"", b"<html>", PNG_SIGNATURE, PHOTO.read_bytes()[:2000]])
-    async def test_must_be_readable(self, client: ClientSession, picture: bytes) -> None:
-        async with serve(fetch=lambda _: serving(picture)) as api:
+    @pytest.mark.parametrize("image", [b"", b"<html>", PNG_SIGNATURE, PHOTO.read_bytes()[:2000]])
+    async def test_must_be_readable(self, client: ClientSession, image: bytes) -> None:
+        async with serve(fetch=lambda _: return_image(image)) as api:
             status, refused = await create(api, client)
         assert (status, refused["error"]["code"]) == (400, "INVALID_IMAGE")
 
-    async def test_must_be_within_reach(self, client: ClientSession) -> None:
+    async def test_must_be_reachable(self, client: ClientSession) -> None:
         async def unreachable(url: str) -> bytes:
             raise aiohttp.ClientConnectionError(url)
 
@@ -293,70 +295,68 @@ class TestReferencePicture:
         assert refused["error"]["code"] == "INVALID_IMAGE"
 
     async def test_must_not_have_too_many_pixels(self, client: ClientSession) -> None:
-        async with serve(fetch=lambda _: serving(png((9001, 8000), 1))) as api:
+        async with serve(fetch=lambda _: return_image(png((9001, 8000), 1))) as api:
             assert (await create(api, client))[1]["error"]["code"] == "INVALID_IMAGE"
 
-    async def test_may_not_be_larger_than_ten_megabytes(self, client: ClientSession) -> None:
-        async with serve(fetch=lambda _: serving(bytes(IMAGE_MAX + 1))) as api:
+    async def test_must_not_exceed_ten_megabytes(self, client: ClientSession) -> None:
+        async with serve(fetch=lambda _: return_image(bytes(IMAGE_MAX + 1))) as api:
             status, refused = await create(api, client)
         assert (status, refused["error"]["code"]) == (413, "IMAGE_TOO_LARGE")
 
-    async def test_may_not_make_the_body_larger_than_the_server_reads(
-        self, api: StandIn, client: ClientSession
-    ) -> None:
-        async with posted(api, client, io.BytesIO(bytes(33_000_000))) as response:
+    async def test_must_not_make_the_body_too_large(self, api: StandIn, client: ClientSession) -> None:
+        async with post(api, client, io.BytesIO(bytes(33_000_000))) as response:
             assert response.status == 413
             assert (await response.json())["error"]["code"] == "IMAGE_TOO_LARGE"
 
 
 class TestPainting:
     @pytest.mark.parametrize("shape", FORMATS)
-    async def test_has_the_size_of_the_format(self, client: ClientSession, shape: str) -> None:
+    async def test_has_the_size_of_its_format(self, client: ClientSession, shape: str) -> None:
         async with serve() as api:
-            picture = await created(api, client, format=shape)
-        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", SIZES[shape])
+            image = await create_image(api, client, format=shape)
+        assert (image.format, image.mode, image.size) == ("PNG", "RGB", SIZES[shape])
 
-    def test_differs_visibly_from_model_to_model(self) -> None:
+    def test_differs_visibly_between_models(self) -> None:
         photo = PHOTO.read_bytes()
-        painted = [self.painted(photo, model=model) for model in MODELS]
-        pairs = [(one, other) for index, one in enumerate(painted) for other in painted[:index]]
+        images = [self.paint_image(photo, model=model) for model in MODELS]
+        pairs = [(one, other) for index, one in enumerate(images) for other in images[:index]]
         assert min(difference(one, other) for one, other in pairs) > 15
 
     @pytest.mark.parametrize("model", MODELS)
-    def test_differs_from_call_to_call(self, model: str) -> None:
+    def test_differs_between_calls(self, model: str) -> None:
         photo = PHOTO.read_bytes()
-        first, second = (self.painted(photo, model=model, call=call) for call in (1, 2))
+        first, second = (self.paint_image(photo, model=model, call=call) for call in (1, 2))
         assert difference(first, second) > 5
 
     @pytest.mark.parametrize("model", MODELS)
-    def test_shows_the_prompt_except_where_it_is_ignored(self, model: str) -> None:
+    def test_shows_the_prompt_unless_the_model_ignores_it(self, model: str) -> None:
         photo = PHOTO.read_bytes()
-        bare, lettered = (self.painted(photo, model=model, prompt=prompt) for prompt in ("", "A white cat"))
+        bare, lettered = (self.paint_image(photo, model=model, prompt=prompt) for prompt in ("", "A white cat"))
         assert (difference(bare, lettered) > 3) == (model != "pkz_2")
 
-    def test_weighs_the_reference_for_the_one_model_that_does(self) -> None:
+    def test_applies_the_image_weight_for_pkz_2(self) -> None:
         photo = PHOTO.read_bytes()
-        low, high = (self.painted(photo, model="pkz_2", weight=weight) for weight in ("low", "high"))
+        low, high = (self.paint_image(photo, model="pkz_2", weight=weight) for weight in ("low", "high"))
         assert difference(low, high) > 5
 
-    async def test_insets_a_support_picture(self, client: ClientSession) -> None:
-        async with serve(fetch=lambda url: serving(png((90, 90), url.rpartition("/")[2]))) as api:
-            grey = await created(api, client, image_url="https://a/grey", support_image_url="https://a/lime")
-        corner = grey.crop((1050, 60, 1200, 200))
+    async def test_shows_the_support_image_in_a_corner(self, client: ClientSession) -> None:
+        async with serve(fetch=lambda url: return_image(png((90, 90), url.rpartition("/")[2]))) as api:
+            gray = await create_image(api, client, image_url="https://a/grey", support_image_url="https://a/lime")
+        corner = gray.crop((1050, 60, 1200, 200))
         assert ImageStat.Stat(corner).mean[1] > 200 > ImageStat.Stat(corner).mean[0]
 
-    def test_takes_clear_turned_and_paletted_pictures(self) -> None:
+    def test_accepts_every_image_mode(self) -> None:
         for mode in ("RGBA", "LA", "P", "1", "L", "I;16"):
             sink = io.BytesIO()
             Image.new(mode, (40, 30)).save(sink, "PNG")
-            assert self.painted(sink.getvalue(), model="pkz_4").size == (1280, 720)
+            assert self.paint_image(sink.getvalue(), model="pkz_4").size == (1280, 720)
 
     @pytest.mark.parametrize("shape", FORMATS)
     @pytest.mark.parametrize("model", [model for model in MODELS if model != "pkz_2"])
-    def test_keeps_the_words_inside_the_frame(self, model: str, shape: str) -> None:
-        orders = (Order(model=model, format=shape, prompt=prompt) for prompt in ("", "Q@|{}, " + "W|g$jy " * 60))
+    def test_keeps_the_text_inside_the_frame(self, model: str, shape: str) -> None:
+        specs = (ThumbnailSpec(model=model, format=shape, prompt=prompt) for prompt in ("", "Q@|{}, " + "W|g$jy " * 60))
         photo = png((64, 64), "olive")
-        changed = ImageChops.difference(*(Image.open(io.BytesIO(paint(order, photo))) for order in orders)).getbbox()
+        changed = ImageChops.difference(*(Image.open(io.BytesIO(paint(spec, photo))) for spec in specs)).getbbox()
         width, height = SIZES[shape]
         assert changed is not None
         assert min(changed[0], changed[1], width - changed[2], height - changed[3]) >= 4
@@ -367,16 +367,16 @@ class TestPainting:
         width=st.integers(400, 1280),
         height=st.integers(120, 600),
     )
-    def test_keeps_the_words_inside_their_box(self, text: str, width: int, height: int) -> None:
+    def test_keeps_the_text_inside_its_box(self, text: str, width: int, height: int) -> None:
         box = Box(100, 100, 100 + width, 100 + height)
-        lettering = typeset(text, box=box, sizes=(150, 45))
-        if lettering is None:
+        layout = typeset(text, box=box, sizes=(150, 45))
+        if layout is None:
             return
-        ink = lettering.stencil((width + 200, height + 200), words=lettering.words, grow=8).getbbox()
+        ink = layout.mask((width + 200, height + 200), words=layout.words, grow=8).getbbox()
         assert ink is None or (ink[0] >= 80 and ink[1] >= 80 and ink[2] <= width + 120 and ink[3] <= height + 145)
 
-    def painted(self, photo: bytes, *, model: str, **details: Any) -> Image.Image:
-        return Image.open(io.BytesIO(paint(Order(model=model, format="16:9", **details), photo)))
+    def paint_image(self, photo: bytes, *, model: str, **details: Any) -> Image.Image:
+        return Image.open(io.BytesIO(paint(ThumbnailSpec(model=model, format="16:9", **details), photo)))
 
 
 class TestReplies:
@@ -389,55 +389,55 @@ class TestReplies:
         assert refused["request_id"] == api.calls[0].request_id
         assert (await create(api, client))[0] == 200
 
-    async def test_error_may_have_details_and_a_time_to_retry(self, api: StandIn, client: ClientSession) -> None:
+    async def test_error_can_have_details_and_a_retry_time(self, api: StandIn, client: ClientSession) -> None:
         api.script(
             Reply.error("VALIDATION_ERROR", details=(Problem("no"), Problem("bad", "style"))),
             Reply.error("TOO_MANY_REQUESTS", retry_after="3"),
         )
         _, refused = await create(api, client)
         assert refused["error"]["details"] == [{"message": "no"}, {"field": "style", "message": "bad"}]
-        async with posted(api, client, json.dumps(EXAMPLE)) as response:
+        async with post(api, client, json.dumps(EXAMPLE)) as response:
             assert (response.status, response.headers["Retry-After"]) == (429, "3")
 
-    def test_error_of_an_unknown_code_is_a_mistake(self) -> None:
+    def test_error_rejects_an_unknown_code(self) -> None:
         with pytest.raises(ValueError, match="NO_SUCH"):
             Reply.error("NO_SUCH")
 
-    async def test_raw_is_sent_as_it_is(self, api: StandIn, client: ClientSession) -> None:
+    async def test_raw_is_sent_unchanged(self, api: StandIn, client: ClientSession) -> None:
         api.script(Reply.raw(418, b"{]", {"Content-Type": "text/x", "X-Odd": "1"}), Reply.html(502))
-        async with posted(api, client, json.dumps(EXAMPLE)) as response:
+        async with post(api, client, json.dumps(EXAMPLE)) as response:
             assert (response.status, await response.read()) == (418, b"{]")
             assert (response.headers["Content-Type"], response.headers["X-Odd"]) == ("text/x", "1")
-        async with posted(api, client, json.dumps(EXAMPLE)) as response:
+        async with post(api, client, json.dumps(EXAMPLE)) as response:
             assert (response.status, response.content_type) == (502, "text/html")
 
-    async def test_ok_may_have_more_fields(self, api: StandIn, client: ClientSession) -> None:
+    async def test_ok_can_have_extra_fields(self, api: StandIn, client: ClientSession) -> None:
         api.script(Reply.ok(extra={"model": "pkz_4", "output": None}))
         _, success = await create(api, client)
         assert success == {"output": None, "request_id": api.calls[0].request_id, "model": "pkz_4"}
 
-    async def test_always_stands_when_the_queue_is_empty(self, api: StandIn, client: ClientSession) -> None:
+    async def test_always_applies_while_the_queue_is_empty(self, api: StandIn, client: ClientSession) -> None:
         api.always(Reply.error("CONFLICT"))
         api.script(Reply.ok())
         assert [(await create(api, client))[0] for _ in range(3)] == [200, 409, 409]
 
-    async def test_a_breach_of_contract_uses_up_no_reply(self, api: StandIn, client: ClientSession) -> None:
+    async def test_an_invalid_request_consumes_no_reply(self, api: StandIn, client: ClientSession) -> None:
         api.script(Reply.error("CONFLICT"))
         assert [(await create(api, client, format=shape))[0] for shape in ("2:1", "1:1")] == [400, 409]
 
-    async def test_redirect_points_elsewhere(self, api: StandIn, client: ClientSession) -> None:
+    async def test_redirect_sends_its_location(self, api: StandIn, client: ClientSession) -> None:
         api.script(Reply.redirect("https://example.com/"))
         url = f"{api.base_url}/v2/thumbnail/image"
-        async with client.post(url, json=wanted(), headers=KEY, allow_redirects=False) as response:
+        async with client.post(url, json=example_body(), headers=KEY, allow_redirects=False) as response:
             assert (response.status, response.headers["Location"]) == (307, "https://example.com/")
 
     @pytest.mark.parametrize("reply", [Reply.ok(delay=0.2), Reply.error("CONFLICT").after(0.2)])
-    async def test_delay_passes_before_the_answer(self, api: StandIn, client: ClientSession, reply: Reply) -> None:
+    async def test_delay_postpones_the_answer(self, api: StandIn, client: ClientSession, reply: Reply) -> None:
         api.script(reply)
         assert await self.seconds(api, client) >= 0.2
 
-    async def test_the_server_delays_good_answers_only(self, client: ClientSession) -> None:
-        async with serve(delay=0.2, output=READY) as api:
+    async def test_the_server_delays_only_successful_answers(self, client: ClientSession) -> None:
+        async with serve(delay=0.2, output=FIXED_IMAGE) as api:
             api.script(Reply.error("CONFLICT"))
             assert await self.seconds(api, client) < 0.2
             assert await self.seconds(api, client) >= 0.2
@@ -451,42 +451,40 @@ class TestReplies:
         api.release()
         assert [status for status, _ in await asyncio.gather(*held)] == [200, 200]
 
-    async def test_waiting_for_calls_that_do_not_come_ends(self, api: StandIn) -> None:
+    async def test_waiting_for_missing_calls_times_out(self, api: StandIn) -> None:
         with pytest.raises(TimeoutError):
             await api.called(1, timeout=0.01)
 
     @pytest.mark.parametrize("when", ["before_request", "after_request"])
-    async def test_reset_cuts_the_connection(self, api: StandIn, when: Any) -> None:
+    async def test_reset_resets_the_connection(self, api: StandIn, when: Any) -> None:
         api.script(Reply.reset(when=when))
         with pytest.raises(ConnectionResetError):
             await self.bytes_received(api)
         assert [call.body for call in api.calls] == [None if when == "before_request" else EXAMPLE]
 
-    async def test_reset_in_the_middle_comes_after_a_part_of_the_body(
-        self, api: StandIn, client: ClientSession
-    ) -> None:
+    async def test_reset_mid_body_sends_part_of_the_body(self, api: StandIn, client: ClientSession) -> None:
         api.script(Reply.reset(when="mid_body"))
-        async with posted(api, client, json.dumps(EXAMPLE)) as response:
+        async with post(api, client, json.dumps(EXAMPLE)) as response:
             assert response.status == 200
             with pytest.raises(aiohttp.ClientError):
                 await response.read()
 
-    async def test_truncated_ends_in_good_order_but_early(self, api: StandIn) -> None:
+    async def test_truncated_closes_cleanly_but_early(self, api: StandIn) -> None:
         api.script(Reply.truncated())
         head, _, body = (await self.bytes_received(api)).partition(b"\r\n\r\n")
         assert f"Content-Length: {2 * len(body)}".encode() in head or f"{2 * len(body) + 1}".encode() in head
 
     async def test_drip_sends_the_whole_answer_slowly(self, api: StandIn, client: ClientSession) -> None:
         api.script(Reply.drip(every=0.01, limit=20))
-        async with posted(api, client, json.dumps(EXAMPLE)) as response:
+        async with post(api, client, json.dumps(EXAMPLE)) as response:
             first = await response.content.readany()
             assert len(first) < 20
             assert json.loads(first + await response.read())["request_id"] == api.calls[0].request_id
 
     @pytest.mark.parametrize("reply", [Reply.hang(), Reply.hold(), Reply.ok(delay=60), Reply.drip(every=60)])
-    async def test_closing_ends_what_would_go_on(self, client: ClientSession, reply: Reply) -> None:
+    async def test_closing_ends_every_pending_reply(self, client: ClientSession, reply: Reply) -> None:
         async with asyncio.timeout(5):
-            async with serve(output=READY) as api:
+            async with serve(output=FIXED_IMAGE) as api:
                 api.script(reply)
                 call = asyncio.create_task(create(api, client))
                 await api.called(1)
@@ -499,7 +497,7 @@ class TestReplies:
         return asyncio.get_running_loop().time() - started
 
     async def bytes_received(self, api: StandIn) -> bytes:
-        """All that comes over a plain connection for the example, until it ends."""
+        """Every byte that a plain connection receives in response to the example."""
         reader, writer = await asyncio.open_connection("127.0.0.1", int(api.base_url.rpartition(":")[2]))
         body = json.dumps(EXAMPLE).encode()
         head = f"POST /v2/thumbnail/image HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
@@ -513,18 +511,16 @@ class TestReplies:
 
 
 class TestOutput:
-    async def test_is_the_picture_given_for_all(self, api: StandIn, client: ClientSession) -> None:
+    async def test_is_the_configured_image(self, api: StandIn, client: ClientSession) -> None:
         async with await self.download(api, client) as response:
             assert (response.status, response.content_type) == (200, "image/png")
-            assert await response.read() == READY
+            assert await response.read() == FIXED_IMAGE
 
-    async def test_is_gone_when_nobody_painted_it(self, client: ClientSession) -> None:
+    async def test_is_not_found_if_it_was_never_rendered(self, client: ClientSession) -> None:
         async with serve() as api, client.get(f"{api.base_url}/output/{PERSONA}.png") as response:
             assert response.status == 404
 
-    async def test_may_be_missing_elsewhere_a_page_or_the_wrong_bytes(
-        self, api: StandIn, client: ClientSession
-    ) -> None:
+    async def test_can_be_missing_redirected_a_page_or_wrong_bytes(self, api: StandIn, client: ClientSession) -> None:
         wrong = Reply.raw(200, b"MZ", {"Content-Type": "image/png"})
         api.script_output(Reply.raw(404), Reply.redirect("https://example.com/"), Reply.html(200), wrong)
         api.always_output(Reply.error("INTERNAL_ERROR"))
@@ -540,7 +536,7 @@ class TestOutput:
             (500, "application/json"),
         ]
 
-    async def test_may_go_on_without_end(self, api: StandIn, client: ClientSession) -> None:
+    async def test_can_be_endless(self, api: StandIn, client: ClientSession) -> None:
         api.script_output(Reply.endless(), Reply.endless(limit=MEBIBYTE))
         async with await self.download(api, client) as response:
             assert response.content_length is None
@@ -548,7 +544,7 @@ class TestOutput:
         async with await self.download(api, client) as response:
             assert len(await response.read()) == MEBIBYTE + len(PNG_SIGNATURE)
 
-    async def test_may_be_a_gzip_bomb(self, api: StandIn) -> None:
+    async def test_can_be_a_gzip_bomb(self, api: StandIn) -> None:
         api.script_output(Reply.gzip_bomb(size=4 * MEBIBYTE))
         async with ClientSession(auto_decompress=False) as client, await self.download(api, client) as response:
             packed = await response.read()
@@ -557,14 +553,14 @@ class TestOutput:
         assert gzip.decompress(packed) == bytes(4 * MEBIBYTE)
 
     @pytest.mark.parametrize("reply", [Reply.truncated(), Reply.reset("mid_body")])
-    async def test_may_break_off(self, api: StandIn, client: ClientSession, reply: Reply) -> None:
+    async def test_can_break_off(self, api: StandIn, client: ClientSession, reply: Reply) -> None:
         api.script_output(reply)
         async with await self.download(api, client) as response:
             with pytest.raises(aiohttp.ClientError):
                 await response.read()
 
-    async def test_may_never_come(self, api: StandIn, client: ClientSession) -> None:
-        # aiohttp's client asks once more by itself when a GET is cut off.
+    async def test_can_hang_or_reset(self, api: StandIn, client: ClientSession) -> None:
+        # aiohttp's client retries a GET once if the connection breaks.
         api.script_output(Reply.hang(), Reply.reset(), Reply.reset())
         silent = asyncio.create_task(self.download(api, client))
         await api.downloaded(1)
@@ -574,23 +570,23 @@ class TestOutput:
         with pytest.raises(aiohttp.ClientError):
             await silent
 
-    async def test_may_be_held_and_drip(self, api: StandIn, client: ClientSession) -> None:
+    async def test_can_be_held_or_drip(self, api: StandIn, client: ClientSession) -> None:
         api.script_output(Reply.hold(), Reply.drip(every=0, limit=10))
         held = asyncio.create_task(self.download(api, client))
         await api.downloaded(1)
         async with await self.download(api, client) as response:
-            assert await response.read() == READY
+            assert await response.read() == FIXED_IMAGE
         assert not held.done()
         api.release()
         async with await held as response:
-            assert await response.read() == READY
+            assert await response.read() == FIXED_IMAGE
 
     async def download(self, api: StandIn, client: ClientSession) -> ClientResponse:
         return await client.get(f"{api.base_url}/output/{PERSONA}.png", allow_redirects=False)
 
 
 class TestCommand:
-    @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C reaches a child process differently there")
+    @pytest.mark.skipif(os.name == "nt", reason="Windows delivers Ctrl-C to child processes differently")
     async def test_serves_until_interrupted(self, client: ClientSession) -> None:
         arguments = [
             "-m",
@@ -610,7 +606,7 @@ class TestCommand:
         assert process.stdout is not None
         url = (await asyncio.wait_for(process.stdout.readline(), 10)).decode().strip()
         headers = {"X-Api-Key": "pkz_a"}
-        async with client.post(f"{url}/v2/thumbnail/image", json=wanted(), headers=headers) as response:
+        async with client.post(f"{url}/v2/thumbnail/image", json=example_body(), headers=headers) as response:
             assert response.status == 409
         process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(process.wait(), 10) == 0

@@ -330,7 +330,7 @@ async def test_what_failed_may_be_tried_again_by_reacting_again(live: Live) -> N
 async def test_seeds_bots_and_other_messages_make_nothing(live: Live) -> None:
     first = await finished(live)
     await live.discord.wait(lambda _: first.reactions.get(AGAIN) == {discord_server.APPLICATION_ID}, 10)
-    live.discord.society.bots.add(70)
+    live.discord.guilds.bots.add(70)
     said = live.discord.say("not a result")
     before = len(public(live))
     for emoji in (AGAIN, COPY, DELETE):
@@ -364,8 +364,8 @@ async def react_only(live: Live, message: discord_server.Message, *emojis: str, 
 
 async def test_in_a_server_not_seen_before_the_members_kind_is_asked_for(live: Live) -> None:
     """discord.py then drops the member that Discord sends along."""
-    live.discord.society.bots.add(70)
-    live.discord.society.gone.add(71)
+    live.discord.guilds.bots.add(70)
+    live.discord.guilds.departed.add(71)
     asked = await live.discord.slash(
         "thumbnail", options={"image": PHOTO}, user_id=1, guild_id=ELSEWHERE, channel_id=ITS_CHANNEL
     )
@@ -444,31 +444,31 @@ async def test_a_strangers_cross_is_an_opinion(live: Live) -> None:
 
 @pytest.mark.parametrize("why", ["role", "everyone", "channel's role", "channel's member", "administrator", "owner"])
 async def test_a_moderator_takes_any_result_away(live: Live, why: str) -> None:
-    society, may = live.discord.society, discord_server.MANAGE_MESSAGES
-    society.roles[ROLE], society.members[2] = 0, (ROLE,)
+    guilds, may = live.discord.guilds, discord_server.MANAGE_MESSAGES
+    guilds.roles[ROLE], guilds.members[2] = 0, (ROLE,)
     match why:
         case "role":
-            society.roles[ROLE] = may
+            guilds.roles[ROLE] = may
         case "everyone":
-            society.everyone |= may
+            guilds.everyone |= may
         case "channel's role":
-            society.overwrite(discord_server.CHANNEL_ID, discord_server.GUILD_ID, deny=may)
-            society.overwrite(discord_server.CHANNEL_ID, ROLE, allow=may)
+            guilds.overwrite(discord_server.CHANNEL_ID, discord_server.GUILD_ID, deny=may)
+            guilds.overwrite(discord_server.CHANNEL_ID, ROLE, allow=may)
         case "channel's member":
-            society.overwrite(discord_server.CHANNEL_ID, 2, allow=may, of_member=True)
+            guilds.overwrite(discord_server.CHANNEL_ID, 2, allow=may, of_member=True)
         case "administrator":
-            society.roles[ROLE] = 1 << 3
-            society.overwrite(discord_server.CHANNEL_ID, ROLE, deny=may)
+            guilds.roles[ROLE] = 1 << 3
+            guilds.overwrite(discord_server.CHANNEL_ID, ROLE, deny=may)
         case "owner":
-            society.owner = 2
+            guilds.owner = 2
     first = await finished(live)
     await react(live, first, DELETE, 2)
     assert first.deleted
 
 
 async def test_a_moderator_elsewhere_is_a_stranger_here(live: Live) -> None:
-    live.discord.society.everyone |= discord_server.MANAGE_MESSAGES
-    live.discord.society.overwrite(
+    live.discord.guilds.everyone |= discord_server.MANAGE_MESSAGES
+    live.discord.guilds.overwrite(
         discord_server.CHANNEL_ID, discord_server.GUILD_ID, deny=discord_server.MANAGE_MESSAGES
     )
     first = await finished(live)
@@ -477,8 +477,8 @@ async def test_a_moderator_elsewhere_is_a_stranger_here(live: Live) -> None:
 
 
 async def test_in_a_thread_its_channels_exceptions_hold(live: Live) -> None:
-    live.discord.society.threads[ITS_CHANNEL] = discord_server.CHANNEL_ID
-    live.discord.society.overwrite(discord_server.CHANNEL_ID, 2, allow=discord_server.MANAGE_MESSAGES, of_member=True)
+    live.discord.guilds.threads[ITS_CHANNEL] = discord_server.CHANNEL_ID
+    live.discord.guilds.overwrite(discord_server.CHANNEL_ID, 2, allow=discord_server.MANAGE_MESSAGES, of_member=True)
     asked = await live.discord.slash("thumbnail", options={"image": PHOTO}, user_id=1, channel_id=ITS_CHANNEL)
     await asked.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
     assert asked.message is not None
@@ -566,7 +566,7 @@ async def test_with_direct_messages_closed_one_line_stands_in_the_channel_for_a_
     await short_lines(live, 60)
     first = await finished(live)
     people = range(2, 12)
-    live.discord.society.closed.update(people)
+    live.discord.guilds.dms_closed.update(people)
     await react(live, first, COPY, *people)
     await live.discord.wait(lambda _: len(lines(live)) == 1, 10)
     [line] = lines(live)
@@ -580,7 +580,7 @@ async def test_with_direct_messages_closed_one_line_stands_in_the_channel_for_a_
 async def test_a_line_goes_after_its_time_and_another_may_follow(live: Live) -> None:
     await short_lines(live, 0.05)
     first = await finished(live)
-    live.discord.society.closed.update((2, 3))
+    live.discord.guilds.dms_closed.update((2, 3))
     for user_id in (2, 3):
         await react(live, first, COPY, user_id)
         await live.discord.wait(lambda _: bool(lines(live)) and all(line.deleted for line in lines(live)), 10)
@@ -597,7 +597,7 @@ async def lines_gone() -> None:
 
 async def test_a_refusal_finds_its_way_into_the_channel_too(live: Live) -> None:
     results = [await finished(live) for _ in range(3)]
-    live.discord.society.closed.add(1)
+    live.discord.guilds.dms_closed.add(1)
     for message in results:
         await react(live, message, AGAIN, 1)
     await live.discord.wait(lambda _: len(lines(live)) == 1, 10)
@@ -615,7 +615,7 @@ async def test_where_the_bot_may_not_post_the_person_is_told_and_not_charged(
     assert "can't post in that channel. You were not charged." in said
     assert str(discord_server.CHANNEL_ID) in said
     assert (await live.left(2), len(live.api.calls)) == (3, 1)
-    live.discord.society.closed.add(3)
+    live.discord.guilds.dms_closed.add(3)
     await react(live, first, AGAIN, 3)  # neither here nor there
     await lines_gone()
     assert (await live.left(3), len(live.api.calls)) == (3, 1)

@@ -29,7 +29,7 @@ CAT = ("cat.jpg", demo.PHOTO.read_bytes())
 class Story:
     """A world with two people in it, and what it looked like after every step."""
 
-    def __init__(self, stage: simulated.World) -> None:
+    def __init__(self, stage: simulated.SimulatedServer) -> None:
         self.stage = stage
         self.ann, self.ben = stage.member("ann"), stage.member("ben")
         self.lines: list[str] = []
@@ -137,7 +137,7 @@ async def test_the_life_of_a_picture(tmp_path: Path) -> None:
         sys.stdout.write(story.transcript())
 
 
-async def _charges(stage: simulated.World) -> list[tuple[int, int]]:
+async def _charges(stage: simulated.SimulatedServer) -> list[tuple[int, int]]:
     rows = await stage.app.database.run("SELECT user_id, spent FROM entries WHERE kind = 'charge' ORDER BY id")
     return [(row["user_id"], row["spent"]) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Discord's limits for components of messages and of modals."""
+"""Discord's limits for message and modal components."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sandbox.discord_server.api_errors import Refusal
-from sandbox.discord_server.components import check_message, check_modal, component_with, each_component, numbered
+from sandbox.discord_server.api_errors import ApiError
+from sandbox.discord_server.components import assign_ids, check_message, check_modal, find_component, walk_components
 
 LONG = "x" * 4001
 
@@ -26,7 +26,7 @@ OPTIONS = [{"label": str(number), "value": str(number)} for number in range(26)]
 
 
 @pytest.mark.parametrize(
-    ("bad", "place"),
+    ("invalid", "path"),
     [
         (modal(label(FIELD), title="x" * 46), "title"),
         (modal(label(FIELD), custom_id="x" * 101), "custom_id"),
@@ -43,14 +43,14 @@ OPTIONS = [{"label": str(number), "value": str(number)} for number in range(26)]
         (modal(FIELD), "type"),
     ],
 )
-def test_a_form_beyond_the_limits_is_refused(bad: dict[str, Any], place: str) -> None:
-    with pytest.raises(Refusal) as refused:
-        check_modal(bad)
+def test_a_modal_beyond_the_limits_is_refused(invalid: dict[str, Any], path: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        check_modal(invalid)
     assert refused.value.body["code"] == 50035
-    assert place in json.dumps(refused.value.body["errors"])
+    assert path in json.dumps(refused.value.body["errors"])
 
 
-def test_a_form_at_the_limits_is_taken() -> None:
+def test_a_modal_at_the_limits_is_accepted() -> None:
     text = label({"type": 4, "custom_id": "x" * 100, "style": 1, "value": LONG[1:], "max_length": 4000}, "x" * 45)
     choice = label({"type": 3, "custom_id": "s", "options": OPTIONS[:25], "required": False})
     upload = label({"type": 19, "custom_id": "f", "min_values": 0, "max_values": 10})
@@ -59,7 +59,7 @@ def test_a_form_at_the_limits_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("components", "place"),
+    ("components", "path"),
     [
         ([{"type": 2, "custom_id": "a", "style": 1, "label": "a"}], "type"),
         ([{"type": 1, "components": []}], "components"),
@@ -85,18 +85,18 @@ def test_a_form_at_the_limits_is_taken() -> None:
         ([{"type": 10, "content": "layout"}], "type"),
     ],
 )
-def test_components_beyond_the_limits_are_refused(components: list[dict[str, Any]], place: str) -> None:
-    with pytest.raises(Refusal) as refused:
+def test_components_beyond_the_limits_are_refused(components: list[dict[str, Any]], path: str) -> None:
+    with pytest.raises(ApiError) as refused:
         check_message(components, layout=False)
     assert refused.value.body["code"] == 50035
-    assert place in json.dumps(refused.value.body["errors"])
+    assert path in json.dumps(refused.value.body["errors"])
 
 
 def button(custom_id: str, **more: Any) -> dict[str, Any]:
     return {"type": 2, "custom_id": custom_id, "style": 1, "label": "x" * 80} | more
 
 
-def test_components_at_the_limits_are_taken() -> None:
+def test_components_at_the_limits_are_accepted() -> None:
     rows = [{"type": 1, "components": [button(f"{row}{column}") for column in range(5)]} for row in range(4)]
     chosen = {"type": 3, "custom_id": "s", "options": OPTIONS[:25]}
     check_message([*rows, {"type": 1, "components": [chosen]}], layout=False)
@@ -107,9 +107,9 @@ def test_components_at_the_limits_are_taken() -> None:
 SECTION: dict[str, Any] = {"type": 9, "components": [{"type": 10, "content": "words"}], "accessory": button("a")}
 
 
-def test_a_layout_has_rules_of_its_own() -> None:
+def test_layouts_have_their_own_limits() -> None:
     check_message([{"type": 17, "components": [SECTION, {"type": 12, "items": [{"media": {}}]}]}], layout=True)
-    bads: list[list[dict[str, Any]]] = [
+    invalid_layouts: list[list[dict[str, Any]]] = [
         [{"type": 10, "content": "x" * 2001}] * 2,
         [{"type": 14}] * 41,
         [SECTION, SECTION],
@@ -117,15 +117,15 @@ def test_a_layout_has_rules_of_its_own() -> None:
         [{"type": 17, "components": [{"type": 17}]}],
         [SECTION | {"accessory": None}],
     ]
-    for bad in bads:
-        with pytest.raises(Refusal):
-            check_message(bad, layout=True)
+    for invalid in invalid_layouts:
+        with pytest.raises(ApiError):
+            check_message(invalid, layout=True)
 
 
-def test_components_are_numbered_as_they_are_read() -> None:
-    parts = numbered([{"type": 17, "components": [SECTION]}, label(FIELD)])
-    assert [part["id"] for part in each_component(parts)] == [1, 2, 3, 4, 5, 6]
-    assert component_with("a", parts)["id"] == 4
-    assert component_with("prompt", parts)["type"] == 4
+def test_components_have_ids_in_document_order() -> None:
+    parts = assign_ids([{"type": 17, "components": [SECTION]}, label(FIELD)])
+    assert [part["id"] for part in walk_components(parts)] == [1, 2, 3, 4, 5, 6]
+    assert find_component("a", parts)["id"] == 4
+    assert find_component("prompt", parts)["type"] == 4
     with pytest.raises(LookupError):
-        component_with("b", parts)
+        find_component("b", parts)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cogs.permissions import permissions
-from sandbox.discord_server.server import MANAGE_MESSAGES
+from sandbox.discord_server import MANAGE_MESSAGES
 
 GUILD, RED, BLUE, ANN = 1, 10, 11, 99
 SEND, ADMINISTRATOR = 1 << 11, 1 << 3

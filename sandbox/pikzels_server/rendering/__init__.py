@@ -1,1 +1,1 @@
-"""Renders the thumbnails the stand-in returns."""
+"""Renders the thumbnails that the stand-in returns."""

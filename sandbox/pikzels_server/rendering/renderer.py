@@ -1,4 +1,4 @@
-"""Gets the reference pictures, has the thumbnail painted, and keeps it for download."""
+"""Loads the reference images, paints the thumbnail, and keeps it for download."""
 
 import asyncio
 import base64
@@ -10,67 +10,70 @@ from uuid import uuid4
 import aiohttp
 
 from sandbox.pikzels_server.contract import Refusal
-from sandbox.pikzels_server.rendering.painter import Order, UnreadableImage, paint
+from sandbox.pikzels_server.rendering.painter import ThumbnailSpec, UnreadableImage, paint
 
 PHOTO = Path(__file__).parents[2] / "photo.jpg"
-# "10 MB" in the provider's words; the smaller of its two readings, to be the stricter policy_for.
+# The provider says "10 MB". This is the smaller of the two possible readings, so the stricter limit.
 IMAGE_MAX = 10_000_000
-# The provider keeps a picture for 24 hours; memory is what runs out first here.
-PICTURES_KEPT = 200
+# The provider keeps an image for 24 hours; this limit keeps memory bounded instead.
+IMAGES_KEPT = 200
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
 
-class Refused(Exception):
-    """The reference or support picture is not acceptable."""
+class ImageRejected(Exception):
+    """The reference or support image cannot be used."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code)
         self.refusal = refusal
 
 
-class Studio:
-    """`fetch` gets a picture by its URL, the shipped photograph without it; `output` replaces every painting."""
+class Renderer:
+    """Renders thumbnails. Without `fetch`, every URL yields the shipped photo; `output` replaces every thumbnail."""
 
     def __init__(self, *, fetch: Fetch | None = None, output: bytes | None = None) -> None:
         self._fetch = fetch
         self._output = output
-        self._pictures: OrderedDict[str, bytes] = OrderedDict()
+        self._images: OrderedDict[str, bytes] = OrderedDict()
 
-    async def made(self, body: Mapping[str, str], *, call: int) -> str:
-        """The name of a new picture; raises Refused."""
+    async def render(self, body: Mapping[str, str], *, call: int) -> str:
+        """Render a thumbnail and return its name; raises ImageRejected."""
         name = str(uuid4())
         if self._output is None:
-            self._keep(name, await self._painted(body, call=call))
+            self._keep(name, await self._paint(body, call=call))
         return name
 
-    def picture(self, name: str) -> bytes | None:
-        return self._pictures.get(name) if self._output is None else self._output
+    def find_image(self, name: str) -> bytes | None:
+        return self._images.get(name) if self._output is None else self._output
 
-    def _keep(self, name: str, picture: bytes) -> None:
-        self._pictures[name] = picture
-        while len(self._pictures) > PICTURES_KEPT:
-            self._pictures.popitem(last=False)
+    def _keep(self, name: str, image: bytes) -> None:
+        self._images[name] = image
+        while len(self._images) > IMAGES_KEPT:
+            self._images.popitem(last=False)
 
-    async def _painted(self, body: Mapping[str, str], *, call: int) -> bytes:
-        reference = await self._fetched(body, "image")
-        support = await self._fetched(body, "support_image") if _has_support(body) else None
+    async def _paint(self, body: Mapping[str, str], *, call: int) -> bytes:
+        reference = await self._load_image(body, "image")
+        support = await self._load_image(body, "support_image") if _has_support(body) else None
         try:
-            return await asyncio.to_thread(paint, _order(body, call=call), reference, support=support)
+            return await asyncio.to_thread(paint, _spec_from_body(body, call=call), reference, support=support)
         except UnreadableImage as error:
-            raise Refused(Refusal("INVALID_IMAGE")) from error
+            raise ImageRejected(Refusal("INVALID_IMAGE")) from error
 
-    async def _fetched(self, body: Mapping[str, str], name: str) -> bytes:
-        """The picture in the body's fields of that name, the URL winning; raises Refused."""
+    async def _load_image(self, body: Mapping[str, str], name: str) -> bytes:
+        """Load the image that the body names, preferably from its URL; raises ImageRejected."""
         try:
-            picture = await self._at(body[f"{name}_url"]) if f"{name}_url" in body else _decoded(body[f"{name}_base64"])
+            if f"{name}_url" in body:
+                image = await self._download(body[f"{name}_url"])
+            else:
+                image = _decode_data_url(body[f"{name}_base64"])
         except (aiohttp.ClientError, OSError, LookupError, ValueError) as error:
-            raise Refused(Refusal("INVALID_IMAGE")) from error
-        if len(picture) > IMAGE_MAX:
-            raise Refused(Refusal("IMAGE_TOO_LARGE"))
-        return picture
+            raise ImageRejected(Refusal("INVALID_IMAGE")) from error
+        if len(image) > IMAGE_MAX:
+            raise ImageRejected(Refusal("IMAGE_TOO_LARGE"))
+        return image
 
-    async def _at(self, url: str) -> bytes:
+    async def _download(self, url: str) -> bytes:
         if self._fetch is not None:
             return await self._fetch(url)
         return await asyncio.to_thread(PHOTO.read_bytes)
@@ -80,13 +83,13 @@ def _has_support(body: Mapping[str, str]) -> bool:
     return "support_image_url" in body or "support_image_base64" in body
 
 
-def _decoded(data_url: str) -> bytes:
-    """The bytes of a base64 data URL; raises ValueError."""
+def _decode_data_url(data_url: str) -> bytes:
+    """Decode a base64 data URL; raises ValueError."""
     return base64.b64decode(data_url.partition(",")[2], validate=True)
 
 
-def _order(body: Mapping[str, str], *, call: int) -> Order:
-    return Order(
+def _spec_from_body(body: Mapping[str, str], *, call: int) -> ThumbnailSpec:
+    return ThumbnailSpec(
         model=body["model"],
         format=body["format"],
         prompt=body.get("prompt", ""),

@@ -1,4 +1,4 @@
-"""Sets words in large bold type inside a box they never leave."""
+"""Sets text in large bold type that always stays inside its box."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ SPACE = 0.30
 SHRINK = 0.94
 ELLIPSIS = "..."
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Face = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Type:
-    """A size of the one typeface; `bold` is the stroke that thickens its regular weight."""
+class SizedFont:
+    """The typeface at one size. `bold` is the stroke width that thickens its regular weight."""
 
     size: float
-    font: Font
+    face: Face
 
     @property
     def bold(self) -> float:
@@ -49,7 +49,7 @@ class Type:
         return self.size * LEADING
 
     def advance(self, letter: str) -> float:
-        return self.font.getlength(letter) + 1.6 * self.bold
+        return self.face.getlength(letter) + 1.6 * self.bold
 
     def width(self, word: str) -> float:
         return sum(map(self.advance, word))
@@ -60,7 +60,7 @@ class Type:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word placed with its baseline's left end at x, y."""
+    """A word whose baseline starts at x, y."""
 
     text: str
     x: float
@@ -68,57 +68,57 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Lettering:
-    """Words placed in a frame; `lines` are the boxes around each line's capitals."""
+class TextLayout:
+    """Words with their positions. `lines` are the boxes around the capitals of each line."""
 
-    type: Type
+    font: SizedFont
     words: tuple[Word, ...]
     lines: tuple[Box, ...]
 
-    def loudest(self) -> tuple[Word, ...]:
-        """The longest word, which is the one to colour."""
+    def longest_word(self) -> tuple[Word, ...]:
+        """The longest word, which the painter colors."""
         return (max(self.words, key=lambda word: len(word.text)),)
 
-    def stencil(self, frame: tuple[int, int], *, words: tuple[Word, ...], grow: float = 0.0) -> Image.Image:
+    def mask(self, frame: tuple[int, int], *, words: tuple[Word, ...], grow: float = 0.0) -> Image.Image:
         """An 8-bit mask of these words, thickened by `grow` pixels."""
         mask = Image.new("L", frame)
         draw = ImageDraw.Draw(mask)
         for word in words:
-            self._draw(draw, word, stroke=self.type.bold + grow)
+            self._draw(draw, word, stroke=self.font.bold + grow)
         return mask
 
     def _draw(self, draw: ImageDraw.ImageDraw, word: Word, *, stroke: float) -> None:
-        places = accumulate(map(self.type.advance, word.text), initial=word.x + self.type.bold)
+        places = accumulate(map(self.font.advance, word.text), initial=word.x + self.font.bold)
         for letter, x in zip(word.text, places, strict=False):
-            draw.text((x, word.y), letter, fill=255, font=self.type.font, anchor="ls", stroke_width=stroke)
+            draw.text((x, word.y), letter, fill=255, font=self.font.face, anchor="ls", stroke_width=stroke)
 
 
-def typeset(text: str, *, box: Box, sizes: tuple[float, float]) -> Lettering | None:
-    """The text in the largest type that fits the box, resting on its bottom; None without words.
+def typeset(text: str, *, box: Box, sizes: tuple[float, float]) -> TextLayout | None:
+    """Set the text in the largest size that fits the box, aligned to its bottom; None if there are no words.
 
-    `sizes` are the largest and the smallest type; what the smallest cannot fit is cut.
+    `sizes` are the largest and the smallest size. Text that does not fit at the smallest size is truncated.
     """
-    words = capitals(text).split()
+    words = to_capitals(text).split()
     if not words:
         return None
-    for size in _sizes(*sizes):
-        kind = type_of(size)
-        lines = _fitting(words, kind, box=box)
+    for size in _size_steps(*sizes):
+        font = load_font(size)
+        lines = _fit(words, font, box=box)
         if lines is not None:
-            return _placed(lines, kind, box=box)
-    return _placed(_cut(words, kind, box=box), kind, box=box)
+            return _place_lines(lines, font, box=box)
+    return _place_lines(_truncate(words, font, box=box), font, box=box)
 
 
-def type_of(size: float) -> Type:
-    return Type(size, ImageFont.load_default(size=size))
+def load_font(size: float) -> SizedFont:
+    return SizedFont(size, ImageFont.load_default(size=size))
 
 
-def capitals(text: str) -> str:
-    """The text in capital letters of the typeface, which has ASCII only."""
+def to_capitals(text: str) -> str:
+    """The text in capital letters, reduced to ASCII because the typeface has nothing else."""
     return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().upper()
 
 
-def _sizes(largest: float, smallest: float) -> Iterator[float]:
+def _size_steps(largest: float, smallest: float) -> Iterator[float]:
     size = largest
     while size > smallest:
         yield size
@@ -126,53 +126,53 @@ def _sizes(largest: float, smallest: float) -> Iterator[float]:
     yield smallest
 
 
-def _flowed(words: Iterable[str], kind: Type, *, width: float) -> Iterator[list[str]]:
-    """The words in lines, each within the width unless a single word is wider."""
+def _wrap(words: Iterable[str], font: SizedFont, *, width: float) -> Iterator[list[str]]:
+    """Wrap the words into lines that fit the width, unless a single word is wider."""
     line: list[str] = []
     for word in words:
-        if line and kind.line_width([*line, word]) > width:
+        if line and font.line_width([*line, word]) > width:
             yield line
             line = []
         line.append(word)
     yield line
 
 
-def _capacity(kind: Type, *, box: Box) -> int:
-    return 1 + int((box.height - CAP_HEIGHT * kind.size) // kind.leading)
+def _capacity(font: SizedFont, *, box: Box) -> int:
+    return 1 + int((box.height - CAP_HEIGHT * font.size) // font.leading)
 
 
-def _fitting(words: Sequence[str], kind: Type, *, box: Box) -> list[list[str]] | None:
-    most = _capacity(kind, box=box)
-    lines = list(islice(_flowed(words, kind, width=box.width), most + 1))
-    fits = len(lines) <= most and all(kind.line_width(line) <= box.width for line in lines)
+def _fit(words: Sequence[str], font: SizedFont, *, box: Box) -> list[list[str]] | None:
+    max_lines = _capacity(font, box=box)
+    lines = list(islice(_wrap(words, font, width=box.width), max_lines + 1))
+    fits = len(lines) <= max_lines and all(font.line_width(line) <= box.width for line in lines)
     return lines if fits else None
 
 
-def _cut(words: Sequence[str], kind: Type, *, box: Box) -> list[list[str]]:
-    """As many lines as the box holds; long words broken, an ellipsis for the rest."""
-    most = _capacity(kind, box=box)
-    pieces = (piece for word in words for piece in _broken(word, kind, width=box.width))
-    lines = list(islice(_flowed(pieces, kind, width=box.width), most + 1))
-    if len(lines) > most:
-        last = lines[most - 1]
-        while len(last) > 1 and kind.line_width([*last, ELLIPSIS]) > box.width:
+def _truncate(words: Sequence[str], font: SizedFont, *, box: Box) -> list[list[str]]:
+    """As many lines as fit the box, with long words split and an ellipsis in place of the rest."""
+    max_lines = _capacity(font, box=box)
+    pieces = (piece for word in words for piece in _split_word(word, font, width=box.width))
+    lines = list(islice(_wrap(pieces, font, width=box.width), max_lines + 1))
+    if len(lines) > max_lines:
+        last = lines[max_lines - 1]
+        while len(last) > 1 and font.line_width([*last, ELLIPSIS]) > box.width:
             last.pop()
         last.append(ELLIPSIS)
-    return lines[:most]
+    return lines[:max_lines]
 
 
-def _broken(word: str, kind: Type, *, width: float) -> Iterator[str]:
-    # No letter is wider than the type's size, so pieces this long always fit, ellipsis included.
-    length = max(1, int(width / kind.size / 1.1) - len(ELLIPSIS))
+def _split_word(word: str, font: SizedFont, *, width: float) -> Iterator[str]:
+    # No letter is wider than the font size, so pieces of this length always fit, including the ellipsis.
+    length = max(1, int(width / font.size / 1.1) - len(ELLIPSIS))
     return (word[start : start + length] for start in range(0, len(word), length))
 
 
-def _placed(lines: Sequence[Sequence[str]], kind: Type, *, box: Box) -> Lettering:
+def _place_lines(lines: Sequence[Sequence[str]], font: SizedFont, *, box: Box) -> TextLayout:
     words: list[Word] = []
     boxes: list[Box] = []
     for index, line in enumerate(lines):
-        y = box.bottom - kind.leading * (len(lines) - 1 - index)
-        boxes.append(Box(box.left, y - CAP_HEIGHT * kind.size, box.left + kind.line_width(line), y))
-        starts = accumulate((kind.width(word) + SPACE * kind.size for word in line), initial=box.left)
+        y = box.bottom - font.leading * (len(lines) - 1 - index)
+        boxes.append(Box(box.left, y - CAP_HEIGHT * font.size, box.left + font.line_width(line), y))
+        starts = accumulate((font.width(word) + SPACE * font.size for word in line), initial=box.left)
         words.extend(Word(word, x, y) for word, x in zip(line, starts, strict=False))
-    return Lettering(kind, tuple(words), tuple(boxes))
+    return TextLayout(font, tuple(words), tuple(boxes))
