@@ -1,4 +1,4 @@
-# Two stages: the first installs the locked packages, the second carries them and the program, nothing else.
+# Two stages: the first installs the locked packages. The second contains them and the program, nothing else.
 FROM python:3.13-slim AS packages
 COPY requirements/run.lock /tmp/run.lock
 RUN python -m venv /opt/venv \
@@ -15,7 +15,7 @@ USER bot
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     BOT_STORAGE__FOLDER=/data BOT_LOG__JSON_LINES=true
 VOLUME /data
-# The bot handles SIGTERM itself, also as PID 1; give it time to finish what is paid for (docker stop --time 160).
+# The bot handles SIGTERM itself, even as PID 1. Give it time to finish what is paid for (docker stop --time 160).
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "bot"]
 CMD ["run"]

@@ -1,4 +1,4 @@
-# Each target is one line of ordinary commands; README.md has the same in plain pip lines.
+# Each target runs one line of ordinary commands. README.md lists the same steps with pip.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,7 +22,7 @@ lint: .venv/dev
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.burst --jobs 200
 
-# Each stamp is as old as the environment that holds exactly the versions of its lock.
+# Each stamp file shows when the environment was installed with exactly the versions of its lock file.
 .venv/%: requirements/%.lock
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=…")'
 	$(PYTHON) -m venv .venv

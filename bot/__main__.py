@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bot")
 
-# sysexits.h, so that a supervisor can tell "mend it and start again" from "start again".
+# From sysexits.h, so that a process supervisor can tell "fix it, then restart" from "restart".
 EXIT_OK, EXIT_FAULT, EXIT_STORAGE, EXIT_CONFIG = 0, 70, 74, 78
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    os.umask(0o077)  # the database and the spool are nobody else's business
+    os.umask(0o077)  # only this user may read the database and the spool
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
@@ -42,13 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(_: argparse.Namespace) -> int:
-    # The kernel keeps these until `supervisor.run` listens. Otherwise they would kill the process, or be lost if it
-    # is PID 1.
+    # The kernel holds these signals until the bot listens for them. Otherwise, they would kill the process, or be lost
+    # if it is PID 1.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-    from bot import config  # noqa: PLC0415 - takes its time to load
+    from bot import config  # noqa: PLC0415 - slow to import
 
     settings = config.load()
-    from bot import supervisor  # noqa: PLC0415 - a wrong setting is told before discord.py is even loaded
+    from bot import supervisor  # noqa: PLC0415 - an invalid setting is reported before discord.py is even imported
     from bot.ops import logs  # noqa: PLC0415
 
     logs.set_up(level=settings.log.level, as_json=settings.log.json_lines, secrets=settings.secrets())
@@ -57,13 +57,13 @@ def _run(_: argparse.Namespace) -> int:
     except (InvalidConfiguration, DatabaseUnusable):
         raise
     except Exception:
-        log.exception("the bot ended with a fault")
+        log.exception("the bot stopped because of an internal error")
         return EXIT_FAULT
     return EXIT_OK
 
 
 def _run_loop(work: Coroutine[Any, Any, None]) -> None:
-    """uvloop where the platform has it: about half the CPU per request of the standard loop."""
+    """Use uvloop where it is available: it needs about half the CPU time per request of the standard loop."""
     try:
         import uvloop  # noqa: PLC0415
     except ImportError:
@@ -75,9 +75,9 @@ def _run_loop(work: Coroutine[Any, Any, None]) -> None:
 
 def _demo(arguments: argparse.Namespace) -> int:
     try:
-        from sandbox.demo import main as demo  # noqa: PLC0415 - for trying only; the bot runs without it
+        from sandbox.demo import main as demo  # noqa: PLC0415 - only for the demo; the bot runs without it
     except ImportError as error:
-        print(f"The demo needs the extra packages of requirements/demo.lock ({error.name} is missing).")
+        print(f"The demo needs the packages in requirements/demo.lock ({error.name} is missing).")
         return EXIT_CONFIG
     return demo(arguments)
 
@@ -91,20 +91,28 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bot", description="A Discord bot for Pikzels thumbnails.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run the bot", description="Run the bot with config.toml and BOT_… settings.")
+    run = commands.add_parser(
+        "run",
+        help="run the bot",
+        description="Run the bot with the settings from config.toml and BOT_… environment variables.",
+    )
     run.set_defaults(command=_run)
 
     demo = commands.add_parser(
         "demo",
-        help="try it without a token, a key or the internet",
-        description="The real bot in a simulated Discord, with a stand-in of Pikzels: a page to try /thumbnail on.",
+        help="try the bot without a token, a key, or the internet",
+        description="Serve a page to try /thumbnail: the real bot in a simulated Discord, with a simulated Pikzels.",
     )
-    demo.add_argument("--once", type=Path, metavar="PICTURE", help="no page: make one thumbnail of this picture")
-    demo.add_argument("--model", choices=[str(model) for model in Model], help="with --once")
-    demo.add_argument("--format", choices=[str(format_) for format_ in Format], help="with --once")
-    demo.add_argument("--prompt", help="with --once")
     demo.add_argument(
-        "--port", type=int, help="of the page; 0 for any free one (else 8080, or a free one if that is taken)"
+        "--once", type=Path, metavar="IMAGE", help="generate one thumbnail from this image, without the page"
+    )
+    demo.add_argument("--model", choices=[str(model) for model in Model], help="model to use, with --once")
+    demo.add_argument("--format", choices=[str(format_) for format_ in Format], help="format to use, with --once")
+    demo.add_argument("--prompt", help="prompt to use, with --once")
+    demo.add_argument(
+        "--port",
+        type=int,
+        help="port of the page; 0 for any free port (default: 8080, or any free port if 8080 is in use)",
     )
     demo.set_defaults(command=_demo)
 

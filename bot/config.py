@@ -1,4 +1,4 @@
-"""Frozen settings from config.toml, the environment and secret files; a wrong one becomes one sentence."""
+"""Frozen settings from config.toml, environment variables, and secret files; an invalid one becomes one sentence."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def _is_base_url(value: str) -> str:
     parts = urlsplit(value)
     safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
     if not safe or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError("must be an https address (http only on this machine)")
+        raise ValueError("must be an HTTPS URL (HTTP is allowed only on this machine)")
     return value.rstrip("/")
 
 
 def _is_key(value: SecretStr) -> SecretStr:
     key = value.get_secret_value().strip()
     if not (key and key.isascii() and key.isprintable()):
-        raise ValueError("must be a key of printable characters")
+        raise ValueError("must be a key of printable ASCII characters")
     return SecretStr(key)
 
 
@@ -65,7 +65,7 @@ class _Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: Any) -> Any:
-        """`token_file = "/run/secrets/token"` stands for `token`; a `token` beside it wins."""
+        """`token_file = "/run/secrets/token"` sets `token`, unless `token` is set too."""
         if not isinstance(values, dict):
             return values
         merged = dict(values)
@@ -81,13 +81,13 @@ def _secrets_of(section: type[BaseModel]) -> list[str]:
 
 
 class Discord(_Section):
-    """How the bot is known to Discord."""
+    """How the bot logs in to Discord."""
 
     token: Secret
 
 
 class Pikzels(_Section):
-    """The provider of pictures."""
+    """The provider that generates the images."""
 
     api_key: Secret
     base_url: BaseUrl = "https://api.pikzels.com"
@@ -101,7 +101,7 @@ class Pikzels(_Section):
 
 
 class Storage(_Section):
-    """Where the database and the spool live."""
+    """Where data is stored, and how long source images are kept."""
 
     folder: Path = Path("data")
     source_days: int = Field(30, ge=0, le=3650)
@@ -109,13 +109,13 @@ class Storage(_Section):
 
 
 class Results(_Section):
-    """What is done with results."""
+    """What the bot adds to results."""
 
     seed_reaction: bool = True
 
 
 class Costs(_Section):
-    """Credits of the allowance that one picture of each model uses."""
+    """Credits of the allowance that one image from each model uses."""
 
     pkz_2: int = Field(1, ge=0, le=1000)
     pkz_3: int = Field(1, ge=0, le=1000)
@@ -124,35 +124,35 @@ class Costs(_Section):
 
 
 class Quota(_Section):
-    """Who may use how much."""
+    """How many credits members may use."""
 
     member_daily: int = Field(10, ge=0, le=1_000_000)
     costs: Costs = Costs()
 
 
 class Queue(_Section):
-    """How many may wait."""
+    """How many requests may wait or be in progress."""
 
     length: int = Field(100, ge=0, le=100_000)
     per_member: int = Field(10, ge=1, le=100_000)
 
 
 class Defaults(_Section):
-    """What is used when a member does not choose."""
+    """The choices used when a member makes none."""
 
     model: Model = Model.PKZ_4_5
     format: Format = Format.WIDE
 
 
 class Health(_Section):
-    """The endpoint for monitoring; off without a port."""
+    """The monitoring endpoint; off without a port."""
 
     host: str = "127.0.0.1"
     port: int | None = Field(None, ge=0, le=65535)
 
 
 class Alerts(_Section):
-    """How the operator hears of trouble, besides the log."""
+    """How the operator is alerted, in addition to the log."""
 
     webhook: Secret | None = None
 
@@ -165,13 +165,13 @@ class Log(_Section):
 
 
 class Shutdown(_Section):
-    """How long a stop may take."""
+    """How long a shutdown may take."""
 
     grace: float = Field(150.0, ge=0, le=3600)
 
 
 class Settings(_Section):
-    """Everything that can be set."""
+    """All settings."""
 
     discord: Discord
     pikzels: Pikzels
@@ -188,14 +188,14 @@ class Settings(_Section):
     shutdown: Shutdown = Shutdown()
 
     def secrets(self) -> Iterator[str]:
-        """Every secret there is, for taking them out of logs."""
+        """Yield every secret, so that the logs can leave them out."""
         for secret in (self.discord.token, self.pikzels.api_key, self.alerts.webhook):
             if secret is not None:
                 yield secret.get_secret_value()
 
 
 class _File(TomlConfigSettingsSource):
-    """config.toml, without a secret for which the environment names a file."""
+    """config.toml, without the secrets for which an environment variable names a file."""
 
     def __call__(self) -> dict[str, Any]:
         values = super().__call__()
@@ -209,7 +209,7 @@ class _File(TomlConfigSettingsSource):
 
 
 class _Sources(Settings, BaseSettings):
-    """The environment goes before config.toml, that before the defaults."""
+    """Environment variables override config.toml, and config.toml overrides the defaults."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -230,14 +230,16 @@ class _Sources(Settings, BaseSettings):
 
 
 def load() -> Settings:
-    """Read every source; raises `InvalidConfiguration` for the first thing wrong."""
+    """Read every source; raises `InvalidConfiguration` for the first problem."""
     _refuse_unknown_sections()
     try:
         return _Sources()
     except ValidationError as error:
         raise _described(error) from None
     except SettingsError:
-        raise InvalidConfiguration("environment", "a table there must be JSON") from None
+        raise InvalidConfiguration(
+            "environment", "must contain valid JSON wherever a variable sets a whole table"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise InvalidConfiguration(str(_file()), f"is not valid TOML: {error}") from None
     except UnicodeDecodeError:
@@ -247,7 +249,7 @@ def load() -> Settings:
 
 
 def _file() -> Path:
-    """BOT_CONFIG, which must exist then, or config.toml here, which need not."""
+    """The file named by BOT_CONFIG, which must exist, or config.toml in this folder, which is optional."""
     named = os.environ.get(f"{PREFIX}CONFIG")
     if named and not Path(named).is_file():
         raise InvalidConfiguration(f"{PREFIX}CONFIG", "names a file that does not exist")
@@ -255,7 +257,7 @@ def _file() -> Path:
 
 
 def _refuse_unknown_sections() -> None:
-    """pydantic-settings passes over a misspelt name in the environment; a person would want to know."""
+    """pydantic-settings ignores a misspelled environment variable; the operator should hear about it."""
     for name in os.environ:
         section, _, _ = name.removeprefix(PREFIX).partition(NESTING)
         known = {*Settings.model_fields, "config"}

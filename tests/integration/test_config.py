@@ -1,4 +1,4 @@
-"""Settings come from the environment, then config.toml, then defaults; a wrong one is one sentence without secrets."""
+"""Settings come from the environment, then config.toml, then defaults; an invalid one is one sentence, no secrets."""
 
 import json
 import os
@@ -24,7 +24,7 @@ ID = "0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d"
 CANARY = "canary-7c1e"
 SECRETS = {"BOT_DISCORD__TOKEN": "a-token", "BOT_PIKZELS__API_KEY": "pkz_a_key"}
 
-# One value other than the default for every setting there is.
+# For every setting, one value other than its default.
 OTHER: Mapping[str, Any] = {
     "discord.token": "b-token",
     "pikzels.api_key": "pkz_b_key",
@@ -47,7 +47,7 @@ OTHER: Mapping[str, Any] = {
     "personas": {"mascot": ID},
     "styles": {"comic": ID},
     "results.seed_reaction": False,
-    "health.host": "0.0.0.0",  # noqa: S104 - nothing is opened here
+    "health.host": "0.0.0.0",  # noqa: S104 - no port is opened here
     "health.port": 9090,
     "alerts.webhook": "https://discord.com/api/webhooks/1/x",
     "log.level": "ERROR",
@@ -88,7 +88,7 @@ def value(settings: Settings, setting: str) -> Any:
     return found.get_secret_value() if isinstance(found, SecretStr) else to_jsonable_python(found)
 
 
-def wrong() -> InvalidConfiguration:
+def invalid() -> InvalidConfiguration:
     with pytest.raises(InvalidConfiguration) as caught:
         load()
     error = caught.value
@@ -98,10 +98,10 @@ def wrong() -> InvalidConfiguration:
     return error
 
 
-# --- where settings come from -------------------------------------------------------------------------------------
+# --- where settings come from --------------------------------------------------------------------------------------
 
 
-def test_every_setting_is_tried_here() -> None:
+def test_these_tests_cover_every_setting() -> None:
     assert OTHER.keys() == dict(leaves(Settings)).keys()
     assert all(value(load(), setting) != other for setting, other in OTHER.items())
 
@@ -122,18 +122,18 @@ def test_every_setting_can_come_from_the_file(setting: str, monkeypatch: pytest.
     assert value(load(), setting) == OTHER[setting]
 
 
-def test_what_is_loaded_has_the_types_the_program_uses() -> None:
+def test_loaded_values_have_the_types_the_program_uses() -> None:
     settings = load()
     assert (settings.defaults.model, settings.defaults.format) == (Model.PKZ_4_5, Format.WIDE)
     assert isinstance(settings.storage.folder, Path)
     assert list(settings.secrets()) == list(SECRETS.values())
 
 
-def test_a_secret_is_not_in_what_settings_say_of_themselves() -> None:
+def test_settings_do_not_show_their_secrets() -> None:
     assert not any(secret in repr(load()) + str(load()) for secret in SECRETS.values())
 
 
-def test_the_environment_goes_before_the_file_setting_by_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_override_single_settings_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     written("[queue]\nlength = 7\nper_member = 3\n")
     monkeypatch.setenv("BOT_QUEUE__LENGTH", "9")
     assert (load().queue.length, load().queue.per_member) == (9, 3)
@@ -168,7 +168,7 @@ def test_a_secret_can_come_from_a_file_of_its_own(
 
 
 @pytest.mark.parametrize(
-    ("environment", "file", "taken"),
+    ("environment", "file", "expected"),
     [
         ({"TOKEN": "env"}, 'token = "toml"', "env"),
         ({"TOKEN": "env"}, 'token_file = "secret"', "env"),
@@ -178,33 +178,31 @@ def test_a_secret_can_come_from_a_file_of_its_own(
         ({}, 'token = "toml"\ntoken_file = "secret"', "toml"),
     ],
 )
-def test_the_nearest_secret_is_taken(
-    environment: dict[str, str], file: str, taken: str, monkeypatch: pytest.MonkeyPatch
+def test_the_closest_source_of_a_secret_wins(
+    environment: dict[str, str], file: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("secret").write_text("from a file")
     written(f"[discord]\n{file}\n")
     monkeypatch.delenv("BOT_DISCORD__TOKEN")
     for name, text in environment.items():
         monkeypatch.setenv(f"BOT_DISCORD__{name}", text)
-    assert load().discord.token.get_secret_value() == taken
+    assert load().discord.token.get_secret_value() == expected
 
 
-# --- what is wrong ------------------------------------------------------------------------------------------------
+# --- invalid settings ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("setting", ["discord.token", "pikzels.api_key"])
 def test_a_missing_secret_says_where_to_put_it(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(variable(setting))
-    assert str(wrong()) == f"{setting}: is missing; set it in config.toml or as {variable(setting)}"
+    assert str(invalid()) == f"{setting}: is missing; set it in config.toml or as {variable(setting)}"
 
 
 @pytest.mark.parametrize("setting", ["discord.token", "pikzels.api_key", "alerts.webhook"])
 @pytest.mark.parametrize("secret", [f"{CANARY}\u2026", f"{CANARY}\n{CANARY}", f"{CANARY}\x7f", " "])
-def test_a_secret_that_cannot_be_one_is_not_repeated(
-    setting: str, secret: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_impossible_secret_is_not_repeated(setting: str, secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable(setting), secret)
-    assert str(wrong()) == f"{setting}: must be a key of printable characters"
+    assert str(invalid()) == f"{setting}: must be a key of printable ASCII characters"
 
 
 @pytest.mark.parametrize("content", [None, b"\xff" + CANARY.encode(), b""])
@@ -213,7 +211,7 @@ def test_a_secret_file_that_cannot_be_read_is_named(content: bytes | None, monke
         Path("secret").write_bytes(content)
     monkeypatch.delenv("BOT_DISCORD__TOKEN")
     monkeypatch.setenv("BOT_DISCORD__TOKEN_FILE", "secret")
-    assert wrong().setting.startswith("discord")
+    assert invalid().setting.startswith("discord")
 
 
 @pytest.mark.parametrize(
@@ -226,10 +224,10 @@ def test_a_secret_file_that_cannot_be_read_is_named(content: bytes | None, monke
         ("queue = 'canary-7c1e'", "queue", "dictionary"),
         ("[pikzels]\nconcurrency = 0", "pikzels.concurrency", "greater than or equal to 1"),
         ("[pikzels]\nconcurrency = 'canary-7c1e'", "pikzels.concurrency", "integer"),
-        ("[pikzels]\nbase_url = 'http://api.pikzels.com'", "pikzels.base_url", "must be an https address"),
-        ("[pikzels]\nbase_url = 'https://a:canary-7c1e@b'", "pikzels.base_url", "must be an https address"),
-        ("[pikzels]\nbase_url = 'https://:canary-7c1e@b'", "pikzels.base_url", "must be an https address"),
-        ("[pikzels]\nbase_url = 'https://b/?key=canary-7c1e'", "pikzels.base_url", "must be an https address"),
+        ("[pikzels]\nbase_url = 'http://api.pikzels.com'", "pikzels.base_url", "must be an HTTPS URL"),
+        ("[pikzels]\nbase_url = 'https://a:canary-7c1e@b'", "pikzels.base_url", "must be an HTTPS URL"),
+        ("[pikzels]\nbase_url = 'https://:canary-7c1e@b'", "pikzels.base_url", "must be an HTTPS URL"),
+        ("[pikzels]\nbase_url = 'https://b/?key=canary-7c1e'", "pikzels.base_url", "must be an HTTPS URL"),
         ("[pikzels]\nbase_url = 'https://['", "pikzels.base_url", ""),
         ("[pikzels]\ntimeout = nan", "pikzels.timeout", "less than or equal to 3600"),
         ("[pikzels]\ntimeout = inf", "pikzels.timeout", "less than or equal to 3600"),
@@ -239,9 +237,9 @@ def test_a_secret_file_that_cannot_be_read_is_named(content: bytes | None, monke
         ("[personas]\nmascot = 7", "personas.mascot", "string"),
     ],
 )
-def test_a_wrong_setting_in_the_file_is_named(text: str, setting: str, problem: str) -> None:
+def test_an_invalid_setting_in_the_file_is_named(text: str, setting: str, problem: str) -> None:
     written(text)
-    error = wrong()
+    error = invalid()
     assert error.setting == setting
     assert problem in error.problem
 
@@ -260,11 +258,11 @@ def test_a_wrong_setting_in_the_file_is_named(text: str, setting: str, problem: 
         ("BOT_CONFIG", ".", "BOT_CONFIG"),
     ],
 )
-def test_a_wrong_setting_in_the_environment_is_named(
+def test_an_invalid_setting_in_the_environment_is_named(
     name: str, text: str, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, text)
-    assert wrong().setting == setting
+    assert invalid().setting == setting
 
 
 @pytest.mark.parametrize(
@@ -280,12 +278,12 @@ def test_a_wrong_setting_in_the_environment_is_named(
 )
 def test_a_file_that_is_not_toml_is_named(content: bytes) -> None:
     Path("config.toml").write_bytes(content)
-    error = wrong()
+    error = invalid()
     assert error.setting == "config.toml"
     assert error.problem.startswith("is not valid TOML")
 
 
-# --- the example --------------------------------------------------------------------------------------------------
+# --- the example ---------------------------------------------------------------------------------------------------
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -296,7 +294,7 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield prefix + name, inner
 
 
-def test_the_example_has_every_setting_with_its_true_default() -> None:
+def test_the_example_has_every_setting_with_its_default() -> None:
     text = EXAMPLE.read_text()
     given = dict(flat(tomllib.loads(text)))
     named = dict(flat(tomllib.loads(re.sub(r"(?m)^# (\w+ = )", r"\1", text))))
@@ -309,14 +307,14 @@ def test_the_example_has_every_setting_with_its_true_default() -> None:
     }
 
 
-def test_the_example_says_why_beside_each_setting() -> None:
+def test_the_example_explains_each_setting() -> None:
     lines = EXAMPLE.read_text().splitlines()
     for before, line in pairwise(lines):
         if re.match(r"(# )?\w+ = ", line):
             assert re.match(r"# (?!\w+ = ).+[.\w]$", before), line
 
 
-def test_the_example_changes_nothing_when_it_is_taken_as_it_is() -> None:
+def test_the_example_changes_nothing_when_used_unchanged() -> None:
     untouched = load()
     written(EXAMPLE.read_text())
     assert load() == untouched

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from bot.domain.models import Job, Picture
+
 FULL = ThumbnailRequest(
     image_url="https://cdn.example/1/7/cat.png",
     model=Model.PKZ_2,
@@ -74,6 +76,11 @@ def schema_1(path: Path, jobs: Mapping[str, Mapping[str, Any]]) -> None:
         connection.commit()
 
 
+async def hand_over(_: Job, picture: Picture) -> int:
+    assert picture.path.read_bytes() == png()
+    return 77
+
+
 async def test_a_job_in_every_state_goes_on_after_the_migration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,9 +110,7 @@ async def test_a_job_in_every_state_goes_on_after_the_migration(
         schema_1(tmp_path / "pikzels-bot.sqlite3", jobs)
         async with running(tmp_path, monkeypatch, around=(discord, api)) as live:
             await live.app.use_case.recovery.idle(10)
-            claim = await discord.slash("recover", user_id=1 + list(jobs).index("prkd"))
-            await claim.wait(lambda i: i.message is not None and not i.message.loading, 10)
-            await live.app.use_case.recovery.idle(10)
+            assert await live.app.use_case.outcomes.claim(1 + list(jobs).index("prkd"), hand_over) == 1
             assert (await live.app.use_case.recovery._ports.repository.open_jobs()) == []
             assert len(api.calls) == 1, "nothing was paid for again"
         rows, entries = books(tmp_path)

@@ -1,26 +1,56 @@
-"""The project keeps its own promises: what the documents say is what the code does."""
+"""The project keeps its own promises: the documents say what the code does."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 import tomllib
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import BaseModel
 
 import bot
+import cogs
+from bot.config import Settings
 from bot.domain.failure_policy import CODES
+from bot.domain.models import State
 from sandbox import simulated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
     from bot.domain.models import FailurePolicy
 
 ROOT = Path(__file__).parents[2]
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/codes.md", "docs/faults.md")
+MARKDOWN = (*DOCUMENTS, "sandbox/PHOTO.md")
+WIDTH = 100
+
+FOLDERS = ("bot", "cogs", "sandbox", "benchmarks", "tests", "docs", "requirements")
+FILE = re.compile(r"[\w./*-]+\.(?:py|md|toml|sql|lock|png|jpg)")
+EXAMPLES = ("config.toml", "photo.jpg")  # files that the reader makes or brings
 
 
 def text(name: str) -> str:
     return (ROOT / name).read_text("utf-8")
+
+
+def prose(name: str) -> str:
+    """A document without its code fences."""
+    return re.sub(r"^ *```.*?^ *```$", "", text(name), flags=re.MULTILINE | re.DOTALL)
+
+
+def code_spans(name: str) -> list[str]:
+    """Everything between backticks, each once, in a stable order."""
+    return sorted(set(re.findall(r"`([^`]+)`", prose(name))))
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
 
 
 async def test_every_command_is_in_the_readme_and_nothing_else_is(tmp_path: Path) -> None:
@@ -30,18 +60,131 @@ async def test_every_command_is_in_the_readme_and_nothing_else_is(tmp_path: Path
     assert documented == registered
 
 
-def circuit(verdict: FailurePolicy) -> str:
-    if verdict.pause is not None:
-        return str(verdict.pause)
-    return "failures, with others" if verdict.counts else "slows down" if verdict.throttle else "–"
+def circuit(policy: FailurePolicy) -> str:
+    if policy.pause is not None:
+        return str(policy.pause)
+    return "failures, with others" if policy.counts else "slows down" if policy.throttle else "–"
 
 
 def test_the_table_of_codes_in_the_documents_is_the_one_in_the_code() -> None:
     documented = re.findall(r"^\| ([A-Z_]+) \| (\S+) \| ([^|]+) \| (\w+) \|$", text("docs/codes.md"), re.MULTILINE)
     assert documented == [
-        (code, str(verdict.retries or "–"), circuit(verdict), str(verdict.alert_level))
-        for code, verdict in CODES.items()
+        (code, str(policy.retries or "–"), circuit(policy), str(policy.alert_level)) for code, policy in CODES.items()
     ]
+
+
+def test_the_states_are_listed_in_their_order() -> None:
+    line = re.search(r"^`(reserved → .*?)`, and .*\n?.*`(\w+)\(reason\)`", text("CONTRIBUTING.md"), re.MULTILINE)
+    assert line is not None
+    assert [*line[1].split(" → "), line[2]] == [str(state) for state in State]
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def settings(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, info in section.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield f"[{prefix}{name}]"
+            yield from (f"[{prefix}{name}] {key}" for key in info.annotation.model_fields)
+            yield from settings(info.annotation, f"{prefix}{name}.")
+        else:
+            yield f"[{prefix}{name}]"  # a table of names, such as [personas]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_setting_that_a_document_names_exists(name: str) -> None:
+    named = {span.partition(" = ")[0] for span in code_spans(name) if re.match(r"\[\w+\]", span)}
+    assert named <= set(settings(Settings))
+
+
+def is_path(span: str) -> bool:
+    inside = re.fullmatch(rf"(?:{'|'.join(FOLDERS)})/[\w./*-]*", span)
+    return span not in EXAMPLES and (inside or FILE.fullmatch(span)) is not None
+
+
+def paths() -> list[tuple[str, str]]:
+    return [(name, span) for name in DOCUMENTS for span in code_spans(name) if is_path(span)]
+
+
+@pytest.mark.parametrize(("name", "path"), paths())
+def test_every_path_that_a_document_names_exists(name: str, path: str) -> None:
+    assert list(ROOT.glob(path.rstrip("/"))), f"{name} names {path}"
+
+
+@pytest.mark.parametrize("name", MARKDOWN)
+def test_every_relative_link_of_a_document_leads_to_a_file(name: str) -> None:
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)", prose(name))
+    assert [target for target in targets if not ((ROOT / name).parent / target).exists()] == []
+
+
+def layout() -> set[str]:
+    return set(re.findall(r"^\| `(\S+\.py)` \|", text("CONTRIBUTING.md"), re.MULTILINE))
+
+
+def test_every_file_of_the_bot_is_in_the_project_layout() -> None:
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "bot").rglob("*.py") if path.name != "__init__.py"}
+    assert files - layout() == set()
+
+
+def test_every_fault_test_is_described() -> None:
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "tests/faults").glob("test_*.py")}
+    assert files - layout() == set()
+
+
+def modules(package: ModuleType) -> Iterator[str]:
+    yield package.__name__
+    for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if not info.name.endswith("__main__"):
+            yield info.name
+
+
+def is_dotted_name(span: str) -> bool:
+    return re.fullmatch(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", span) is not None and not FILE.fullmatch(span)
+
+
+def has(module: str, attributes: list[str]) -> bool:
+    try:
+        reduce(getattr, attributes, importlib.import_module(module))
+    except (AttributeError, ImportError):
+        return False
+    return True
+
+
+def resolves(name: str) -> bool:
+    """Whether `module.attribute` is real; our modules may be named by the end of their path."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        start, attributes = ".".join(parts[:length]), parts[length:]
+        ours = [found for package in (bot, cogs) for found in modules(package) if f".{found}".endswith(f".{start}")]
+        if any(has(module, attributes) for module in ours):
+            return True
+    return has(parts[0], parts[1:])
+
+
+@pytest.mark.parametrize("name", [span for span in code_spans("CONTRIBUTING.md") if is_dotted_name(span)])
+def test_every_python_name_in_contributing_exists(name: str) -> None:
+    assert resolves(name)
+
+
+def test_a_python_name_that_does_not_exist_would_be_noticed() -> None:
+    assert resolves("models.ThumbnailRequest.model")
+    assert resolves("discord_io.client.COGS")
+    assert not resolves("models.Nothing")
+    assert not resolves("nothing.ThumbnailRequest")
+
+
+# --- layout of the text ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MARKDOWN)
+def test_lines_of_markdown_are_at_most_100_columns_wide(name: str) -> None:
+    lines = [line.strip() for line in prose(name).splitlines() if len(line) > WIDTH]
+    one_link = re.compile(r"[-*]? ?(?:`?<?https?://\S+|!?\[[^]]*\]\(\S+\))")
+    assert [line for line in lines if not line.startswith("|") and not one_link.fullmatch(line)] == []
+
+
+# --- packaging -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["run", "demo", "dev"])
@@ -55,12 +198,6 @@ def test_locks_pin_every_package_by_hash_and_name_no_index(name: str) -> None:
     assert all("--hash=sha256:" in block for block in blocks)
 
 
-def test_every_room_of_the_house_is_described() -> None:
-    described = set(re.findall(r"`(?:bot/)?(\w+)\.py`", text("CONTRIBUTING.md")))
-    rooms = {path.stem for path in (ROOT / "bot").glob("*.py")} - {"__init__"}
-    assert rooms <= described
-
-
 def test_the_version_is_the_same_everywhere() -> None:
     assert tomllib.loads(text("pyproject.toml"))["project"]["version"] == bot.__version__
 
@@ -68,3 +205,10 @@ def test_the_version_is_the_same_everywhere() -> None:
 def test_the_readmes_two_commands_are_targets_of_make() -> None:
     targets = set(re.findall(r"^([\w-]+):", text("Makefile"), re.MULTILINE))
     assert set(re.findall(r"^make ([\w-]+)$", text("README.md"), re.MULTILINE)) == {"demo", "test"} <= targets
+
+
+def test_the_marker_of_the_fault_tests_is_the_one_that_make_torture_runs() -> None:
+    markers = tomllib.loads(text("pyproject.toml"))["tool"]["pytest"]["ini_options"]["markers"]
+    marker = markers[0].partition(":")[0]
+    assert f"-m {marker}" in text("Makefile")
+    assert f"marked `{marker}`" in text("CONTRIBUTING.md")
