@@ -17,7 +17,7 @@ from uuid import UUID
 import aiohttp
 import pytest
 from aiohttp import ClientResponse, ClientSession, ClientTimeout
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 
@@ -367,6 +367,7 @@ class TestPainting:
         width=st.integers(400, 1280),
         height=st.integers(120, 600),
     )
+    @example(text="00000) 0", width=400, height=174)  # a parenthesis is taller than a capital
     def test_keeps_the_text_inside_its_box(self, text: str, width: int, height: int) -> None:
         box = Box(100, 100, 100 + width, 100 + height)
         layout = typeset(text, box=box, sizes=(150, 45))

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 BOLD = 0.035
 CAP_HEIGHT = 0.70
+TALLEST = 0.81  # of the font size: a bar or a parenthesis rises above the capitals
 LEADING = 0.98
 SPACE = 0.30
 SHRINK = 0.94
@@ -138,7 +139,7 @@ def _wrap(words: Iterable[str], font: SizedFont, *, width: float) -> Iterator[li
 
 
 def _capacity(font: SizedFont, *, box: Box) -> int:
-    return 1 + int((box.height - CAP_HEIGHT * font.size) // font.leading)
+    return 1 + int((box.height - TALLEST * font.size) // font.leading)
 
 
 def _fit(words: Sequence[str], font: SizedFont, *, box: Box) -> list[list[str]] | None:
