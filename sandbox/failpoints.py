@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from bot.jobs.ports import Ports
 
-# Plain values and what has no effect outside the process.
+# Plain values, and what has no effect outside the process.
 _NOT_WRAPPED = ("queue", "notices", "metrics", "clock")
+# Dying before or after a read is dying after the effect before it.
+_READS = ("job", "open_jobs", "parked_jobs", "unnotified_jobs", "allowances")
 
 
 class Wrapped:
@@ -30,6 +32,8 @@ class Wrapped:
     def __getattr__(self, attribute: str) -> Any:
         value = getattr(self._port, attribute)
         point = f"{self._name}.{attribute}"
+        if attribute in _READS:
+            return value
         if inspect.iscoroutinefunction(value):
             return self._call(point, value)
         if inspect.isasyncgenfunction(value):
