@@ -31,11 +31,7 @@ from bot.ops.alerts import Alerts
 from bot.ops.logs import Redactor
 from bot.ops.metrics import Metrics
 from bot.pikzels.client import Pikzels
-from bot.storage import database
-from bot.storage.history import History
-from bot.storage.journal import DiskReserve, Journal
-from bot.storage.journaled_ledger import JournaledLedger
-from bot.storage.ledger import Ledger
+from bot.storage import stores
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -44,7 +40,7 @@ if TYPE_CHECKING:
     from bot.config import Settings
     from bot.domain import protocols
     from bot.jobs.use_case import UseCase
-    from bot.storage.database import Database
+    from bot.storage.stores import Stores
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +56,7 @@ class App:
     client: Client
     use_case: UseCase
     queue: RequestQueue
-    ledger: Ledger
-    repository: JournaledLedger
-    database: Database
+    storage: Stores
     source_store: SourceStore
 
     async def disconnect(self) -> None:
@@ -95,12 +89,12 @@ async def opened(
     """
     async with AsyncExitStack() as stack:
         folder, spool, source_store = _folders(settings)
-        store = await stack.enter_async_context(database.opened(folder / "pikzels-bot.sqlite3"))
-        ledger, metrics = Ledger(store, spool=spool.folder), Metrics()
+        metrics = Metrics()
         notices = Notices(await stack.enter_async_context(_alerts(settings, clock)))
-        repository = await _journaled(ledger, folder, clock=clock, notices=notices)
-        stack.push_async_callback(repository.close)
-        if store.restored:
+        storage = await stack.enter_async_context(
+            stores.opened(folder, spool=spool.folder, clock=clock, on_unavailable=notices.storage_unavailable)
+        )
+        if storage.database.restored:
             notices.older_database()
         queue = _queue(settings, clock, notices)
         loopback = settings.pikzels.on_this_machine
@@ -111,12 +105,11 @@ async def opened(
         current: list[App] = []
         seed = AGAIN if settings.results.seed_reaction else None
         messenger = Messenger(client=lambda: current[0].client, clock=clock, seed=seed)
-        history = History(store, spool=spool.folder)
         rules = QuotaRules(settings.quota.member_daily, _costs(settings))
         ports = Ports(
             queue=queue,
-            repository=repository,
-            sources=SourceImages(downloader=cdn, store=source_store, records=history, clock=clock),
+            repository=storage.repository,
+            sources=SourceImages(downloader=cdn, store=source_store, records=storage.history, clock=clock),
             provider=provider,
             downloader=downloader,
             spool=spool,
@@ -129,16 +122,16 @@ async def opened(
             wrap(ports),
             rules=rules,
             retry_server_errors=settings.pikzels.retry_server_errors,
-            restored=store.restored,
+            restored=storage.database.restored,
         )
         services = Services(
             lifecycle=jobs.lifecycle,
             outcomes=jobs.outcomes,
             recovery=jobs.recovery,
-            results=Results(repository=history, job=repository.job, clock=clock),
+            results=Results(repository=storage.history, job=storage.repository.job, clock=clock),
             fetch_image=partial(downloads.fetch_whole, cdn),
-            values=repository,
-            identify_limit=IdentifyLimit(repository, clock=clock),
+            values=storage.repository,
+            identify_limit=IdentifyLimit(storage.repository, clock=clock),
             clock=clock,
             attachment=messenger.attachment,
             count_rejection=metrics.rejected,
@@ -148,7 +141,7 @@ async def opened(
             personas=settings.personas,
             styles=settings.styles,
         )
-        app = App(Client(services), jobs, queue, ledger, repository, store, source_store)
+        app = App(Client(services), jobs, queue, storage, source_store)
         current.append(app)
         stack.push_async_callback(app.disconnect)
         await _serve_health(stack, settings, metrics, app)
@@ -174,22 +167,6 @@ def _alerts(settings: Settings, clock: Callable[[], datetime]) -> Alerts:
         clock=clock,
         redact=Redactor(settings.secrets()),
     )
-
-
-async def _journaled(
-    ledger: Ledger, folder: Path, *, clock: Callable[[], datetime], notices: Notices
-) -> JournaledLedger:
-    """The ledger with its journal, in which the last process may have left records."""
-    try:
-        journal = Journal(folder / "journal")
-    except OSError as error:
-        raise InvalidConfiguration("storage.folder", f"has no room ({type(error).__name__})") from error
-    repository = JournaledLedger(
-        ledger, journal, DiskReserve(folder / "ballast"), clock=clock, on_unavailable=notices.storage_unavailable
-    )
-    if flushed := await repository.replay():
-        log.info("%d records flushed from the journal", flushed)
-    return repository
 
 
 def _queue(settings: Settings, clock: Callable[[], datetime], notices: Notices) -> RequestQueue:

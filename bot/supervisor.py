@@ -80,7 +80,7 @@ async def _keep_house(running: App) -> None:
     while True:
         await _attempt(running.client.services.results.tidy)
         await _attempt(lambda: running.source_store.sweep(now=app.utc_now()))
-        await _attempt(running.database.checkpoint)
+        await _attempt(running.storage.database.checkpoint)
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)
         await _attempt(running.use_case.recovery.tidy)
 

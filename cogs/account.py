@@ -49,6 +49,8 @@ def recover_command(services: Services) -> app_commands.Command[Any, ..., None]:
             return message.id
 
         if not await services.outcomes.claim(interaction.user.id, hand_over):
-            await interaction.followup.send(results.NOTHING_TO_RECOVER, ephemeral=True)
+            await interaction.followup.send(
+                results.nothing_to_recover(locale=interactions.locale(interaction)), ephemeral=True
+            )
 
     return recover

@@ -71,7 +71,9 @@ class PageButton(
 async def show(interaction: discord.Interaction[Client], page: Page) -> None:
     """Put `page` in place of what the interaction shows."""
     if not page.jobs:
-        await interaction.edit_original_response(content=results.NO_RESULTS, embeds=[], view=None)
+        await interaction.edit_original_response(
+            content=results.no_results(locale=interactions.locale(interaction)), embeds=[], view=None
+        )
         return
     locale = interactions.locale(interaction)
     embeds = await asyncio.gather(*(_entry(interaction.client, job, locale) for job in page.jobs))

@@ -166,7 +166,7 @@ class Reactions(commands.Cog):
             direct = await self._bot.create_dm(discord.Object(event.user_id))
             await direct.send(results.copy(job), file=file)
         except discord.Forbidden:
-            self._show_hint(event, results.DIRECT_MESSAGES_CLOSED)
+            self._show_hint(event, results.direct_messages_closed(locale=job.requester.locale))
 
     # --- deleting -------------------------------------------------------------------------------------------------
 

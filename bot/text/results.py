@@ -30,10 +30,6 @@ BUTTONS: Mapping[str, str] = MappingProxyType(
     {"again": "Again", "edit": "Edit", "info": "Info", "share": "Share", "delete": "Delete", "cancel": "Cancel"}
 )
 
-NOTHING_TO_RECOVER = "There is nothing to recover: every finished image was delivered."
-DIRECT_MESSAGES_CLOSED = "Your direct messages are closed, so the copy couldn't be sent."
-NO_RESULTS = "You have no results yet. Create one with /thumbnail."
-
 
 def status(job: Job, shown: Status) -> str:
     """How far a job is, before it ends."""
@@ -136,3 +132,15 @@ def history_entry(job: Job, link: str | None, *, locale: str) -> str:
     line = f"**#{job.id}** · {MODELS[job.request.model]} · {job.request.format} · {when} · {where}"
     prompt = shortened(harmless(job.request.prompt or "").strip(), 150).replace("\n", " ")
     return line + code_block(prompt)
+
+
+def no_results(*, locale: str) -> str:
+    return translator(locale)("You have no results yet. Create one with /thumbnail.")
+
+
+def nothing_to_recover(*, locale: str) -> str:
+    return translator(locale)("There is nothing to recover: every finished image was delivered.")
+
+
+def direct_messages_closed(*, locale: str) -> str:
+    return translator(locale)("Your direct messages are closed, so the copy couldn't be sent.")

@@ -371,7 +371,7 @@ async def test_a_picture_is_delivered_while_the_disk_takes_nothing_and_charged_w
             api.script(Reply.hold())
             interaction = await live.thumbnail()
             await api.called(1)
-            connection = live.app.database._connection
+            connection = live.app.storage.database._connection
             await connection.execute_fetchall("PRAGMA query_only = ON")
             refused = await live.said(user_id=2)
             assert (refused.ephemeral, "accept requests" in refused.content) == (True, True)
@@ -412,7 +412,7 @@ async def test_a_picture_in_memory_that_nobody_can_be_given_waits_on_the_disk(
         await live.discord.wait(lambda server: any(one.path == "/users/@me/channels" for one in server.requests), 10)
         (tmp_path / "spool").mkdir()
         await live.app.use_case.recovery.idle(20)
-        [kept] = await live.app.ledger.parked_jobs(1)
+        [kept] = await live.app.storage.ledger.parked_jobs(1)
         assert kept.picture is not None
         assert kept.picture.path.exists()
 

@@ -499,5 +499,5 @@ async def came_to_rest(live: Live, interaction: discord_server.Interaction) -> N
     """Until the request has its picture, or its hold is released and that was told or found impossible to tell."""
     sql = "SELECT 1 FROM jobs WHERE interaction_id = ? AND ended_at IS NOT NULL AND notified_at IS NOT NULL"
     async with asyncio.timeout(20):
-        while not await live.app.ledger._database.run(sql, (interaction.id,)):  # noqa: ASYNC110 - the books ring no bell
+        while not await live.app.storage.ledger._database.run(sql, (interaction.id,)):  # noqa: ASYNC110 - the books ring no bell
             await asyncio.sleep(0.01)

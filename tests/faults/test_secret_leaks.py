@@ -364,9 +364,9 @@ async def test_after_every_kind_of_outcome_no_secret_is_anywhere_it_could_be_rea
                 logging.getLogger().addHandler(records)
                 await live.made(user_id=71)
                 await live.app.use_case.recovery.idle(10)
-                rows = await live.app.ledger._database.run("SELECT id, token, ended_at, notified_at FROM jobs")
+                rows = await live.app.storage.ledger._database.run("SELECT id, token, ended_at, notified_at FROM jobs")
                 for row in rows:
-                    nouns.append(repr(await live.app.ledger.job(row["id"])))
+                    nouns.append(repr(await live.app.storage.ledger.job(row["id"])))
                     assert row["token"] is None or row["notified_at"] is None
                 under_way = on_disk(folder, tmp_path / "under-way")
     log = capsys.readouterr().err

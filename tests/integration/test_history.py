@@ -14,7 +14,7 @@ from bot.app import utc_now
 from bot.jobs.results import PAGE
 from bot.storage import history as stored_history
 from bot.storage.job_rows import ms
-from bot.text.results import NO_RESULTS
+from bot.text.results import no_results
 from sandbox import discord_server, pikzels_server
 from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import KEY, Live, png, running
@@ -92,7 +92,7 @@ async def test_who_has_made_nothing_is_told_how(live: Live) -> None:
     live.api.script(Reply.error("CONTENT_POLICY"))
     await live.said()
     shown = await history(live)
-    assert (shown.content, shown.embeds, shown.components) == (NO_RESULTS, [], [])
+    assert (shown.content, shown.embeds, shown.components) == (no_results(locale="en-US"), [], [])
 
 
 async def test_one_result_is_shown_with_its_picture_its_message_and_its_buttons(live: Live) -> None:
@@ -190,7 +190,7 @@ async def test_a_full_last_page_has_none_after_it(live: Live) -> None:
 async def test_a_page_whose_results_were_deleted_meanwhile_becomes_the_newest(live: Live) -> None:
     made = await results(live, PAGE + 1)
     shown = await history(live)
-    await live.app.database.run("UPDATE jobs SET deleted_at = 1 WHERE id = ?", (made[-1],))
+    await live.app.storage.database.run("UPDATE jobs SET deleted_at = 1 WHERE id = ?", (made[-1],))
     assert listed(await turn(live, shown, "older")) == made[:PAGE]
     assert ways(shown) == []
 
@@ -233,14 +233,14 @@ async def test_again_and_edit_work_from_the_list_and_stay_as_private_as_it_is(li
 async def test_ten_thousand_results_are_paged_by_the_index(live: Live) -> None:
     result = await live.made(prompt="the newest")
     newest = await live.job(result)
-    await live.app.database.write(_copies(newest.id))
+    await live.app.storage.database.write(_copies(newest.id))
     found = live.app.client.services.results
     first, last = await found.newest(1), await found.older(1, f"{PAGE:06d}")
     assert [job.id for job in first.jobs] == [newest.id, "009999", "009998", "009997"]
     assert ([job.id for job in last.jobs], last.older) == (["000003", "000002", "000001", "000000"], False)
     assert (await found.newer(1, "000003")).jobs[-1].id == "000004"
     for sql in (stored_history._NEWEST, stored_history._OLDER, stored_history._NEWER):
-        plan = await live.app.database.run(f"EXPLAIN QUERY PLAN {sql}", (1,) * sql.count("?"))
+        plan = await live.app.storage.database.run(f"EXPLAIN QUERY PLAN {sql}", (1,) * sql.count("?"))
         steps = [str(row["detail"]) for row in plan]
         assert steps[0].startswith("SEARCH jobs USING INDEX jobs_history (user_id=?")
         assert not [step for step in steps if "TEMP B-TREE" in step or "SCAN" in step], (

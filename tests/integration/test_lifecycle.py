@@ -243,7 +243,7 @@ async def test_a_deleted_message_is_respected_and_its_picture_goes_to_the_asker_
     assert carrier.guild_id is None
     assert carrier.content.endswith(f"-# It couldn't be posted in <#{interaction.origin.channel_id}>, so here it is.")
     await live.app.use_case.recovery.idle(10)
-    job = await live.app.ledger.job(str(carrier.nonce))
+    job = await live.app.storage.ledger.job(str(carrier.nonce))
     assert job is not None
     assert (job.state, job.message_id, await live.left()) == (State.DELIVERED, carrier.id, 4)
 
@@ -281,7 +281,7 @@ async def test_a_disk_that_takes_nothing_stops_admissions_and_loses_no_picture_t
     live.api.script(Reply.hold())
     interaction = await live.thumbnail()
     await live.api.called(1)
-    connection = live.app.ledger._database._connection
+    connection = live.app.storage.ledger._database._connection
     await connection.execute_fetchall("PRAGMA query_only = ON")  # no write succeeds any more
     refused = await live.said(user_id=2)
     assert "can't accept requests at the moment" in refused.content
@@ -290,7 +290,7 @@ async def test_a_disk_that_takes_nothing_stops_admissions_and_loses_no_picture_t
     await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 20)
     assert (await live.job(interaction.message)).state is State.SENDING  # type: ignore[arg-type]  # waited for
     await connection.execute_fetchall("PRAGMA query_only = OFF")
-    await live.app.repository.close()
+    await live.app.storage.repository.close()
     assert (await live.job(interaction.message)).state is State.DELIVERED  # type: ignore[arg-type]  # waited for
     told = [record for record in caplog.records if "cannot be written" in record.getMessage()]
     assert {record.levelno for record in told} == {logging.ERROR}

@@ -223,7 +223,7 @@ async def test_a_picture_over_the_limit_is_recovered_smaller_and_stands_before_n
             interaction = await live.thumbnail()
             await interaction.wait(lambda i: i.message is not None, 10)
             await live.app.use_case.recovery.idle(30)
-        first, _ = await live.app.repository.parked_jobs(1)
+        first, _ = await live.app.storage.repository.parked_jobs(1)
         assert first.picture is not None
         first.picture.path.write_bytes(b"damaged since")
         claim = await live.discord.slash("recover", user_id=1)
@@ -231,7 +231,7 @@ async def test_a_picture_over_the_limit_is_recovered_smaller_and_stands_before_n
         await claim.wait(lambda i: any("went wrong" in one.content for one in i.followups), 30)
         [carrier] = [one for one in [claim.message, *claim.followups] if one and one.attachments]
         assert carrier.attachments[0].size <= 10 * 1024 * 1024
-        assert [job.id for job in await live.app.repository.parked_jobs(1)] == [first.id]
+        assert [job.id for job in await live.app.storage.repository.parked_jobs(1)] == [first.id]
         assert await live.left() == 8
 
 

@@ -138,7 +138,7 @@ async def test_the_life_of_a_picture(tmp_path: Path) -> None:
 
 
 async def _charges(stage: simulated.SimulatedServer) -> list[tuple[int, int]]:
-    rows = await stage.app.database.run("SELECT user_id, spent FROM entries WHERE kind = 'charge' ORDER BY id")
+    rows = await stage.app.storage.database.run("SELECT user_id, spent FROM entries WHERE kind = 'charge' ORDER BY id")
     return [(row["user_id"], row["spent"]) for row in rows]
 
 

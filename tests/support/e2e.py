@@ -101,7 +101,7 @@ class Live:
     async def job(self, message: discord_server.Message) -> Job:
         """The job that `message` belongs to, once everything has come to rest."""
         await self.app.use_case.recovery.idle(10)
-        job = await self.app.ledger.job(message.content.rpartition("#")[2].split()[0])
+        job = await self.app.storage.ledger.job(message.content.rpartition("#")[2].split()[0])
         assert job is not None
         return job
 

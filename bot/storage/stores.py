@@ -1,0 +1,66 @@
+"""Opens everything that is stored beside the pictures: the database, the ledger with its journal, and the history."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bot.domain.errors import InvalidConfiguration
+from bot.storage import database
+from bot.storage.history import History
+from bot.storage.journal import DiskReserve, Journal
+from bot.storage.journaled_ledger import JournaledLedger
+from bot.storage.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
+    from pathlib import Path
+
+    from bot.domain.errors import StorageUnavailable
+    from bot.storage.database import Database
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """`repository` is the ledger with its journal: what the use case writes to. `ledger` is what SQLite has."""
+
+    database: Database
+    ledger: Ledger
+    repository: JournaledLedger
+    history: History
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path,
+    *,
+    spool: Path,
+    clock: Callable[[], datetime],
+    on_unavailable: Callable[[StorageUnavailable], None],
+) -> AsyncIterator[Stores]:
+    """Open the database in `folder`, and flush what the last process left in the journal. `spool` is the folder of the
+    pictures. Raises `DatabaseUnusable`, and `InvalidConfiguration` if the folder has no room for the journal.
+    """
+    async with database.opened(folder / "pikzels-bot.sqlite3") as store:
+        ledger = Ledger(store, spool=spool)
+        repository = JournaledLedger(
+            ledger, _journal(folder), DiskReserve(folder / "ballast"), clock=clock, on_unavailable=on_unavailable
+        )
+        if flushed := await repository.replay():
+            log.info("%d records flushed from the journal", flushed)
+        try:
+            yield Stores(store, ledger, repository, History(store, spool=spool))
+        finally:
+            await repository.close()
+
+
+def _journal(folder: Path) -> Journal:
+    try:
+        return Journal(folder / "journal")
+    except OSError as error:
+        raise InvalidConfiguration("storage.folder", f"has no room ({type(error).__name__})") from error
