@@ -11,6 +11,7 @@ from discord import app_commands
 
 from bot.discord_io import buttons
 from bot.discord_io.buttons import Action
+from bot.domain.errors import ResultGone
 from bot.text import formatting, results
 from cogs import interactions
 from cogs.error_handler import answer_failure
@@ -62,6 +63,8 @@ class PageButton(
         pages = interaction.client.services.results
         turn = pages.older if self.way == "older" else pages.newer
         try:
+            if not interactions.is_private(interaction):
+                raise ResultGone  # forged: the list that it would replace is somebody else's public message
             await interaction.response.defer()
             await show(interaction, await turn(interaction.user.id, self.job_id))
         except Exception as error:  # noqa: BLE001 - the error handler answers everything
