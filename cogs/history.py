@@ -64,7 +64,7 @@ class PageButton(
         turn = pages.older if self.way == "older" else pages.newer
         try:
             if not interactions.is_private(interaction):
-                raise ResultGone  # forged: the list that it would replace is somebody else's public message
+                raise ResultGone  # forged: the list that it would replace is on a public message
             await interaction.response.defer()
             await show(interaction, await turn(interaction.user.id, self.job_id))
         except Exception as error:  # noqa: BLE001 - the error handler answers everything
