@@ -1,43 +1,40 @@
-"""What more than one file of tests starts from."""
+"""Settings and fixtures that several test folders share."""
 
-import hashlib
-import io
-from collections.abc import AsyncIterator
-from dataclasses import replace
-from typing import Any
+import logging
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from hypothesis import settings
-from PIL import Image
 
-from bot.domain.models import Job, State
 from sandbox.pikzels_server.server import StandIn, serve
-from tests.support.factories import NOON, request, requester
+from tests.support.factories import API_KEY, image_bytes
+from tests.support.servers import Servers, simulated_servers
 
-# How long an example takes says more about the machine of the day than about the code.
+# How long an example takes depends more on the load of the machine than on the code.
 settings.register_profile("no-deadline", deadline=None, print_blob=True)
 settings.load_profile("no-deadline")
-
-KEY = "pkz_canary_4f1c9d27e8b35a60"
-
-
-def a_job(*, reason: str | None = None, **changes: Any) -> Job:
-    """A job of member 1 for one credit; `changes` are those of its request."""
-    state = State.RESERVED if reason is None else State.RELEASED
-    return Job("k3f9", state, replace(request(), **changes), requester(), cost=1, created_at=NOON, reason=reason)
-
-
-def a_picture(kind: str = "PNG", *, width: int = 64, height: int = 36, noisy: bool = False) -> bytes:
-    size = (width, height)
-    noise = hashlib.shake_256(b"noise").digest(3 * width * height if noisy else 0)
-    image = Image.frombytes("RGB", size, noise) if noisy else Image.new("RGB", size, "teal")
-    file = io.BytesIO()
-    image.save(file, kind)
-    return file.getvalue()
 
 
 @pytest.fixture
 async def api() -> AsyncIterator[StandIn]:
-    """A stand-in of the provider that serves a ready picture."""
-    async with serve(api_key=KEY, output=a_picture()) as standin:
-        yield standin
+    """A simulated provider that serves a finished image."""
+    async with serve(api_key=API_KEY, output=image_bytes()) as server:
+        yield server
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[Servers]:
+    async with simulated_servers() as servers:
+        yield servers
+
+
+@pytest.fixture
+def _restore_logging() -> Iterator[None]:
+    """Restores the levels and handlers that `bot.ops.logs.set_up` changes."""
+    root = logging.getLogger()
+    loggers = [root, *map(logging.getLogger, ("discord", "aiosqlite", "aiohttp", "asyncio"))]
+    levels, handlers = [logger.level for logger in loggers], root.handlers[:]
+    yield
+    root.handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

@@ -1,1 +1,1 @@
-"""The fault programme: everything that tries to break the promises."""
+"""The fault tests, which try to break the rules in CONTRIBUTING.md."""

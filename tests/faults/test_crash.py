@@ -1,5 +1,5 @@
-"""The process is really killed at every named point of every scenario, and again while it recovers; then the books,
-the provider's calls and what the member sees must agree."""
+"""Kills the process at every named point of every scenario, and again while it recovers. Afterwards the ledger,
+the provider's calls, and what the member sees must agree."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ import pytest
 
 from sandbox import discord_server, pikzels_server
 from sandbox.pikzels_server.replies import Reply
-from tests.support.e2e import KEY, PHOTO, books, png, settings_for
+from tests.support.e2e import KEY, PHOTO, png, settings_for
+from tests.support.e2e import books as stored_rows
 from tests.support.fault_injection import LONG, seed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="forks its bots")]
+pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")]
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One course of events, without a crash."""
+    """A sequence of events, without a crash."""
 
     calls: tuple[Reply, ...] = ()
     outputs: tuple[Reply, ...] = ()
     discord: Callable[[discord_server.DiscordServer], None] = lambda _: None
     jobs: int = 1
     upload_limit: int = 10 * 1024 * 1024
-    posts: int = 1  # at most, for one job
+    posts: int = 1  # the maximum for one job
     private: bool = False
-    again: str = ""  # how another is asked for when the first is there: by reaction, or by button
-    usable: bool = True  # whether what the provider made can be shown at all
+    again: str = ""  # how the first result is repeated: by reaction or by button
+    usable: bool = True  # whether the provider's output is a usable image
 
     @property
     def reachable(self) -> bool:
-        """Whether the member's message can be edited at all."""
-        return self.discord not in (message_gone, every_way_closed)
+        """Whether the member's message can be edited."""
+        return self.discord not in (message_gone, everything_closed)
 
 
 def token_dead(discord: discord_server.DiscordServer) -> None:
@@ -56,7 +57,7 @@ def message_gone(discord: discord_server.DiscordServer) -> None:
     discord.fail("PATCH", "*", status=404, code=10008, times=10_000)
 
 
-def every_way_closed(discord: discord_server.DiscordServer) -> None:
+def everything_closed(discord: discord_server.DiscordServer) -> None:
     discord.fail("PATCH", "*", status=403, code=50001, times=10_000)
     discord.fail("POST", "/channels/*", status=403, code=50001, times=10_000)
     discord.fail("POST", "/users/*", status=403, code=50007, times=10_000)
@@ -71,7 +72,7 @@ SCENARIOS = {
     "download breaks off": Scenario(outputs=(Reply.truncated(),)),
     "token dead": Scenario(discord=token_dead),
     "message gone": Scenario(discord=message_gone),
-    "every way closed": Scenario(discord=every_way_closed),
+    "every way closed": Scenario(discord=everything_closed),
     "too large for Discord": Scenario(upload_limit=100_000),
     "private": Scenario(private=True),
     "again by reaction": Scenario(again="reaction"),
@@ -81,13 +82,13 @@ if LONG:
     SCENARIOS["slowed down"] = Scenario(calls=(Reply.error("TOO_MANY_REQUESTS", retry_after="1"),), posts=2)
 
 
-def _has_ended(asked: discord_server.Interaction) -> bool:
-    message = asked.message
+def _has_ended(interaction: discord_server.Interaction) -> bool:
+    message = interaction.message
     return message is not None and bool(message.attachments or "You were not charged." in message.content)
 
 
-def _nobody_waits(discord: discord_server.DiscordServer) -> bool:
-    """Whether no message still promises a picture."""
+def _nothing_pending(discord: discord_server.DiscordServer) -> bool:
+    """Whether no message still announces an image."""
     return not any(
         message.content.startswith(("Queued", "Generating"))
         for message in discord.messages.values()
@@ -95,16 +96,16 @@ def _nobody_waits(discord: discord_server.DiscordServer) -> bool:
     )
 
 
-async def first(hoped: asyncio.Task[Any], ended: asyncio.Task[int]) -> None:
-    """Wait for what is hoped for, or until nobody is left to do it."""
-    await asyncio.wait((hoped, ended), return_when=asyncio.FIRST_COMPLETED)
-    hoped.cancel()
-    await asyncio.gather(hoped, return_exceptions=True)
+async def first_of(awaited: asyncio.Task[Any], ended: asyncio.Task[int]) -> None:
+    """Wait for `awaited`, or until the bot has ended."""
+    await asyncio.wait((awaited, ended), return_when=asyncio.FIRST_COMPLETED)
+    awaited.cancel()
+    await asyncio.gather(awaited, return_exceptions=True)
 
 
 @dataclass(slots=True)
-class Nursery:
-    """Where the bots are forked."""
+class CrashRunner:
+    """The process that forks the bots."""
 
     process: asyncio.subprocess.Process
 
@@ -119,12 +120,12 @@ class Nursery:
 
 
 @asynccontextmanager
-async def nursery() -> AsyncIterator[Nursery]:
+async def crash_runner() -> AsyncIterator[CrashRunner]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sandbox.crash_runner", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     try:
-        yield Nursery(process)
+        yield CrashRunner(process)
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -133,18 +134,18 @@ async def nursery() -> AsyncIterator[Nursery]:
 
 @dataclass(slots=True)
 class Run:
-    """One scenario in a world of its own, with as many lives of the bot as it takes."""
+    """One scenario with its own servers, and with as many bot processes as it needs."""
 
     scenario: Scenario
-    nursery: Nursery
+    runner: CrashRunner
     folder: Path
     discord: discord_server.DiscordServer
     api: pikzels_server.StandIn
-    asked: list[discord_server.Interaction] = field(default_factory=list)
+    interactions: list[discord_server.Interaction] = field(default_factory=list)
     lives: int = 0
 
     async def live(self, *, ask: bool, point: str | None = None, count: int = 1) -> list[str]:
-        """One life: start, ask if so wished, stop or die; returns the points it reached."""
+        """Run one bot process: start, send commands if `ask`, and stop or die; return the points that it reached."""
         self.lives += 1
         trace = self.folder / f"trace-{self.lives}"
         order = {
@@ -156,17 +157,17 @@ class Run:
             "point": point,
             "count": count,
         }
-        pid = await self.nursery.fork(order)
-        ended = asyncio.create_task(self.nursery.answer())
+        pid = await self.runner.fork(order)
+        ended = asyncio.create_task(self.runner.answer())
         ready = asyncio.create_task(self.discord.ready(30))
         await asyncio.wait((ended, ready), return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             if ask:
                 await self._ask(ended)
             if point is None and self.scenario.reachable:
-                await self._rest(ended)
+                await self._wait_until_settled(ended)
             if not ended.done():
-                with suppress(ProcessLookupError):  # it ended by itself; the answer is on its way
+                with suppress(ProcessLookupError):  # the process ended by itself; its exit code will follow
                     os.kill(pid, signal.SIGTERM)
         code = await ended
         ready.cancel()
@@ -176,52 +177,58 @@ class Run:
         return trace.read_text().splitlines() if trace.exists() else []
 
     async def _ask(self, ended: asyncio.Task[int]) -> None:
-        """Type the commands; wait until each has been answered, or nobody is left to answer."""
+        """Send the commands; wait until each is answered or the bot has ended."""
         for number in range(self.scenario.jobs):
             try:
-                asked = await self.discord.slash(
+                interaction = await self.discord.slash(
                     "thumbnail",
                     options={"image": PHOTO, "private": self.scenario.private},
                     user_id=1 + number,
                     attachment_size_limit=self.scenario.upload_limit,
                 )
-            except ConnectionError:  # it died meanwhile; the wire notices before, or while it sends
+            except ConnectionError:  # the bot has died; the server notices this before or while it sends
                 return
-            self.asked.append(asked)
-            await first(asyncio.create_task(asked.acked.wait()), ended)
+            self.interactions.append(interaction)
+            await first_of(asyncio.create_task(interaction.acked.wait()), ended)
         if self.scenario.again:
-            await self._ask_again(self.asked[0], ended)
+            await self._ask_again(self.interactions[0], ended)
 
-    async def _ask_again(self, asked: discord_server.Interaction, ended: asyncio.Task[int]) -> None:
-        """React to the first picture, or press its button, as another member."""
-        await first(asyncio.create_task(asked.wait(lambda i: bool(i.message and i.message.components), 5)), ended)
-        await first(asyncio.create_task(asked.wait(_has_ended, 5)), ended)
-        if ended.done() or asked.message is None or not asked.message.attachments:
+    async def _ask_again(self, interaction: discord_server.Interaction, ended: asyncio.Task[int]) -> None:
+        """Repeat the first result as another member, by reaction or by button."""
+        await first_of(
+            asyncio.create_task(interaction.wait(lambda i: bool(i.message and i.message.components), 5)), ended
+        )
+        await first_of(asyncio.create_task(interaction.wait(_has_ended, 5)), ended)
+        if ended.done() or interaction.message is None or not interaction.message.attachments:
             return
         before = len(self.discord.messages)
         try:
             if self.scenario.again == "reaction":
-                await self.discord.react(asked.message, "🔁", user_id=7)
+                await self.discord.react(interaction.message, "🔁", user_id=7)
             else:
-                job_id = asked.message.content.split("#")[1].split()[0]
-                self.asked.append(await self.discord.click(asked.message, f"job:again:{job_id}", user_id=7))
+                job_id = interaction.message.content.split("#")[1].split()[0]
+                self.interactions.append(
+                    await self.discord.click(interaction.message, f"job:again:{job_id}", user_id=7)
+                )
         except ConnectionError:
             return
-        await first(asyncio.create_task(self.discord.wait(lambda server: len(server.messages) > before, 5)), ended)
+        await first_of(asyncio.create_task(self.discord.wait(lambda server: len(server.messages) > before, 5)), ended)
         if not ended.done() and self.scenario.again == "reaction":
-            await first(asyncio.create_task(self.discord.wait(_nobody_waits, 5)), ended)
+            await first_of(asyncio.create_task(self.discord.wait(_nothing_pending, 5)), ended)
 
-    async def _rest(self, ended: asyncio.Task[int]) -> None:
-        """Wait until every member has read how it ended, or nobody is left to tell."""
-        for asked in (asked for asked in self.asked if asked.message is not None):
-            await first(asyncio.create_task(asked.wait(_has_ended, 5)), ended)
+    async def _wait_until_settled(self, ended: asyncio.Task[int]) -> None:
+        """Wait until every member has been told the outcome, or the bot has ended."""
+        for interaction in (interaction for interaction in self.interactions if interaction.message is not None):
+            await first_of(asyncio.create_task(interaction.wait(_has_ended, 5)), ended)
 
     def open_jobs(self) -> list[dict[str, Any]]:
-        return [job for job in books(self.folder / "data")[0] if job["ended_at"] is None and job["parked_at"] is None]
+        return [
+            job for job in stored_rows(self.folder / "data")[0] if job["ended_at"] is None and job["parked_at"] is None
+        ]
 
     def check(self) -> None:
-        """What must hold when everything has come to rest, whatever happened on the way."""
-        jobs, entries = books(self.folder / "data")
+        """Check what must be true when everything has ended, whatever happened before."""
+        jobs, entries = stored_rows(self.folder / "data")
         carriers = Counter(
             message.content.split("#")[1].split()[0]
             for message in self.discord.messages.values()
@@ -235,49 +242,49 @@ class Run:
             assert (kinds == ["hold"]) == (job["parked_at"] is not None and job["ended_at"] is None)
             assert charged == (job["state"] == "delivered")
             paid = job["generated_at"] is not None and self.scenario.usable
-            assert not paid or charged or job["parked_at"] is not None, f"job {job['id']}: a paid picture was lost"
+            assert not paid or charged or job["parked_at"] is not None, f"job {job['id']}: a paid image was lost"
             assert job["token"] is None or kinds == ["hold"] or job["notified_at"] is None
-        said = [message.content for message in self.discord.messages.values()]
+        contents = [message.content for message in self.discord.messages.values()]
         for job in (job for job in jobs if job["reacted_to"] and job["state"] == "released"):
-            assert any(f"#{job['id']}" in text for text in said), "nobody told who reacted"
+            assert any(f"#{job['id']}" in text for text in contents), "the member who reacted was not told"
         assert len(self.api.calls) <= self.scenario.posts * len(jobs)
         assert set(carriers) <= {job["id"] for job in jobs}
-        for asked in self.asked:
-            message = asked.message
+        for interaction in self.interactions:
+            message = interaction.message
             if message is not None and self.scenario.reachable:
-                assert _has_ended(asked), message.content
-        assert _nobody_waits(self.discord) or not self.scenario.reachable
+                assert _has_ended(interaction), message.content
+        assert _nothing_pending(self.discord) or not self.scenario.reachable
         assert [path for path in (self.folder / "data" / "spool").iterdir() if path.suffix == ".part"] == []
 
 
-async def play(scenario: Scenario, nursery_: Nursery, folder: Path, *deaths: tuple[str, int]) -> list[list[str]]:
-    """Play a scenario, dying at each of `deaths` in turn, until nothing is open; returns what each life reached."""
+async def play(scenario: Scenario, runner: CrashRunner, folder: Path, *kills: tuple[str, int]) -> list[list[str]]:
+    """Play a scenario, with a kill at each of `kills` in turn, until no job is open; return each process's points."""
     folder.mkdir()
     output = png(400_000 if scenario.upload_limit < 400_000 else 1000)
     async with discord_server.serve() as discord, pikzels_server.serve(api_key=KEY, output=output) as api:
         api.script(*scenario.calls)
         api.script_output(*scenario.outputs)
         scenario.discord(discord)
-        run = Run(scenario, nursery_, folder, discord, api)
-        plans: list[tuple[str | None, int]] = [*deaths]
+        run = Run(scenario, runner, folder, discord, api)
+        plans: list[tuple[str | None, int]] = [*kills]
         point, count = plans.pop(0) if plans else (None, 1)
         traces = [await run.live(ask=True, point=point, count=count)]
         for _ in range(8):
-            if not plans and len(traces) > len(deaths) and not run.open_jobs() and not untold(folder):
+            if not plans and len(traces) > len(kills) and not run.open_jobs() and not has_unnotified_jobs(folder):
                 break
             point, count = plans.pop(0) if plans else (None, 1)
             traces.append(await run.live(ask=False, point=point, count=count))
-        assert not run.open_jobs(), "still open after eight lives"
+        assert not run.open_jobs(), "a job is still open after eight processes"
         run.check()
         return traces
 
 
-def untold(folder: Path) -> bool:
-    return any(job["state"] == "released" and job["notified_at"] is None for job in books(folder / "data")[0])
+def has_unnotified_jobs(folder: Path) -> bool:
+    return any(job["state"] == "released" and job["notified_at"] is None for job in stored_rows(folder / "data")[0])
 
 
 def occurrences(trace: list[str]) -> list[tuple[str, int]]:
-    """Every point of a trace with the how-manieth time it was reached."""
+    """Every point of a trace, with how often it had been reached by then."""
     seen: Counter[str] = Counter()
     found = []
     for point in trace:
@@ -287,18 +294,20 @@ def occurrences(trace: list[str]) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_killed_at_any_point_nobody_loses_a_picture_or_pays_for_none(tmp_path: Path, name: str) -> None:
+async def test_after_a_kill_at_any_point_no_paid_image_is_lost_and_nothing_else_is_charged(
+    tmp_path: Path, name: str
+) -> None:
     scenario = SCENARIOS[name]
-    chance = random.Random(seed(f"tests/faults/test_crash.py -k '{name}'"))  # noqa: S311 - a choice, not a secret
+    chance = random.Random(seed(f"tests/faults/test_crash.py -k '{name}'"))  # noqa: S311 - test data, not a secret
     runs = 0
-    async with nursery() as forks:
-        [trace, *_] = await play(scenario, forks, tmp_path / "whole")
+    async with crash_runner() as runner:
+        [trace, *_] = await play(scenario, runner, tmp_path / "whole")
         assert "repository.reserve" in trace
-        for death in occurrences(trace)[2:]:  # the first two belong to a start with nothing to recover
-            traces = await play(scenario, forks, tmp_path / f"{runs}-{death[0]}", death)
+        for kill in occurrences(trace)[2:]:  # the first two belong to a startup with nothing to recover
+            traces = await play(scenario, runner, tmp_path / f"{runs}-{kill[0]}", kill)
             runs += 1
             seconds = occurrences(traces[1]) if len(traces) > 1 else []
             for second in seconds if LONG else chance.sample(seconds, min(1, len(seconds))):
-                await play(scenario, forks, tmp_path / f"{runs}-{death[0]}-{second[0]}", death, second)
+                await play(scenario, runner, tmp_path / f"{runs}-{kill[0]}-{second[0]}", kill, second)
                 runs += 1
-    print(f"{name}: {runs} runs with a kill, points {', '.join(dict.fromkeys(trace))}")  # noqa: T201 - the count is shown
+    print(f"{name}: {runs} runs with a kill, points {', '.join(dict.fromkeys(trace))}")  # noqa: T201 - prints the counts

@@ -1,4 +1,4 @@
-"""The books against a plain model: whatever is asked of the ledger, in whatever order, both say the same."""
+"""Compares the ledger with a plain model: after any operations in any order, both must agree."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ ENTRIES = "SELECT job_id, kind, user_id, guild_id, held, spent, counted_at FROM 
 
 
 @dataclass(slots=True)
-class Line:
-    """What the model knows of one job."""
+class ModelJob:
+    """The model's record of one job."""
 
-    job: Job  # as the ledger gave it last
+    job: Job  # as the ledger last returned it
     state: State
     notified_at: datetime | None = None
 
@@ -79,36 +79,36 @@ class Line:
         return self.state in OPEN_STATES
 
     def row(self) -> tuple[Any, ...]:
-        """What the table must say."""
+        """The row that the table must contain."""
         job, notified_at = self.job, _ms(self.notified_at)
         output, picture = job.output and job.output.url, job.picture and job.picture.path.name
         reason = "unforeseen" if self.state is State.RELEASED else None
-        token = "interaction-token" if notified_at is None else None  # erased when it is of no more use
+        token = "interaction-token" if notified_at is None else None  # erased when it is no longer needed
         steps = (_ms(job.sent_at), output, _ms(job.generated_at), picture, _ms(job.parked_at), _ms(job.ended_at))
         return job.id, self.state, job.requester.user_id, job.cost, reason, job.message_id, *steps, notified_at, token
 
 
-class Inline(Database):
-    """The database without its thread and the event loop: a call yields what it wants done, and `together` does it.
+class InlineDatabase(Database):
+    """The database without its thread and event loop: a call yields its work, and `together` does it.
 
-    Whatever decides is the real one's: the statements, the savepoints, BEGIN and COMMIT.
+    The statements, the savepoints, BEGIN, and COMMIT are those of the real database.
     """
 
     def __init__(self, raw: sqlite3.Connection) -> None:
         self._transaction = Transaction(raw)
 
     async def _enqueue(self, work: Callable[[], T]) -> T:
-        return await _asked(work)
+        return await _request_work(work)
 
     def together(self, *calls: Coroutine[Any, Any, Any]) -> list[Any]:
-        """Results and exceptions of calls at the same moment: what they ask for goes into one commit."""
+        """Run calls at the same moment, with their work in one commit; return their results and exceptions."""
         outcomes: list[Any] = [None] * len(calls)
         answers: dict[int, Any] = dict.fromkeys(range(len(calls)))
         while answers:
             works = {}
             for number, answer in answers.items():
                 try:
-                    works[number] = _told(calls[number], answer)
+                    works[number] = _resume(calls[number], answer)
                 except StopIteration as end:
                     outcomes[number] = end.value
                 except Exception as error:  # noqa: BLE001 - an outcome like any other
@@ -118,25 +118,25 @@ class Inline(Database):
 
 
 @types.coroutine
-def _asked(work: Callable[[], T]) -> Generator[Callable[[], T], T, T]:
+def _request_work(work: Callable[[], T]) -> Generator[Callable[[], T], T, T]:
     return (yield work)
 
 
-def _told(call: Coroutine[Any, Any, Any], answer: Any) -> Any:
-    """Go on with a call; returns what it asks for next, raises its end."""
+def _resume(call: Coroutine[Any, Any, Any], answer: Any) -> Any:
+    """Resume a call; return the work that it yields next, or raise StopIteration at its end."""
     return call.throw(answer) if isinstance(answer, Exception) else call.send(answer)
 
 
-class JobRepository(RuleBasedStateMachine):
+class LedgerMachine(RuleBasedStateMachine):
     jobs = Bundle("jobs")
-    template: ClassVar[sqlite3.Connection]  # without rows; every example begins with a copy
+    template: ClassVar[sqlite3.Connection]  # an empty database; every example starts with a copy
     folder: ClassVar[Path]
 
     def __init__(self) -> None:
         super().__init__()
         self.file = self.folder / "bot.sqlite3"
         self.now = NOON + timedelta(hours=11)
-        self.lines: dict[str, Line] = {}
+        self.model_jobs: dict[str, ModelJob] = {}
         self.entries: list[tuple[Any, ...]] = []
         self.rows: dict[str, tuple[Any, ...]] = {}
         self.steps = 0
@@ -145,49 +145,51 @@ class JobRepository(RuleBasedStateMachine):
     def teardown(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         with closing(self.raw):
-            _check_entries(self.lines, self.entries)
-            self.readers_and_model_say_the_same()
+            _check_entries(self.model_jobs, self.entries)
+            self.queries_match_the_model()
 
     def open(self, origin: sqlite3.Connection) -> None:
-        """In memory: what a disk may do to the books is another test's business."""
-        self.raw = _copied(origin, ":memory:")
+        """Open in memory; test_power_loss.py covers what a disk can do to the ledger."""
+        self.raw = _copy_database(origin, ":memory:")
         self.raw.row_factory = sqlite3.Row
         self.raw.execute("PRAGMA foreign_keys = ON")
         self.reader = self.raw.cursor()
         self.reader.row_factory = None
-        self.books = Inline(self.raw)
-        self.ledger = Ledger(self.books, spool=self.folder)
-        self.known = len(self.entries)  # when it was opened
+        self.database = InlineDatabase(self.raw)
+        self.ledger = Ledger(self.database, spool=self.folder)
+        self.entries_at_open = len(self.entries)  # when it was opened
 
     # --- the model ---------------------------------------------------------------------------------------------------
 
     def used(self, limit: Limit) -> int:
         return sum(
-            line.job.cost
-            for line in self.lines.values()
-            if line.state is not State.RELEASED
-            and (limit.scope is Scope.GUILD or line.job.requester.user_id == limit.subject)
-            and limit.window.start <= line.job.requester.asked_at < limit.window.end
+            model_job.job.cost
+            for model_job in self.model_jobs.values()
+            if model_job.state is not State.RELEASED
+            and (limit.scope is Scope.GUILD or model_job.job.requester.user_id == limit.subject)
+            and limit.window.start <= model_job.job.requester.asked_at < limit.window.end
         )
 
-    def enter(self, job: Job, kind: str, held: int, spent: int) -> None:
-        who = job.requester
-        self.entries.append((job.id, kind, who.user_id, who.guild_id, held, spent, ms(who.asked_at)))
+    def add_entry(self, job: Job, kind: str, held: int, spent: int) -> None:
+        requested_by = job.requester
+        self.entries.append(
+            (job.id, kind, requested_by.user_id, requested_by.guild_id, held, spent, ms(requested_by.asked_at))
+        )
 
-    def moved(self, line: Line, to: State, outcome: Any) -> None:
-        """Take over a step's outcome: a job in its new state, or a refusal and no change."""
-        if line.state not in FROM[to]:
-            assert isinstance(outcome, TransitionRefused), (line.state, to, outcome)
+    def apply_step(self, model_job: ModelJob, to: State, outcome: Any) -> None:
+        """Apply a step's outcome to the model: a job in its new state, or a refusal and no change."""
+        if model_job.state not in FROM[to]:
+            assert isinstance(outcome, TransitionRefused), (model_job.state, to, outcome)
             return
-        assert isinstance(outcome, Job), (line.state, to, outcome)
+        assert isinstance(outcome, Job), (model_job.state, to, outcome)
         assert outcome.state is to
-        line.job, line.state = outcome, to
+        model_job.job, model_job.state = outcome, to
         if to is State.DELIVERED:
-            line.notified_at = self.now
-            self.enter(outcome, "charge", -outcome.cost, outcome.cost)
+            model_job.notified_at = self.now
+            self.add_entry(outcome, "charge", -outcome.cost, outcome.cost)
         elif to is State.RELEASED:
-            self.enter(outcome, "release", -outcome.cost, 0)
-        self.rows[outcome.id] = line.row()
+            self.add_entry(outcome, "release", -outcome.cost, 0)
+        self.rows[outcome.id] = model_job.row()
 
     def call(self, job: Job, to: State) -> Coroutine[Any, Any, Job]:
         match to:
@@ -204,7 +206,7 @@ class JobRepository(RuleBasedStateMachine):
             case _:
                 return self.ledger.released(job, reason="unforeseen", request_id=None, now=self.now)
 
-    # --- what may happen ----------------------------------------------------------------------------------------------
+    # --- operations ---------------------------------------------------------------------------------------------------
 
     @rule(
         target=jobs,
@@ -218,73 +220,73 @@ class JobRepository(RuleBasedStateMachine):
         limits = daily(member, at)
         if tight is not None:
             limits.append(Limit(Scope.MEMBER, member, tight, day(at)))
-        outcomes = self.books.together(*(self.take(requester(member, at=at), cost, limits) for cost in costs))
-        return multiple(*self.reserved(limits, costs, outcomes))
+        outcomes = self.database.together(*(self.reserve_one(requester(member, at=at), cost, limits) for cost in costs))
+        return multiple(*self.apply_reservations(limits, costs, outcomes))
 
-    def take(self, who: Requester, cost: int, limits: Sequence[Limit]) -> Coroutine[Any, Any, Job]:
-        return self.ledger.reserve(reservation(who, cost=cost, limits=limits, now=self.now))
+    def reserve_one(self, requested_by: Requester, cost: int, limits: Sequence[Limit]) -> Coroutine[Any, Any, Job]:
+        return self.ledger.reserve(reservation(requested_by, cost=cost, limits=limits, now=self.now))
 
-    def reserved(self, limits: Sequence[Limit], costs: Sequence[int], outcomes: Sequence[Any]) -> list[str]:
-        taken = []
+    def apply_reservations(self, limits: Sequence[Limit], costs: Sequence[int], outcomes: Sequence[Any]) -> list[str]:
+        accepted = []
         for cost, outcome in zip(costs, outcomes, strict=True):
-            short = [limit for limit in limits if self.used(limit) + cost > limit.amount]
-            if short:
+            exceeded = [limit for limit in limits if self.used(limit) + cost > limit.amount]
+            if exceeded:
                 assert isinstance(outcome, QuotaExceeded), outcome
-                assert outcome.allowance.limit in short
+                assert outcome.allowance.limit in exceeded
                 assert outcome.allowance.used == self.used(outcome.allowance.limit)
                 continue
             assert isinstance(outcome, Job), outcome
             assert (outcome.state, outcome.cost, outcome.message_id) == (State.RESERVED, cost, None)
-            assert outcome.id not in self.lines
-            self.lines[outcome.id] = line = Line(outcome, State.RESERVED)
-            self.rows[outcome.id] = line.row()
-            self.enter(outcome, "hold", cost, 0)
-            taken.append(outcome.id)
-        return taken
+            assert outcome.id not in self.model_jobs
+            self.model_jobs[outcome.id] = model_job = ModelJob(outcome, State.RESERVED)
+            self.rows[outcome.id] = model_job.row()
+            self.add_entry(outcome, "hold", cost, 0)
+            accepted.append(outcome.id)
+        return accepted
 
     @rule(job=jobs)
     def same_interaction_again(self, job: str) -> None:
-        first = self.lines[job].job.requester
-        [outcome] = self.books.together(self.take(first, 1, daily(first.user_id, first.asked_at)))
+        first = self.model_jobs[job].job.requester
+        [outcome] = self.database.together(self.reserve_one(first, 1, daily(first.user_id, first.asked_at)))
         assert isinstance(outcome, DuplicateRequest), outcome
 
     @rule(job=jobs)
     def next_step(self, job: str) -> None:
-        line = self.lines[job]
-        self.step(job, NEXT.get(line.state, State.DELIVERED))
+        model_job = self.model_jobs[job]
+        self.step(job, NEXT.get(model_job.state, State.DELIVERED))
 
     @rule(job=jobs, to=some.sampled_from(tuple(FROM)))
     def step(self, job: str, to: State) -> None:
-        line = self.lines[job]
-        [outcome] = self.books.together(self.call(line.job, to))
-        self.moved(line, to, outcome)
+        model_job = self.model_jobs[job]
+        [outcome] = self.database.together(self.call(model_job.job, to))
+        self.apply_step(model_job, to, outcome)
 
     @rule(job=jobs)
     def all_the_way(self, job: str) -> None:
-        while self.lines[job].is_open:
+        while self.model_jobs[job].is_open:
             self.next_step(job)
 
     @rule(job=jobs)
     def parked_at_the_end(self, job: str) -> None:
-        while self.lines[job].state in OPEN_STATES[:-1]:
+        while self.model_jobs[job].state in OPEN_STATES[:-1]:
             self.next_step(job)
         self.parked(job)
 
     @rule(job=jobs, steps=some.lists(some.sampled_from((*FROM, *FROM, State.DELIVERED)), min_size=2, max_size=4))
     def several_steps_at_once(self, job: str, steps: list[State]) -> None:
-        line = self.lines[job]
-        outcomes = self.books.together(*(self.call(line.job, to) for to in steps))
+        model_job = self.model_jobs[job]
+        outcomes = self.database.together(*(self.call(model_job.job, to) for to in steps))
         for to, outcome in zip(steps, outcomes, strict=True):
-            self.moved(line, to, outcome)
+            self.apply_step(model_job, to, outcome)
 
     @rule(job=jobs)
     def parked(self, job: str) -> None:
-        line = self.lines[job]
-        [outcome] = self.books.together(self.ledger.parked(line.job, now=self.now))
-        if line.state is State.SPOOLED:
+        model_job = self.model_jobs[job]
+        [outcome] = self.database.together(self.ledger.parked(model_job.job, now=self.now))
+        if model_job.state is State.SPOOLED:
             assert outcome.parked_at == self.now
-            line.job = outcome
-            self.rows[job] = line.row()
+            model_job.job = outcome
+            self.rows[job] = model_job.row()
         else:
             assert isinstance(outcome, TransitionRefused), outcome
 
@@ -294,87 +296,95 @@ class JobRepository(RuleBasedStateMachine):
             transaction.run("UPDATE jobs SET cost = cost + 1 WHERE id = ?", (job,))
             raise RuntimeError("in the middle")
 
-        [outcome] = self.books.together(self.books.write(steps))
+        [outcome] = self.database.together(self.database.write(steps))
         assert isinstance(outcome, RuntimeError)
 
     @rule(job=jobs)
-    def told(self, job: str) -> None:
-        line = self.lines[job]
-        assert self.books.together(self.ledger.notified(line.job, now=self.now)) == [None]
-        if line.job.state is State.RELEASED:  # anybody else has nothing to be told, or the picture
-            line.notified_at = self.now
-            self.rows[job] = line.row()
+    def notified(self, job: str) -> None:
+        model_job = self.model_jobs[job]
+        assert self.database.together(self.ledger.notified(model_job.job, now=self.now)) == [None]
+        if model_job.job.state is State.RELEASED:  # the other jobs have no failure to report, or have been delivered
+            model_job.notified_at = self.now
+            self.rows[job] = model_job.row()
 
     @precondition(lambda self: self.entries)
     @rule(minutes=some.sampled_from((1, 20, 59, 600, 1500)))
     def time_passes(self, minutes: int) -> None:
         self.now += timedelta(minutes=minutes)
 
-    @precondition(lambda self: len(self.entries) >= self.known + 12)  # it takes longer than all else
+    @precondition(lambda self: len(self.entries) >= self.entries_at_open + 12)  # this rule is the slowest
     @rule()
     def closed_and_opened_again(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        with closing(self.raw), closing(_copied(self.raw, self.file)):
+        with closing(self.raw), closing(_copy_database(self.raw, self.file)):
             pass
-        asyncio.run(_opened_and_closed(self.file))
+        asyncio.run(_open_and_close(self.file))
         with closing(sqlite3.connect(self.file)) as written:
             self.open(written)
 
-    # --- what holds after each step -----------------------------------------------------------------------------------
+    # --- checks after each step -------------------------------------------------------------------------------------
 
     @invariant()
-    def books_and_model_say_the_same(self) -> None:
+    def tables_match_the_model(self) -> None:
         assert self.reader.execute(JOBS).fetchall() == list(self.rows.values())
         assert self.reader.execute(ENTRIES).fetchall() == self.entries
-        [allowances] = self.books.together(self.ledger.allowances(_limits(self.now.date())))
+        [allowances] = self.database.together(self.ledger.allowances(_limits(self.now.date())))
         for allowance in allowances:
             assert allowance.used == self.used(allowance.limit) <= allowance.limit.amount
         self.steps += 1
-        if self.steps % 8 == 0:  # they only read what has just been compared
-            self.readers_and_model_say_the_same()
+        if self.steps % 8 == 0:  # they read the rows that were just compared
+            self.queries_match_the_model()
 
-    def readers_and_model_say_the_same(self) -> None:
-        open_jobs, untold, allowances, *parked = self.books.together(
+    def queries_match_the_model(self) -> None:
+        open_jobs, unnotified, allowances, *parked = self.database.together(
             self.ledger.open_jobs(),
             self.ledger.unnotified_jobs(),
             self.ledger.allowances(_limits(self.now.date() - timedelta(days=1))),
             *(self.ledger.parked_jobs(member) for member in MEMBERS),
         )
-        lines = self.lines.values()
+        model_jobs = self.model_jobs.values()
         # rowid breaks ties, and the model keeps the order of insertion
-        waiting = sorted((line.job for line in lines if line.is_open), key=lambda job: job.created_at)
+        waiting = sorted(
+            (model_job.job for model_job in model_jobs if model_job.is_open), key=lambda job: job.created_at
+        )
         assert open_jobs == waiting
-        due = [line.job for line in lines if line.state is State.RELEASED and line.notified_at is None]
-        assert sorted(job.id for job in untold) == sorted(job.id for job in due)
-        assert [job.ended_at for job in untold] == sorted(job.ended_at for job in due if job.ended_at)
+        expected_unnotified = [
+            model_job.job
+            for model_job in model_jobs
+            if model_job.state is State.RELEASED and model_job.notified_at is None
+        ]
+        assert sorted(job.id for job in unnotified) == sorted(job.id for job in expected_unnotified)
+        assert [job.ended_at for job in unnotified] == sorted(
+            job.ended_at for job in expected_unnotified if job.ended_at
+        )
         for member, found in zip(MEMBERS, parked, strict=True):
-            kept = {job.id for job in waiting if job.parked_at and job.requester.user_id == member}
-            assert {job.id for job in found} == kept
+            expected_parked = {job.id for job in waiting if job.parked_at and job.requester.user_id == member}
+            assert {job.id for job in found} == expected_parked
         for allowance in allowances:
             assert allowance.used == self.used(allowance.limit) <= allowance.limit.amount
 
 
-def _copied(origin: sqlite3.Connection, to: Path | str) -> sqlite3.Connection:
+def _copy_database(origin: sqlite3.Connection, to: Path | str) -> sqlite3.Connection:
     copy = sqlite3.connect(to, isolation_level=None)
-    copy.execute("PRAGMA synchronous = OFF")  # no power is lost here
+    copy.execute("PRAGMA synchronous = OFF")  # no power loss in this test
     origin.backup(copy)
     return copy
 
 
-async def _opened_and_closed(file: Path) -> None:
-    """As the program does it: with the thread, the lock, the verification and the marker."""
-    async with database.opened(file) as books:
-        assert not books.restored
+async def _open_and_close(file: Path) -> None:
+    """Open it as the bot does: with the thread, the lock, the verification, and the marker."""
+    async with database.opened(file) as opened:
+        assert not opened.restored
 
 
 def daily(member: int, at: datetime) -> list[Limit]:
-    """The limits that hold for every request, of the day around `at`."""
+    """The limits for a request by `member` on the day of `at`."""
     return [limit for limit in _limits(at.date()) if limit.scope is Scope.GUILD or limit.subject == member]
 
 
 @cache
 def _limits(date: date) -> tuple[Limit, ...]:
-    """Of everybody, and of the guild."""
+    """The limits of all members and of the server."""
     window = day(datetime.combine(date, time(), UTC))
     subjects = {Scope.MEMBER: MEMBERS, Scope.GUILD: (GUILD,)}
     return tuple(Limit(scope, subject, DAILY[scope], window) for scope in DAILY for subject in subjects[scope])
@@ -384,22 +394,22 @@ def _ms(at: datetime | None) -> int | None:
     return None if at is None else ms(at)
 
 
-def _check_entries(lines: dict[str, Line], entries: Sequence[tuple[Any, ...]]) -> None:
-    """One hold for each job and at most one end; what is held is under way, what is spent was delivered."""
-    kinds: dict[str, list[str]] = {job: [] for job in lines}
+def _check_entries(model_jobs: dict[str, ModelJob], entries: Sequence[tuple[Any, ...]]) -> None:
+    """Check one hold and at most one final entry per job; open jobs are held, and delivered jobs are spent."""
+    kinds: dict[str, list[str]] = {job: [] for job in model_jobs}
     held = spent = 0
     for job, kind, _, _, entry_held, entry_spent, _ in entries:
         kinds[job].append(kind)
         held += entry_held
         spent += entry_spent
-    assert kinds == {job: KINDS.get(line.state, ["hold"]) for job, line in lines.items()}
-    assert held == sum(line.job.cost for line in lines.values() if line.is_open)
-    assert spent == sum(line.job.cost for line in lines.values() if line.state is State.DELIVERED)
+    assert kinds == {job: KINDS.get(model_job.state, ["hold"]) for job, model_job in model_jobs.items()}
+    assert held == sum(model_job.job.cost for model_job in model_jobs.values() if model_job.is_open)
+    assert spent == sum(model_job.job.cost for model_job in model_jobs.values() if model_job.state is State.DELIVERED)
 
 
 @pytest.fixture
-def rarely_collected() -> Iterator[None]:
-    """A fifth of the time went into looking for garbage."""
+def rare_garbage_collection() -> Iterator[None]:
+    """Collect garbage less often, because it used a fifth of the time."""
     before = gc.get_threshold()
     gc.set_threshold(50_000, *before[1:])
     yield
@@ -407,25 +417,25 @@ def rarely_collected() -> Iterator[None]:
 
 
 @pytest.mark.faults
-@pytest.mark.usefixtures("rarely_collected")
-@pytest.mark.timeout(size(400, 4 * 3600))  # to make a failure small may take hypothesis 300 s
-@pytest.mark.parametrize("block", range(size(2, 10)))  # for more than one core
-def test_the_books_agree_with_a_plain_model_whatever_happens(
+@pytest.mark.usefixtures("rare_garbage_collection")
+@pytest.mark.timeout(size(400, 4 * 3600))  # hypothesis may need 300 s to shrink a failure
+@pytest.mark.parametrize("block", range(size(2, 10)))  # to use more than one core
+def test_the_ledger_agrees_with_a_plain_model_whatever_happens(
     tmp_path: Path, request: pytest.FixtureRequest, block: int
 ) -> None:
     empty = tmp_path / "empty.sqlite3"
-    asyncio.run(_opened_and_closed(empty))
+    asyncio.run(_open_and_close(empty))
     with closing(sqlite3.connect(empty)) as without_rows:
 
         @hypothesis.seed(seed(request.node.nodeid) + block)
-        class Machine(JobRepository):
+        class Machine(LedgerMachine):
             template = without_rows
-            folder = tmp_path / "books"
+            folder = tmp_path / "ledger"
 
-        form = settings(
+        machine_settings = settings(
             max_examples=size(250, 5_000),
             stateful_step_count=50,
             suppress_health_check=list(HealthCheck),
             database=None,
         )
-        run_state_machine_as_test(Machine, settings=form)
+        run_state_machine_as_test(Machine, settings=machine_settings)

@@ -1,4 +1,4 @@
-"""Every answer the provider may give, and every refusal of Discord's at every step: words, books, calls, circuits."""
+"""Every answer of the provider and every Discord error at every step: messages, ledger, calls, and circuits."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from bot.domain.failure_policy import policy_for
 from bot.domain.models import AlertLevel, Circuit, FailurePolicy
 from bot.pikzels.client import BODY_BYTES
 from bot.text import failures
-from sandbox.pikzels_server import contract as offered
+from sandbox.pikzels_server import contract as simulated_contract
 from sandbox.pikzels_server.replies import Reply
 from tests.support import provider_contract
-from tests.support.e2e import PHOTO, Live, books, running
+from tests.support.e2e import PHOTO, Live, running
+from tests.support.e2e import books as stored_rows
 from tests.support.fault_injection import size
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ ENDED = {"charge": ("hold", "charge"), "release": ("hold", "release")}
 
 # --- the provider: every code in every envelope ------------------------------------------------------------------
 
-STATUSES = {code: status for code, (status, _) in offered.CODES.items()}
+STATUSES = {code: status for code, (status, _) in simulated_contract.CODES.items()}
 UNKNOWN: dict[str, tuple[int, Circuit | None]] = {
     "TEAPOT_IS_SHORT": (418, None),
     "KEY_OF_ANOTHER_AGE": (401, Circuit.KEY),
@@ -49,13 +50,13 @@ UNKNOWN: dict[str, tuple[int, Circuit | None]] = {
     "SOMETHING_NEW_BROKE": (500, None),
     "SOMETHING_NEW_IS_AWAY": (503, None),
 }
-AGAIN = ("TOO_MANY_REQUESTS",)  # the only code after which the paid call may be made again as shipped
+RETRIED = ("TOO_MANY_REQUESTS",)  # the only code that is retried by default
 
 
 def envelopes(code: str) -> Iterator[tuple[int, str | None, Reply]]:
-    """The ways a code may come: its HTTP status, the request id that can be read from it, and the reply."""
+    """The forms in which a code can arrive: its HTTP status, the readable request id, and the reply."""
     status = STATUSES[code] if code in STATUSES else UNKNOWN[code][0]
-    wait = 1 if code in AGAIN else 600
+    wait = 1 if code in RETRIED else 600
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=wait + 1), usegmt=True)
     plain: dict[str, Any] = {"error": {"code": code, "message": "m <@1> `x`"}, "request_id": "in-the-body"}
     details = [{"field": "prompt", "message": "m"}, {"message": "no field"}, {"field": 7}, "not even an object"]
@@ -69,7 +70,7 @@ def envelopes(code: str) -> Iterator[tuple[int, str | None, Reply]]:
     yield status, "in-the-body", envelope(status, plain, {"Retry-After": str(wait)})
     yield status, "in-the-body", envelope(status, plain, {"Retry-After": date})
     yield status, "in-the-body", envelope(status, plain, {"Retry-After": "when it suits"})
-    if code in STATUSES:  # the code decides, whatever status a proxy gives it
+    if code in STATUSES:  # the code decides, whatever status a proxy sets
         other = 500 if status < 500 else 400
         yield other, "in-the-body", envelope(other, plain)
 
@@ -78,17 +79,17 @@ def envelope(status: int, body: object, headers: dict[str, str] | None = None) -
     return Reply.raw(status, json.dumps(body), {"Content-Type": "application/json", **(headers or {})})
 
 
-def closes_for(circuit: Circuit, reply: Reply) -> timedelta | None:
-    """How long a circuit that has just opened stays open."""
+def expected_pause(circuit: Circuit, reply: Reply) -> timedelta | None:
+    """How long a circuit that has just opened must stay open."""
     assert reply.answer is not None
-    asked = dict(reply.answer.headers).get("Retry-After", "")
-    pause = timedelta(seconds=600) if asked == "600" or "GMT" in asked else timedelta(0)
+    request_thumbnail = dict(reply.answer.headers).get("Retry-After", "")
+    pause = timedelta(seconds=600) if request_thumbnail == "600" or "GMT" in request_thumbnail else timedelta(0)
     shortest = {Circuit.BALANCE: 600, Circuit.MAINTENANCE: 60, Circuit.FAILURES: 60}.get(circuit)
     return None if shortest is None else max(timedelta(seconds=shortest), pause)
 
 
 def reset(queue: RequestQueue, *, calls: bool = False) -> None:
-    """As after a restart: no circuit is open, nothing is slowed down, and with `calls` nothing is remembered either."""
+    """Close all circuits and end throttling, as after a restart; with `calls`, forget the recent calls too."""
     queue.circuits._breakers.clear()
     if queue._throttled is not None:
         queue._throttled.cancel()
@@ -98,26 +99,26 @@ def reset(queue: RequestQueue, *, calls: bool = False) -> None:
         queue.circuits._calls.clear()
 
 
-def operator(caplog: pytest.LogCaptureFixture) -> list[int]:
+def operator_levels(caplog: pytest.LogCaptureFixture) -> list[int]:
     return [record.levelno for record in caplog.records if "operator:" in record.getMessage()]
 
 
-def assert_told(levels: Sequence[int], verdict: FailurePolicy, *, opened: Iterable[Circuit]) -> None:
-    """Once for the failure, unless its circuit speaks for it, and once for each circuit that opened."""
-    own = [LEVELS[verdict.alert_level]] if verdict.pause is None and verdict.alert_level in LEVELS else []
+def assert_alerted(levels: Sequence[int], policy: FailurePolicy, *, opened: Iterable[Circuit]) -> None:
+    """Check for one alert per failure, unless its circuit sends the alert, and one per circuit that opened."""
+    own = [LEVELS[policy.alert_level]] if policy.pause is None and policy.alert_level in LEVELS else []
     circuits = list(levels)
     for level in own:
         assert level in circuits
         circuits.remove(level)
     assert len(circuits) == len(list(opened))
-    assert all(level >= LEVELS.get(verdict.alert_level, logging.WARNING) for level in circuits)
+    assert all(level >= LEVELS.get(policy.alert_level, logging.WARNING) for level in circuits)
 
 
 @pytest.mark.parametrize("code", [*sorted(provider_contract.CODES), *UNKNOWN])
-async def test_every_code_in_every_envelope_ends_as_its_verdict_says(
+async def test_every_code_in_every_envelope_ends_as_its_policy_says(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cases = list(envelopes(code))[:: size(3, 1) if code in AGAIN else 1]  # two more calls take two seconds
+    cases = list(envelopes(code))[:: size(3, 1) if code in RETRIED else 1]  # its two retries take two seconds
     sentence = failures.PROVIDER[code] if code in STATUSES else "The image service refused this request."
     counted = 0
     async with running(tmp_path, monkeypatch, quota={"member_daily": 1}) as live:
@@ -126,9 +127,9 @@ async def test_every_code_in_every_envelope_ends_as_its_verdict_says(
             reset(live.app.queue)
             live.api.always(reply)
             before = len(live.api.calls)
-            verdict = policy_for(ProviderRefused(code, status))
-            counted += verdict.counts
-            assert code in STATUSES or verdict.pause is UNKNOWN[code][1]
+            policy = policy_for(ProviderRefused(code, status))
+            counted += policy.counts
+            assert code in STATUSES or policy.pause is UNKNOWN[code][1]
             message = await live.said(user_id=member)
             await live.app.use_case.recovery.idle(10)
 
@@ -136,22 +137,22 @@ async def test_every_code_in_every_envelope_ends_as_its_verdict_says(
             assert "in-the" not in message.content
             assert (message.ephemeral, message.attachments) == (False, [])
             calls = len(live.api.calls) - before
-            assert calls == 1 + verdict.retries
-            assert calls == 1 or code in AGAIN
+            assert calls == 1 + policy.retries
+            assert calls == 1 or code in RETRIED
             assert await live.left(member) == 1
-            wanted = {verdict.pause} if verdict.pause else {Circuit.FAILURES} if counted >= 5 else set()
-            assert set(live.app.queue.circuits.open) == wanted
+            expected_circuits = {policy.pause} if policy.pause else {Circuit.FAILURES} if counted >= 5 else set()
+            assert set(live.app.queue.circuits.open) == expected_circuits
             for circuit, until in live.app.queue.circuits.open.items():
-                pause = closes_for(circuit, reply if circuit is verdict.pause else Reply.raw(500))
+                pause = expected_pause(circuit, reply if circuit is policy.pause else Reply.raw(500))
                 assert (until is None) == (pause is None)
                 if until is not None and pause is not None:
                     assert abs((until - datetime.now(UTC) - pause).total_seconds()) < 5
-            assert (live.app.queue._throttled is not None) == verdict.throttle
-            assert_told(operator(caplog), verdict, opened=wanted)
-            if wanted:  # the next member is turned away in private, and nothing is asked of the provider
+            assert (live.app.queue._throttled is not None) == policy.throttle
+            assert_alerted(operator_levels(caplog), policy, opened=expected_circuits)
+            if expected_circuits:  # the next member is refused in private, and no call is made
                 assert (await live.said(user_id=1000 + member)).ephemeral
                 assert len(live.api.calls) == before + calls
-    jobs, entries = books(tmp_path)
+    jobs, entries = stored_rows(tmp_path)
     assert [job["user_id"] for job in jobs] == list(range(1, len(cases) + 1))
     assert {job["reason"] for job in jobs} == {f"provider_refused:{code}"}
     assert [job["request_id"] for job in jobs] == [request_id for _, request_id, _ in cases]
@@ -160,15 +161,15 @@ async def test_every_code_in_every_envelope_ends_as_its_verdict_says(
 
 def assert_settled(jobs: list[dict[str, Any]], entries: list[dict[str, Any]], kind: str) -> None:
     for job in jobs:
-        assert kinds(job, entries) == ENDED[kind]
+        assert entry_kinds(job, entries) == ENDED[kind]
         assert job["notified_at"] is not None
 
 
-def kinds(job: dict[str, Any], entries: list[dict[str, Any]]) -> tuple[str, ...]:
+def entry_kinds(job: dict[str, Any], entries: list[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(entry["kind"] for entry in entries if entry["job_id"] == job["id"])
 
 
-# --- the provider: any status with anything but an answer --------------------------------------------------------
+# --- the provider: any status without a valid answer ---------------------------------------------------------------
 
 GARBAGE: dict[str, tuple[bytes, dict[str, str]]] = {
     "nothing": (b"", {}),
@@ -188,7 +189,7 @@ GARBAGE: dict[str, tuple[bytes, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 301, 307, 400, 401, 402, 404, 429, 500, 502, 504])
-async def test_a_status_without_an_answer_is_asked_once_and_never_charged(
+async def test_a_status_without_a_valid_answer_is_called_once_and_never_charged(
     status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if status == 200:
@@ -207,29 +208,29 @@ async def test_a_status_without_an_answer_is_asked_once_and_never_charged(
             await live.app.use_case.recovery.idle(10)
             assert message.content.startswith(f"{failures.FAILURES[kind]} You were not charged. · #")
             assert (len(live.api.calls), await live.left(member)) == (member, 1)
-            assert operator(caplog) == [level]
+            assert operator_levels(caplog) == [level]
             assert set(live.app.queue.circuits.open) == ({Circuit.MOVED} if kind == "provider_moved" else set())
-    jobs, entries = books(tmp_path)
+    jobs, entries = stored_rows(tmp_path)
     assert [job["reason"] for job in jobs] == [kind] * len(GARBAGE)
     assert_settled(jobs, entries, "release")
 
 
-# --- Discord: every refusal at every step ------------------------------------------------------------------------
+# --- Discord: every error at every step ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """What Discord does with a request instead of carrying it out, or require carried it out."""
+class DiscordError:
+    """The error that Discord gives a request in place of, or after, its normal effect."""
 
     status: int  # 0: a TCP reset
     code: int = 0
     times: int = 1
 
     @property
-    def passes(self) -> bool:
+    def is_temporary(self) -> bool:
         return self.status in (0, 429) or self.status >= 500
 
-    def order(self, live: Live, method: str, path: str, *, after: bool = False) -> None:
+    def inject(self, live: Live, method: str, path: str, *, applied: bool = False) -> None:
         live.discord.fail(
             method,
             path,
@@ -237,35 +238,35 @@ class Trouble:
             code=self.code,
             times=self.times,
             reset=self.status == 0,
-            after=after,
+            after=applied,
         )
 
     def __str__(self) -> str:
         return f"{self.status or 'reset'}/{self.code}"
 
 
-CLOSED = (
-    *(Trouble(404, code) for code in (10003, 10004, 10008, 10015, 10062)),
-    *(Trouble(403, code) for code in (40001, 50001, 50005, 50007, 50013, 160005, 400001)),
-    *(Trouble(400, code) for code in (0, 20009, 40060, 50006, 50035, 50045, 50083, 200000, 240000)),
-    Trouble(413, 40005),
-    Trouble(401, 50027),
-    Trouble(401),
+PERMANENT = (
+    *(DiscordError(404, code) for code in (10003, 10004, 10008, 10015, 10062)),
+    *(DiscordError(403, code) for code in (40001, 50001, 50005, 50007, 50013, 160005, 400001)),
+    *(DiscordError(400, code) for code in (0, 20009, 40060, 50006, 50035, 50045, 50083, 200000, 240000)),
+    DiscordError(413, 40005),
+    DiscordError(401, 50027),
+    DiscordError(401),
 )
-# discord.py sleeps 1, 3, 5… seconds over server errors; a reset it hands on at once.
-PASSING = (
-    *(Trouble(status, times=size(1, 2)) for status in (500, 502, 503, 504)),
-    Trouble(503, 130000, times=size(1, 2)),
-    Trouble(429, times=size(2, 3)),
-    Trouble(429, 30046, times=size(2, 3)),
-    Trouble(0, times=size(2, 4)),
+# discord.py waits 1, 3, 5… seconds after server errors; it raises a reset at once.
+TEMPORARY = (
+    *(DiscordError(status, times=size(1, 2)) for status in (500, 502, 503, 504)),
+    DiscordError(503, 130000, times=size(1, 2)),
+    DiscordError(429, times=size(2, 3)),
+    DiscordError(429, 30046, times=size(2, 3)),
+    DiscordError(0, times=size(2, 4)),
 )
 DELETED = 10008
-OF_THE_WORDS = (50035, 200000, 240000)
+CAUSED_BY_THE_TEXT = (50035, 200000, 240000)
 
 
-class Place(Enum):
-    """Where a picture can end."""
+class Destination(Enum):
+    """Where an image can be delivered."""
 
     ORIGINAL = "the answer to the command"
     NEW = "a new message in the channel"
@@ -273,43 +274,49 @@ class Place(Enum):
     NOWHERE = "nowhere"
 
 
-class Step(Enum):
-    """What is going on when the trouble comes; the ways before it are closed."""
+class DeliveryMethod(Enum):
+    """The method that meets the error; the methods before it always fail."""
 
     BY_TOKEN = "edit by token"
     BY_BOT = "edit by bot"
-    ANEW = "new message"
+    NEW_MESSAGE = "new message"
     DIRECT = "direct message"
 
     @property
-    def place(self) -> Place:
-        return {Step.ANEW: Place.NEW, Step.DIRECT: Place.DIRECT}.get(self, Place.ORIGINAL)
+    def destination(self) -> Destination:
+        return {DeliveryMethod.NEW_MESSAGE: Destination.NEW, DeliveryMethod.DIRECT: Destination.DIRECT}.get(
+            self, Destination.ORIGINAL
+        )
 
     @property
-    def after(self) -> Place:
-        """Where the picture goes when this way is closed for good."""
-        ways = {Step.BY_TOKEN: Place.ORIGINAL, Step.BY_BOT: Place.NEW, Step.ANEW: Place.DIRECT}
-        return ways.get(self, Place.NOWHERE)
+    def fallback(self) -> Destination:
+        """Where the image goes when this method fails permanently."""
+        fallbacks = {
+            DeliveryMethod.BY_TOKEN: Destination.ORIGINAL,
+            DeliveryMethod.BY_BOT: Destination.NEW,
+            DeliveryMethod.NEW_MESSAGE: Destination.DIRECT,
+        }
+        return fallbacks.get(self, Destination.NOWHERE)
 
 
-def expected(step: Step, trouble: Trouble) -> Place:
-    if trouble.passes:
-        return step.place
-    if trouble.code == DELETED and step is not Step.DIRECT:
-        return Place.DIRECT
-    return step.place if trouble.code in OF_THE_WORDS else step.after
+def expected(method: DeliveryMethod, error: DiscordError) -> Destination:
+    if error.is_temporary:
+        return method.destination
+    if error.code == DELETED and method is not DeliveryMethod.DIRECT:
+        return Destination.DIRECT
+    return method.destination if error.code in CAUSED_BY_THE_TEXT else method.fallback
 
 
 FIRST_CHANNEL = 5_000_000
-FOR_EVER = 100_000
+UNLIMITED = 100_000
 
 
 def channel_of(member: int) -> int:
     return FIRST_CHANNEL + member
 
 
-async def asked(live: Live, member: int) -> discord_server.Interaction:
-    """A request of its own member in a channel of its own."""
+async def request_thumbnail(live: Live, member: int) -> discord_server.Interaction:
+    """Send a request by `member` in a channel of its own."""
     return await live.discord.slash(
         "thumbnail",
         options={"image": PHOTO, "prompt": f"of member {member}"},
@@ -318,59 +325,61 @@ async def asked(live: Live, member: int) -> discord_server.Interaction:
     )
 
 
-def arrange(live: Live, interaction: discord_server.Interaction, step: Step, trouble: Trouble, *, after: bool) -> None:
-    """Close every way before `step`, and put the trouble there."""
+def inject_at(
+    live: Live, interaction: discord_server.Interaction, method: DeliveryMethod, error: DiscordError, *, applied: bool
+) -> None:
+    """Make every method before `method` fail, and inject the error there."""
     channel = interaction.origin.channel_id
-    closed = Trouble(403, 50001, times=FOR_EVER)
+    closed = DiscordError(403, 50001, times=UNLIMITED)
     edit, post = f"/channels/{channel}/messages/*", f"/channels/{channel}/messages"
-    if step is Step.BY_TOKEN:
-        trouble.order(live, "PATCH", f"/webhooks/*/{interaction.token}/messages/@original", after=after)
+    if method is DeliveryMethod.BY_TOKEN:
+        error.inject(live, "PATCH", f"/webhooks/*/{interaction.token}/messages/@original", applied=applied)
         return
     live.discord.expire_token(interaction)
-    if step is Step.BY_BOT:
-        trouble.order(live, "PATCH", edit, after=after)
+    if method is DeliveryMethod.BY_BOT:
+        error.inject(live, "PATCH", edit, applied=applied)
         return
-    closed.order(live, "PATCH", edit)
-    if step is Step.ANEW:
-        trouble.order(live, "POST", post, after=after)
+    closed.inject(live, "PATCH", edit)
+    if method is DeliveryMethod.NEW_MESSAGE:
+        error.inject(live, "POST", post, applied=applied)
         return
-    closed.order(live, "POST", post)
+    closed.inject(live, "POST", post)
     direct = live.discord._state.channels.direct(interaction.origin.user_id)
-    trouble.order(live, "POST", f"/channels/{direct}/messages", after=after)
+    error.inject(live, "POST", f"/channels/{direct}/messages", applied=applied)
 
 
-async def delivered_through(
-    live: Live, step: Step, troubles: Sequence[Trouble], *, after: bool = False
+async def deliver_with_errors(
+    live: Live, method: DeliveryMethod, errors: Sequence[DiscordError], *, applied: bool = False
 ) -> dict[int, discord_server.Interaction]:
-    """Let every trouble meet a picture of its own member at `step`, all at once; returns when all has come to rest."""
+    """Inject each error at `method` for a member of its own, all at once; return when everything has ended."""
     live.api.always(Reply.hold())
-    interactions = {member: await asked(live, member) for member in range(1, len(troubles) + 1)}
-    await live.api.called(len(troubles), 20)
-    for interaction, trouble in zip(interactions.values(), troubles, strict=True):
+    interactions = {member: await request_thumbnail(live, member) for member in range(1, len(errors) + 1)}
+    await live.api.called(len(errors), 20)
+    for interaction, error in zip(interactions.values(), errors, strict=True):
         assert interaction.message is not None
-        arrange(live, interaction, step, trouble, after=after)
+        inject_at(live, interaction, method, error, applied=applied)
     live.api.release()
     await live.app.use_case.recovery.idle(90)
     return interactions
 
 
 @dataclass(slots=True)
-class Found:
-    """What is left of one member's request."""
+class Delivery:
+    """The result of one member's request."""
 
-    place: Place
+    destination: Destination
     message_id: int | None
     job: dict[str, Any]
-    kinds: tuple[str, ...]
+    entry_kinds: tuple[str, ...]
     spent: int
     posts: int
 
 
-def found(live: Live, folder: Path, interactions: dict[int, discord_server.Interaction]) -> dict[int, Found]:
-    """What Discord shows and the books say, by member; fails where a picture is shown twice."""
-    jobs, entries = books(folder)
+def deliveries(live: Live, folder: Path, interactions: dict[int, discord_server.Interaction]) -> dict[int, Delivery]:
+    """What Discord shows and the ledger contains, by member; fails if an image is shown twice."""
+    jobs, entries = stored_rows(folder)
     posts = Counter(call.body["prompt"] for call in live.api.calls)
-    shown: dict[int, Found] = {}
+    results: dict[int, Delivery] = {}
     for job in jobs:
         member = job["user_id"]
         carriers = [
@@ -378,126 +387,133 @@ def found(live: Live, folder: Path, interactions: dict[int, discord_server.Inter
             for message in live.discord.messages.values()
             if message.attachments and message.content.startswith(f"<@{member}> ")
         ]
-        assert len(carriers) <= 1, f"member {member} has the picture twice"
-        place, message_id = Place.NOWHERE, None
+        assert len(carriers) <= 1, f"member {member} has the image twice"
+        destination, message_id = Destination.NOWHERE, None
         for carrier in carriers:
             message_id = carrier.id
-            place = where(carrier, interactions[member])
-        shown[member] = Found(
-            place=place,
+            destination = destination_of(carrier, interactions[member])
+        results[member] = Delivery(
+            destination=destination,
             message_id=message_id,
             job=job,
-            kinds=kinds(job, entries),
+            entry_kinds=entry_kinds(job, entries),
             spent=sum(entry["spent"] for entry in entries if entry["job_id"] == job["id"]),
             posts=posts[f"of member {member}"],
         )
-    return shown
+    return results
 
 
-def where(carrier: discord_server.Message, interaction: discord_server.Interaction) -> Place:
+def destination_of(carrier: discord_server.Message, interaction: discord_server.Interaction) -> Destination:
     if carrier is interaction.message:
-        return Place.ORIGINAL
-    return Place.DIRECT if carrier.guild_id is None else Place.NEW
+        return Destination.ORIGINAL
+    return Destination.DIRECT if carrier.guild_id is None else Destination.NEW
 
 
-def assert_fair(one: Found) -> None:
-    """Paid for at most once, charged once for a picture that is there, and for nothing else."""
+def assert_charged_correctly(one: Delivery) -> None:
+    """Check that the provider was called at most once, and that exactly a shown image is charged, once."""
     assert one.posts <= 1
-    if one.place is Place.NOWHERE:
+    if one.destination is Destination.NOWHERE:
         assert one.spent == 0
-        assert one.kinds in (("hold", "release"), ("hold",))  # given back, or kept for its member to fetch
+        assert one.entry_kinds in (("hold", "release"), ("hold",))  # released, or kept for /recover
     else:
-        assert (one.kinds, one.spent, one.job["state"]) == (ENDED["charge"], 1, "delivered")
+        assert (one.entry_kinds, one.spent, one.job["state"]) == (ENDED["charge"], 1, "delivered")
         assert one.job["message_id"] == one.message_id
 
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """A bot that calls for everybody at once."""
+    """Start a bot with enough concurrency for all requests at once."""
     return lambda: running(tmp_path, monkeypatch, pikzels={"concurrency": 200, "timeout": 60})
 
 
-@pytest.mark.parametrize("step", Step, ids=lambda step: step.value)
-async def test_whatever_discord_says_while_a_picture_is_delivered_the_charge_follows_the_picture(
-    step: Step, start: Callable[[], Any], tmp_path: Path
+@pytest.mark.parametrize("method", DeliveryMethod, ids=lambda method: method.value)
+async def test_whatever_discord_answers_only_a_delivered_image_is_charged(
+    method: DeliveryMethod, start: Callable[[], Any], tmp_path: Path
 ) -> None:
-    troubles = [*CLOSED, *PASSING]
+    errors = [*PERMANENT, *TEMPORARY]
     async with start() as live:
-        interactions = await delivered_through(live, step, troubles)
+        interactions = await deliver_with_errors(live, method, errors)
         left = {member: await live.left(member) for member in interactions}
-    shown = found(live, tmp_path, interactions)
-    got, wanted = {}, {}
-    for (member, one), trouble in zip(shown.items(), troubles, strict=True):
-        assert_fair(one)
+    results = deliveries(live, tmp_path, interactions)
+    actual, expected_destinations = {}, {}
+    for (member, one), error in zip(results.items(), errors, strict=True):
+        assert_charged_correctly(one)
         assert one.posts == 1
-        assert left[member] == (9 if one.kinds != ENDED["release"] else 10)
-        got[str(trouble)], wanted[str(trouble)] = one.place, expected(step, trouble)
-    assert got == wanted
+        assert left[member] == (9 if one.entry_kinds != ENDED["release"] else 10)
+        actual[str(error)], expected_destinations[str(error)] = one.destination, expected(method, error)
+    assert actual == expected_destinations
 
 
-@pytest.mark.parametrize("step", Step, ids=lambda step: step.value)
-async def test_a_picture_that_discord_took_without_saying_so_is_shown_and_charged_once(
-    step: Step, start: Callable[[], Any], tmp_path: Path
+@pytest.mark.parametrize("method", DeliveryMethod, ids=lambda method: method.value)
+async def test_an_image_that_discord_accepted_without_confirming_is_shown_and_charged_once(
+    method: DeliveryMethod, start: Callable[[], Any], tmp_path: Path
 ) -> None:
-    troubles = [trouble for trouble in PASSING if trouble.status != 429]
+    errors = [error for error in TEMPORARY if error.status != 429]
     async with start() as live:
-        interactions = await delivered_through(live, step, troubles, after=True)
-    shown = found(live, tmp_path, interactions)
-    for one in shown.values():
-        assert_fair(one)
-    assert {one.place for one in shown.values()} == {step.place}
+        interactions = await deliver_with_errors(live, method, errors, applied=True)
+    results = deliveries(live, tmp_path, interactions)
+    for one in results.values():
+        assert_charged_correctly(one)
+    assert {one.destination for one in results.values()} == {method.destination}
 
 
-async def test_a_direct_channel_that_cannot_be_opened_costs_nothing_and_one_that_can_later_delivers(
+async def test_a_direct_channel_error_costs_nothing_and_a_temporary_one_delays_delivery(
     tmp_path: Path, start: Callable[[], Any]
 ) -> None:
-    troubles = (Trouble(403, 50007), Trouble(400, 40060), Trouble(401), Trouble(503), Trouble(429), Trouble(0, times=2))
+    errors = (
+        DiscordError(403, 50007),
+        DiscordError(400, 40060),
+        DiscordError(401),
+        DiscordError(503),
+        DiscordError(429),
+        DiscordError(0, times=2),
+    )
     interactions: dict[int, discord_server.Interaction] = {}
     async with start() as live:
-        for member, trouble in enumerate(troubles, 1):
+        for member, error in enumerate(errors, 1):
             live.api.script(Reply.hold())
-            interactions[member] = await asked(live, member)
+            interactions[member] = await request_thumbnail(live, member)
             await live.api.called(member)
-            arrange(live, interactions[member], Step.DIRECT, Trouble(200, times=0), after=False)
-            trouble.order(live, "POST", "/users/@me/channels")
+            inject_at(live, interactions[member], DeliveryMethod.DIRECT, DiscordError(200, times=0), applied=False)
+            error.inject(live, "POST", "/users/@me/channels")
             live.api.release()
             await live.app.use_case.recovery.idle(20)
-    shown = found(live, tmp_path, interactions)
-    for one, trouble in zip(shown.values(), troubles, strict=True):
-        assert_fair(one)
-        assert one.place is (Place.DIRECT if trouble.passes else Place.NOWHERE)
+    results = deliveries(live, tmp_path, interactions)
+    for one, error in zip(results.values(), errors, strict=True):
+        assert_charged_correctly(one)
+        assert one.destination is (Destination.DIRECT if error.is_temporary else Destination.NOWHERE)
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["not taken", "taken but not said"])
-@pytest.mark.parametrize("passing", [False, True], ids=["refused", "in trouble"])
-async def test_a_first_answer_that_discord_does_not_confirm_is_never_paid_for(
-    tmp_path: Path, start: Callable[[], Any], *, passing: bool, after: bool
+@pytest.mark.parametrize("applied", [False, True], ids=["rejected", "accepted but not confirmed"])
+@pytest.mark.parametrize("passing", [False, True], ids=["permanent", "temporary"])
+async def test_an_unconfirmed_initial_response_never_leads_to_a_charge(
+    tmp_path: Path, start: Callable[[], Any], *, passing: bool, applied: bool
 ) -> None:
     interactions: dict[int, discord_server.Interaction] = {}
-    troubles = PASSING if passing else CLOSED
+    errors = TEMPORARY if passing else PERMANENT
     async with start() as live:
-        for member, trouble in enumerate(troubles, 1):
-            once = Trouble(trouble.status, trouble.code)
-            once.order(live, "POST", "/interactions/*", after=after)
-            interactions[member] = await asked(live, member)
-            await came_to_rest(live, interactions[member])
+        for member, error in enumerate(errors, 1):
+            once = DiscordError(error.status, error.code)
+            once.inject(live, "POST", "/interactions/*", applied=applied)
+            interactions[member] = await request_thumbnail(live, member)
+            await wait_until_ended(live, interactions[member])
         await live.app.use_case.recovery.idle(20)
-    shown = found(live, tmp_path, interactions)
-    assert len(shown) == len(troubles)
-    for one, trouble, interaction in zip(shown.values(), troubles, interactions.values(), strict=True):
-        assert_fair(one)
-        # what did not arrive is sent again; a reset is not, and what has arrived is refused the second time
-        arrives = trouble.passes and trouble.status != 0 and not after
-        assert one.place is (Place.ORIGINAL if arrives else Place.NOWHERE), trouble
-        assert one.posts == (1 if arrives else 0), trouble
+    results = deliveries(live, tmp_path, interactions)
+    assert len(results) == len(errors)
+    for one, error, interaction in zip(results.values(), errors, interactions.values(), strict=True):
+        assert_charged_correctly(one)
+        # discord.py retries what did not arrive, except after a reset; a second arrival is refused
+        arrives = error.is_temporary and error.status != 0 and not applied
+        assert one.destination is (Destination.ORIGINAL if arrives else Destination.NOWHERE), error
+        assert one.posts == (1 if arrives else 0), error
         if not arrives:
-            assert one.kinds == ENDED["release"]
-            assert interaction.message is None or "You were not charged." in interaction.message.content, trouble
+            assert one.entry_kinds == ENDED["release"]
+            assert interaction.message is None or "You were not charged." in interaction.message.content, error
 
 
-async def came_to_rest(live: Live, interaction: discord_server.Interaction) -> None:
-    """Until the request has its picture, or its hold is released and that was told or found impossible to tell."""
+async def wait_until_ended(live: Live, interaction: discord_server.Interaction) -> None:
+    """Wait until the request has its image, or its hold is released and the member was told, if possible."""
     sql = "SELECT 1 FROM jobs WHERE interaction_id = ? AND ended_at IS NOT NULL AND notified_at IS NOT NULL"
     async with asyncio.timeout(20):
-        while not await live.app.storage.ledger._database.run(sql, (interaction.id,)):  # noqa: ASYNC110 - the books ring no bell
+        while not await live.app.storage.ledger._database.run(sql, (interaction.id,)):  # noqa: ASYNC110 - the database sends no notification
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Power is lost: whatever was answered is in the books, whole, and whatever was not is absent, whole."""
+"""Power loss: everything that was confirmed is completely in the ledger, and everything else is completely absent."""
 
 from __future__ import annotations
 
@@ -31,15 +31,17 @@ if TYPE_CHECKING:
 
     from bot.storage.database import Database, Transaction
 
-    Effect: TypeAlias = tuple[Awaitable[Any], Callable[[Any], None]]  # a call, and what its outcome means in the model
+    Effect: TypeAlias = tuple[
+        Awaitable[Any], Callable[[Any], None]
+    ]  # a call, and how to apply its outcome to the model
 
 JOBS = "SELECT id, state, user_id, cost, message_id, reason, asked_at, notified_at FROM jobs ORDER BY rowid"
 ENTRIES = "SELECT job_id, kind, user_id, held, spent, counted_at FROM entries ORDER BY id"
 KINDS = {State.DELIVERED: ["hold", "charge"], State.RELEASED: ["hold", "release"]}
 
-DAILY = 30  # credits, more than any member of these courses uses
-SECTOR = 512  # bytes that reach a disk together
-FRAME = 24 + 4096  # bytes of the log: one page with its header
+DAILY = 30  # credits; more than any member uses here
+SECTOR = 512  # bytes that a disk writes together
+FRAME = 24 + 4096  # bytes of one page with its header in the log
 MS_A_DAY = 24 * 3600 * 1000
 
 
@@ -53,7 +55,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """From `wal` bytes of the log on, the books must be `content`."""
+    """With at least `wal` bytes of the log, the ledger must be `content`."""
 
     wal: int
     content: Content
@@ -61,7 +63,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The database and its log, copied while open, with the moments that lie in the log."""
+    """The database and its log, copied while open, and the moments that the log contains."""
 
     main: bytes
     wal: bytes
@@ -71,14 +73,14 @@ class Files:
         return self.moments[bisect_right(self.moments, cut, key=lambda moment: moment.wal) - 1]
 
     def after(self, cut: int) -> int:
-        """Where the transaction ends that the cut falls into."""
+        """The end of the transaction that contains the cut."""
         index = bisect_right(self.moments, cut, key=lambda moment: moment.wal)
         return self.moments[index].wal if index < len(self.moments) else len(self.wal)
 
 
 @dataclass(slots=True)
-class Planned:
-    """A job with the steps it is going to take, and its row as it should be by now."""
+class PlannedJob:
+    """A job with its remaining steps, and its expected row so far."""
 
     member: int
     cost: int
@@ -87,12 +89,12 @@ class Planned:
     row: dict[str, Any] = field(default_factory=dict)
 
 
-class Course:
-    """Takes jobs through their steps, several in one commit, and writes down what the books must hold after each."""
+class Workload:
+    """Takes jobs through their steps, several in one commit, and records the expected ledger after each."""
 
-    def __init__(self, books: Database, folder: Path, chance: random.Random) -> None:
-        self._books = books
-        self._ledger = Ledger(books, spool=folder)
+    def __init__(self, opened: Database, folder: Path, chance: random.Random) -> None:
+        self._database = opened
+        self._ledger = Ledger(opened, spool=folder)
         self._wal = folder / "bot.sqlite3-wal"
         self._picture = Picture(folder / "x.png", "PNG", 1280, 720, 1000, "ab")
         self._chance = chance
@@ -102,7 +104,7 @@ class Course:
         self._moments = [Moment(0, Content())]
 
     async def run(self) -> tuple[Moment, ...]:
-        self._note()
+        self._record_moment()
         waiting = self._plans()
         while waiting:
             group = self._chance.sample(waiting, min(len(waiting), self._chance.choice((1, 1, 2, 2, 3, 6))))
@@ -110,26 +112,30 @@ class Course:
             if self._chance.random() < 0.4:
                 effects.insert(self._chance.randint(0, len(effects)), self._refusal())
             outcomes = await asyncio.gather(*(call for call, _ in effects), return_exceptions=True)
-            for (_, means), outcome in zip(effects, outcomes, strict=True):
-                means(outcome)
-            self._note()
+            for (_, apply), outcome in zip(effects, outcomes, strict=True):
+                apply(outcome)
+            self._record_moment()
             self._now += timedelta(minutes=self._chance.randint(0, 25))
             waiting = [plan for plan in waiting if plan.steps]
         return tuple(self._moments)
 
-    def _note(self) -> None:
+    def _record_moment(self) -> None:
         content = Content(tuple(tuple(row.values()) for row in self._rows), tuple(self._entries))
         self._moments.append(Moment(self._wal.stat().st_size, content))
 
-    def _plans(self) -> list[Planned]:
-        way: tuple[State | str, ...] = tuple(State)[:6]
-        courses = [way, way, way]
+    def _plans(self) -> list[PlannedJob]:
+        path_to_delivery: tuple[State | str, ...] = tuple(State)[:6]
+        courses = [path_to_delivery, path_to_delivery, path_to_delivery]
         for length in range(1, len(OPEN_STATES) + 1):
-            courses += [way[:length], (*way[:length], State.RELEASED), (*way[:length], State.RELEASED, "told")]
+            courses += [
+                path_to_delivery[:length],
+                (*path_to_delivery[:length], State.RELEASED),
+                (*path_to_delivery[:length], State.RELEASED, "told"),
+            ]
         courses *= 2
-        return [Planned(1 + n % 4, self._chance.randint(0, 3), list(course)) for n, course in enumerate(courses)]
+        return [PlannedJob(1 + n % 4, self._chance.randint(0, 3), list(course)) for n, course in enumerate(courses)]
 
-    def _step(self, plan: Planned) -> Effect:
+    def _step(self, plan: PlannedJob) -> Effect:
         step = plan.steps.pop(0)
         if step is State.RESERVED:
             call = self._reserve(plan.member, plan.cost)
@@ -141,8 +147,8 @@ class Course:
         self, member: int, cost: int, *, amount: int = DAILY, interaction: int | None = None
     ) -> Awaitable[Job]:
         limits = [limit(amount, user_id=member, window=day(self._now))]
-        who = requester(member, interaction_id=interaction, at=self._now)
-        return self._ledger.reserve(reservation(who, cost=cost, limits=limits, now=self._now))
+        requested_by = requester(member, interaction_id=interaction, at=self._now)
+        return self._ledger.reserve(reservation(requested_by, cost=cost, limits=limits, now=self._now))
 
     def _move(self, job: Job, step: State | str) -> Awaitable[Any]:
         ledger, now = self._ledger, self._now
@@ -157,15 +163,15 @@ class Course:
         }
         return calls[step]()
 
-    def _reserved(self, plan: Planned, at: int, outcome: Any) -> None:
+    def _reserved(self, plan: PlannedJob, at: int, outcome: Any) -> None:
         assert isinstance(outcome, Job), outcome
         plan.job = outcome
         plan.row = {"id": outcome.id, "state": "reserved", "user_id": plan.member, "cost": plan.cost}
         plan.row |= {"message_id": None, "reason": None, "asked_at": at, "notified_at": None}
         self._rows.append(plan.row)
-        self._enter(plan, "hold", plan.cost, 0)
+        self._add_entry(plan, "hold", plan.cost, 0)
 
-    def _moved(self, plan: Planned, step: State | str, at: int, outcome: Any) -> None:
+    def _moved(self, plan: PlannedJob, step: State | str, at: int, outcome: Any) -> None:
         assert not isinstance(outcome, BaseException), outcome
         if step == "told":
             plan.row["notified_at"] = at
@@ -176,12 +182,12 @@ class Course:
                 plan.row["message_id"] = 99
             case State.DELIVERED:
                 plan.row |= {"message_id": 100, "notified_at": at}
-                self._enter(plan, "charge", -plan.cost, plan.cost)
+                self._add_entry(plan, "charge", -plan.cost, plan.cost)
             case State.RELEASED:
                 plan.row["reason"] = "unforeseen"
-                self._enter(plan, "release", -plan.cost, 0)
+                self._add_entry(plan, "release", -plan.cost, 0)
 
-    def _enter(self, plan: Planned, kind: str, held: int, spent: int) -> None:
+    def _add_entry(self, plan: PlannedJob, kind: str, held: int, spent: int) -> None:
         self._entries.append((plan.row["id"], kind, plan.member, held, spent, plan.row["asked_at"]))
 
     def _refusal(self) -> Effect:
@@ -193,7 +199,7 @@ class Course:
         job = Job(row["id"], State.SPOOLED, request(), requester(), cost=row["cost"], created_at=NOON)
         step = self._chance.choice((*KINDS, State.SPOOLED, "twice", "half"))
         if step == "half":
-            return self._books.write(_half), partial(_refused, RuntimeError)
+            return self._database.write(_partial_write), partial(_refused, RuntimeError)
         if step == "twice":
             return self._twice(), partial(_refused, DuplicateRequest)
         return self._move(job, step), partial(_refused, TransitionRefused)
@@ -203,7 +209,7 @@ class Course:
         return await self._reserve(50, 1, interaction=job.requester.interaction_id)
 
 
-def _half(transaction: Transaction) -> None:
+def _partial_write(transaction: Transaction) -> None:
     transaction.run("UPDATE jobs SET cost = cost + 1")
     raise RuntimeError("in the middle")
 
@@ -212,12 +218,12 @@ def _refused(kind: type[Exception], outcome: Any) -> None:
     assert isinstance(outcome, kind), outcome
 
 
-async def recorded(folder: Path, chance: random.Random) -> Files:
-    async with database.opened(folder / "bot.sqlite3") as books:
-        # A cut stands for a power loss only when each commit was flushed before it was answered.
-        assert [tuple(row) for row in await books.run("PRAGMA synchronous")] == [(2,)]
-        await books.run("PRAGMA wal_autocheckpoint = 0")  # the log is to hold the whole course
-        moments = await Course(books, folder, chance).run()
+async def record_workload(folder: Path, chance: random.Random) -> Files:
+    async with database.opened(folder / "bot.sqlite3") as opened:
+        # A cut simulates a power loss only if each commit is flushed before it is confirmed.
+        assert [tuple(row) for row in await opened.run("PRAGMA synchronous")] == [(2,)]
+        await opened.run("PRAGMA wal_autocheckpoint = 0")  # the log must contain the whole workload
+        moments = await Workload(opened, folder, chance).run()
         wal = (folder / "bot.sqlite3-wal").read_bytes()
         assert len(wal) == moments[-1].wal
         return Files((folder / "bot.sqlite3").read_bytes(), wal, moments)
@@ -225,19 +231,19 @@ async def recorded(folder: Path, chance: random.Random) -> Files:
 
 @pytest.fixture
 def chance(request: pytest.FixtureRequest) -> random.Random:
-    return random.Random(seed(request.node.nodeid))  # noqa: S311 - to be repeated, not to be secret
+    return random.Random(seed(request.node.nodeid))  # noqa: S311 - test data, not a secret
 
 
 @pytest.fixture
 async def files(tmp_path: Path, chance: random.Random) -> Files:
     folder = tmp_path / "life"
     folder.mkdir()
-    return await recorded(folder, chance)
+    return await record_workload(folder, chance)
 
 
 @pytest.fixture
-def ruin(tmp_path: Path, files: Files) -> Path:
-    """The database in a folder of its own; the test lays a log beside it."""
+def damaged(tmp_path: Path, files: Files) -> Path:
+    """The database in its own folder; the test puts a log next to it."""
     (tmp_path / "ruin").mkdir()
     path = tmp_path / "ruin" / "bot.sqlite3"
     path.write_bytes(files.main)
@@ -245,7 +251,7 @@ def ruin(tmp_path: Path, files: Files) -> Path:
 
 
 def content(path: Path, *, check: bool = False) -> Content | None:
-    """What a reader finds, who leaves both files as they are; None when there are no tables yet."""
+    """The rows that a read-only connection finds; None if there are no tables yet."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         if check:
             assert connection.execute("PRAGMA quick_check").fetchall() == [("ok",)]
@@ -255,58 +261,58 @@ def content(path: Path, *, check: bool = False) -> Content | None:
 
 
 def cuts(files: Files, number: int, chance: random.Random) -> list[int]:
-    """Evenly spread, and on both sides of every end of a commit; the last first, so that each only shortens the log."""
+    """Positions spread evenly and around each commit's end, in descending order, so each only shortens the log."""
     stride = max(1, len(files.wal) // number)
     spread = range(chance.randrange(stride), len(files.wal), stride)
     edges = {moment.wal + by for moment in files.moments for by in (-1, 0, 1)}
     return sorted({*spread, *edges} & {*range(len(files.wal) + 1)}, reverse=True)
 
 
-def rubbish(files: Files, cut: int, chance: random.Random) -> bytes:
-    """What may lie behind the cut: anything; or the rest of the commit, but for the sector that never arrived."""
+def garbage_after(files: Files, cut: int, chance: random.Random) -> bytes:
+    """Possible bytes after the cut: random ones, or the rest of the commit without the sector that was lost."""
     noise = bytearray(chance.randbytes(SECTOR if chance.random() < 0.5 else chance.randint(1, 3 * FRAME)))
     if cut < len(files.wal) and noise[0] == files.wal[cut]:
-        noise[0] ^= 0xFF  # or the cut would be one byte further on
+        noise[0] ^= 0xFF  # otherwise the cut would be one byte later
     return bytes(noise) + (files.wal[cut + SECTOR : files.after(cut)] if len(noise) == SECTOR else b"")
 
 
-def check_accounts(found: Content) -> None:
-    """The laws of the books, from the rows alone."""
+def check_accounts(rows_found: Content) -> None:
+    """Check the rules of the ledger from the rows alone."""
     entries = defaultdict(list)
-    for job_id, kind, *_ in found.entries:
+    for job_id, kind, *_ in rows_found.entries:
         entries[job_id].append(kind)
-    assert dict(entries) == {job_id: KINDS.get(State(state), ["hold"]) for job_id, state, *_ in found.jobs}
+    assert dict(entries) == {job_id: KINDS.get(State(state), ["hold"]) for job_id, state, *_ in rows_found.jobs}
     used: Counter[tuple[int, int]] = Counter()
-    owed: Counter[tuple[int, int]] = Counter()
-    for _, _, member, held, spent, counted_at in found.entries:
+    expected_use: Counter[tuple[int, int]] = Counter()
+    for _, _, member, held, spent, counted_at in rows_found.entries:
         used[member, counted_at // MS_A_DAY] += held + spent
-    for _, state, member, cost, _, _, asked_at, _ in found.jobs:
-        owed[member, asked_at // MS_A_DAY] += 0 if state == "released" else cost
-    assert used == owed
+    for _, state, member, cost, _, _, asked_at, _ in rows_found.jobs:
+        expected_use[member, asked_at // MS_A_DAY] += 0 if state == "released" else cost
+    assert used == expected_use
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(size(120, 3600))
-def test_a_log_cut_at_any_byte_holds_what_was_answered_before_it_and_nothing_half(
-    files: Files, ruin: Path, chance: random.Random
+def test_a_log_cut_at_any_byte_contains_exactly_the_confirmed_transactions(
+    files: Files, damaged: Path, chance: random.Random
 ) -> None:
-    log = ruin.with_name("bot.sqlite3-wal")
+    log = damaged.with_name("bot.sqlite3-wal")
     log.write_bytes(files.wal)
     seen: set[int] = set()
     for number, cut in enumerate(cuts(files, size(2_000, 20_000), chance)):
         moment = files.at(cut)
-        for tail in (rubbish(files, cut, chance), b""):
-            _lay(log, cut, tail)
-            found = content(ruin, check=number % 100 == 0)
-            assert found == moment.content or (found is None and cut < files.moments[1].wal), (cut, len(tail))
-        if moment.wal not in seen and found is not None:
-            check_accounts(found)
+        for tail in (garbage_after(files, cut, chance), b""):
+            _write_tail(log, cut, tail)
+            rows_found = content(damaged, check=number % 100 == 0)
+            assert rows_found == moment.content or (rows_found is None and cut < files.moments[1].wal), (cut, len(tail))
+        if moment.wal not in seen and rows_found is not None:
+            check_accounts(rows_found)
             seen.add(moment.wal)
     assert len(seen) > len(OPEN_STATES) * 10
     assert {row[1] for row in files.moments[-1].content.jobs} == set(State)
 
 
-def _lay(log: Path, cut: int, tail: bytes) -> None:
+def _write_tail(log: Path, cut: int, tail: bytes) -> None:
     with log.open("r+b") as file:
         os.pwrite(file.fileno(), tail, cut)
         file.truncate(cut + len(tail))
@@ -314,48 +320,47 @@ def _lay(log: Path, cut: int, tail: bytes) -> None:
 
 @pytest.mark.faults
 @pytest.mark.timeout(size(120, 3600))
-async def test_after_a_power_loss_the_program_starts_and_takes_up_the_open_jobs(
-    files: Files, ruin: Path, chance: random.Random
+async def test_after_a_power_loss_the_bot_starts_and_finds_the_open_jobs(
+    files: Files, damaged: Path, chance: random.Random
 ) -> None:
     for _ in range(size(40, 2_000)):
         cut = chance.randint(0, len(files.wal))
-        ruin.write_bytes(files.main)
-        ruin.with_name("bot.sqlite3-wal").write_bytes(files.wal[:cut] + rubbish(files, cut, chance))
+        damaged.write_bytes(files.main)
+        damaged.with_name("bot.sqlite3-wal").write_bytes(files.wal[:cut] + garbage_after(files, cut, chance))
         rows = files.at(cut).content.jobs
-        async with database.opened(ruin) as books:
-            ledger = Ledger(books, spool=ruin.parent)
+        async with database.opened(damaged) as opened:
+            ledger = Ledger(opened, spool=damaged.parent)
             open_jobs = [job.id for job in await ledger.open_jobs()]
             today = await ledger.allowances([limit(DAILY, user_id=member) for member in range(1, 5)])
-            fresh = await ledger.reserve(reservation(requester(9), limits=[limit(user_id=9)]))
+            new_job = await ledger.reserve(reservation(requester(9), limits=[limit(user_id=9)]))
         assert open_jobs == [row[0] for row in rows if row[1] in OPEN_STATES]
-        owed = [row for row in rows if row[1] != "released" and row[6] < ms(day(NOON).end)]
-        assert [one.used for one in today] == [sum(row[3] for row in owed if row[2] == n) for n in range(1, 5)]
-        found = content(ruin, check=True)
-        assert found is not None
-        assert (found.jobs[:-1], found.jobs[-1][0]) == (rows, fresh.id)
-        ruin.with_name("bot.sqlite3.marker").unlink()
+        expected_use = [row for row in rows if row[1] != "released" and row[6] < ms(day(NOON).end)]
+        assert [one.used for one in today] == [sum(row[3] for row in expected_use if row[2] == n) for n in range(1, 5)]
+        rows_found = content(damaged, check=True)
+        assert rows_found is not None
+        assert (rows_found.jobs[:-1], rows_found.jobs[-1][0]) == (rows, new_job.id)
+        damaged.with_name("bot.sqlite3.marker").unlink()
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(size(120, 3600))
-def test_a_power_loss_while_the_log_is_carried_over_loses_nothing(
-    files: Files, ruin: Path, chance: random.Random
-) -> None:
-    carried = _carried_over(ruin, files)
-    log = ruin.with_name("bot.sqlite3-wal")
+def test_a_power_loss_during_a_checkpoint_loses_nothing(files: Files, damaged: Path, chance: random.Random) -> None:
+    checkpointed = _checkpointed(damaged, files)
+    log = damaged.with_name("bot.sqlite3-wal")
     for _ in range(size(100, 5_000)):
-        # Any of the sectors, in any order: a checkpoint is flushed only at its end.
-        done, length = chance.random(), chance.choice((len(files.main), len(carried)))
+        # Any sectors in any order, because a checkpoint is flushed only at its end.
+        done, length = chance.random(), chance.choice((len(files.main), len(checkpointed)))
         sectors = [
-            (carried if chance.random() < done else files.main)[at : at + SECTOR] for at in range(0, length, SECTOR)
+            (checkpointed if chance.random() < done else files.main)[at : at + SECTOR]
+            for at in range(0, length, SECTOR)
         ]
-        ruin.write_bytes(b"".join(sector.ljust(SECTOR, b"\0") for sector in sectors))
+        damaged.write_bytes(b"".join(sector.ljust(SECTOR, b"\0") for sector in sectors))
         log.write_bytes(files.wal)
-        assert content(ruin, check=True) == files.moments[-1].content
+        assert content(damaged, check=True) == files.moments[-1].content
 
 
-def _carried_over(path: Path, files: Files) -> bytes:
-    """The database after a whole checkpoint."""
+def _checkpointed(path: Path, files: Files) -> bytes:
+    """The database after a complete checkpoint."""
     path.with_name("bot.sqlite3-wal").write_bytes(files.wal)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0

@@ -1,4 +1,4 @@
-"""Whole days on virtual time: whatever fails and whoever dies, everybody gets one ending and pays for pictures only."""
+"""Whole days on virtual time: despite faults and crashes, each job ends once and only images are charged."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ DAYS = size(200, 10_000) // BLOCKS  # in each block
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
+def _silent() -> Iterator[None]:
     state = random.getstate()
     with silence():
         yield
-    random.setstate(state)  # a day seeds the jitter
+    random.setstate(state)  # a simulated day seeds the jitter
 
 
 @pytest.mark.timeout(size(120, 7200))
 @pytest.mark.parametrize("block", range(BLOCKS))
-def test_after_any_day_the_books_agree_with_what_was_shown(block: int) -> None:
-    first = seed(f"'{FILE}::test_after_any_day_the_books_agree_with_what_was_shown[{block}]'") + block * DAYS
+def test_after_any_day_the_ledger_agrees_with_what_was_shown(block: int) -> None:
+    first = seed(f"'{FILE}::test_after_any_day_the_ledger_agrees_with_what_was_shown[{block}]'") + block * DAYS
     counts: Counter[str] = Counter()
     for number in range(first, first + DAYS):
         day = play(number)
         counts += day.counts
         assert not day.broken, f"{_repeat(number)}\n" + "\n".join(day.broken)
     assert counts["jobs"] > DAYS * JOBS // 4
-    print(f"{DAYS} days: " + ", ".join(f"{what} {times}" for what, times in sorted(counts.items())))  # noqa: T201 - shown
+    print(f"{DAYS} days: " + ", ".join(f"{what} {times}" for what, times in sorted(counts.items())))  # noqa: T201 - for the test report
 
 
 def _repeat(number: int) -> str:
     return f"seed {number}; repeat with: TORTURE_SEED={number} .venv/bin/python -m pytest '{FILE}' -k one_day"
 
 
-def test_one_day_is_the_same_again() -> None:
+def test_one_day_is_reproducible_from_its_seed() -> None:
     number = seed(f"{FILE} -k one_day")
     day = play(number)
     assert not day.broken, "\n".join(day.broken)

@@ -1,4 +1,4 @@
-"""Settings come from the environment, then config.toml, then defaults; an invalid one is one sentence, no secrets."""
+"""Settings come from the environment, then config.toml, then defaults. An error is one sentence without secrets."""
 
 import json
 import os
@@ -57,7 +57,7 @@ OTHER: Mapping[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _run_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.upper().startswith("BOT_")]:
         monkeypatch.delenv(name)
@@ -69,7 +69,7 @@ def variable(setting: str) -> str:
     return "BOT_" + setting.upper().replace(".", "__")
 
 
-def written(text: str) -> None:
+def write_config(text: str) -> None:
     Path("config.toml").write_text(text)
 
 
@@ -92,8 +92,8 @@ def invalid() -> InvalidConfiguration:
     with pytest.raises(InvalidConfiguration) as caught:
         load()
     error = caught.value
-    told = [str(error), repr(error), *traceback.format_exception(error), str(error.__context__)]
-    assert not any(CANARY in line for line in told)
+    texts = [str(error), repr(error), *traceback.format_exception(error), str(error.__context__)]
+    assert not any(CANARY in line for line in texts)
     assert re.fullmatch(r"[^\n]+: [a-z0-9][^\n]+", str(error)), "one line: the setting, and a clause"
     return error
 
@@ -118,7 +118,7 @@ def test_every_setting_can_come_from_the_file(setting: str, monkeypatch: pytest.
     monkeypatch.delenv(variable(setting), raising=False)
     section, _, name = setting.rpartition(".")
     entries = OTHER[setting].items() if isinstance(OTHER[setting], dict) else [(name, OTHER[setting])]
-    written(f"[{section or setting}]\n" + "\n".join(f"{key} = {json.dumps(other)}" for key, other in entries))
+    write_config(f"[{section or setting}]\n" + "\n".join(f"{key} = {json.dumps(other)}" for key, other in entries))
     assert value(load(), setting) == OTHER[setting]
 
 
@@ -134,19 +134,19 @@ def test_settings_do_not_show_their_secrets() -> None:
 
 
 def test_environment_variables_override_single_settings_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    written("[queue]\nlength = 7\nper_member = 3\n")
+    write_config("[queue]\nlength = 7\nper_member = 3\n")
     monkeypatch.setenv("BOT_QUEUE__LENGTH", "9")
     assert (load().queue.length, load().queue.per_member) == (9, 3)
 
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    written("[queue]\nlength = 7\n")
+    write_config("[queue]\nlength = 7\n")
     monkeypatch.setenv("BOT_QUEUE__LENGTH", "")
     assert load().queue.length == 7
 
 
 def test_another_file_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    written("[queue]\nlength = 7\n")
+    write_config("[queue]\nlength = 7\n")
     (tmp_path / "other.toml").write_text("[queue]\nlength = 8\n")
     monkeypatch.setenv("BOT_CONFIG", str(tmp_path / "other.toml"))
     assert load().queue.length == 8
@@ -161,7 +161,7 @@ def test_a_secret_can_come_from_a_file_of_its_own(
     monkeypatch.delenv(variable(setting), raising=False)
     if in_file:
         section, _, name = setting.partition(".")
-        written(f'[{section}]\n{name}_file = "secret"\n')
+        write_config(f'[{section}]\n{name}_file = "secret"\n')
     else:
         monkeypatch.setenv(f"{variable(setting)}_FILE", str(tmp_path / "secret"))
     assert value(load(), setting) == CANARY
@@ -182,7 +182,7 @@ def test_the_closest_source_of_a_secret_wins(
     environment: dict[str, str], file: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("secret").write_text("from a file")
-    written(f"[discord]\n{file}\n")
+    write_config(f"[discord]\n{file}\n")
     monkeypatch.delenv("BOT_DISCORD__TOKEN")
     for name, text in environment.items():
         monkeypatch.setenv(f"BOT_DISCORD__{name}", text)
@@ -193,20 +193,22 @@ def test_the_closest_source_of_a_secret_wins(
 
 
 @pytest.mark.parametrize("setting", ["discord.token", "pikzels.api_key"])
-def test_a_missing_secret_says_where_to_put_it(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_secret_error_says_where_to_set_it(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(variable(setting))
     assert str(invalid()) == f"{setting}: is missing; set it in config.toml or as {variable(setting)}"
 
 
 @pytest.mark.parametrize("setting", ["discord.token", "pikzels.api_key", "alerts.webhook"])
 @pytest.mark.parametrize("secret", [f"{CANARY}\u2026", f"{CANARY}\n{CANARY}", f"{CANARY}\x7f", " "])
-def test_an_impossible_secret_is_not_repeated(setting: str, secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_secret_is_not_shown_in_the_error(
+    setting: str, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(variable(setting), secret)
     assert str(invalid()) == f"{setting}: must be a key of printable ASCII characters"
 
 
 @pytest.mark.parametrize("content", [None, b"\xff" + CANARY.encode(), b""])
-def test_a_secret_file_that_cannot_be_read_is_named(content: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_secret_file_is_named(content: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
     if content is not None:
         Path("secret").write_bytes(content)
     monkeypatch.delenv("BOT_DISCORD__TOKEN")
@@ -238,7 +240,7 @@ def test_a_secret_file_that_cannot_be_read_is_named(content: bytes | None, monke
     ],
 )
 def test_an_invalid_setting_in_the_file_is_named(text: str, setting: str, problem: str) -> None:
-    written(text)
+    write_config(text)
     error = invalid()
     assert error.setting == setting
     assert problem in error.problem
@@ -296,11 +298,11 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def test_the_example_has_every_setting_with_its_default() -> None:
     text = EXAMPLE.read_text()
-    given = dict(flat(tomllib.loads(text)))
-    named = dict(flat(tomllib.loads(re.sub(r"(?m)^# (\w+ = )", r"\1", text))))
+    active = dict(flat(tomllib.loads(text)))
+    all_settings = dict(flat(tomllib.loads(re.sub(r"(?m)^# (\w+ = )", r"\1", text))))
     settings = dict(leaves(Settings))
-    assert named.keys() == settings.keys()
-    assert given == {
+    assert all_settings.keys() == settings.keys()
+    assert active == {
         setting: to_jsonable_python(info.default)
         for setting, info in settings.items()
         if not info.is_required() and info.default is not None
@@ -316,5 +318,5 @@ def test_the_example_explains_each_setting() -> None:
 
 def test_the_example_changes_nothing_when_used_unchanged() -> None:
     untouched = load()
-    written(EXAMPLE.read_text())
+    write_config(EXAMPLE.read_text())
     assert load() == untouched

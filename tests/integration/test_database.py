@@ -30,7 +30,7 @@ ENTRY = "INSERT INTO entries (job_id, kind, user_id, held, spent, counted_at, at
 
 
 @asynccontextmanager
-async def fresh(folder: Path) -> AsyncIterator[Database]:
+async def open_database(folder: Path) -> AsyncIterator[Database]:
     async with database.opened(folder / "bot.sqlite3") as opened:
         yield opened
 
@@ -40,79 +40,79 @@ async def value_of(opened: Database, name: str) -> str | None:
     return rows[0]["value"] if rows else None
 
 
-PUT = "INSERT INTO facts (name, value) VALUES (?, ?)"
+INSERT = "INSERT INTO facts (name, value) VALUES (?, ?)"
 
 
-async def put(opened: Database, name: str, value: str = "x") -> None:
-    await opened.run(PUT, (name, value))
+async def set_value(opened: Database, name: str, value: str = "x") -> None:
+    await opened.run(INSERT, (name, value))
 
 
-async def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
-    async with fresh(tmp_path) as opened:
-        await put(opened, "a", "1")
-    async with fresh(tmp_path) as opened:
+async def test_written_values_are_there_after_reopening(tmp_path: Path) -> None:
+    async with open_database(tmp_path) as opened:
+        await set_value(opened, "a", "1")
+    async with open_database(tmp_path) as opened:
         assert await value_of(opened, "a") == "1"
 
 
-async def test_the_safety_settings_hold(tmp_path: Path) -> None:
-    async with fresh(tmp_path) as opened:
-        wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "locking_mode": "exclusive"}
-        found = {name: (await opened.run(f"PRAGMA {name}"))[0][0] for name in wanted}
-    assert found == wanted
+async def test_the_safety_settings_are_active(tmp_path: Path) -> None:
+    async with open_database(tmp_path) as opened:
+        expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "locking_mode": "exclusive"}
+        found = {name: (await opened.run(f"PRAGMA {name}"))[0][0] for name in expected}
+    assert found == expected
     assert not (tmp_path / "bot.sqlite3-shm").exists()
 
 
-async def test_steps_that_fail_leave_nothing_behind(tmp_path: Path) -> None:
+async def test_a_failed_transaction_leaves_nothing_behind(tmp_path: Path) -> None:
     def steps(transaction: Transaction) -> None:
-        transaction.run(PUT, ("half", "x"))
+        transaction.run(INSERT, ("half", "x"))
         raise RuntimeError("in the middle")
 
-    async with fresh(tmp_path) as opened:
+    async with open_database(tmp_path) as opened:
         with pytest.raises(RuntimeError, match="in the middle"):
             await opened.write(steps)
         assert await value_of(opened, "half") is None
 
 
-async def test_one_failure_in_a_group_does_not_touch_its_neighbours(tmp_path: Path) -> None:
-    def good(name: str, transaction: Transaction) -> str:
-        transaction.run(PUT, (name, "x"))
+async def test_one_failure_in_a_group_does_not_affect_the_other_transactions(tmp_path: Path) -> None:
+    def succeeding(name: str, transaction: Transaction) -> str:
+        transaction.run(INSERT, (name, "x"))
         return name
 
-    def bad(transaction: Transaction) -> str:
-        transaction.run(PUT, ("bad", "x"))
-        transaction.run(PUT, ("bad", "x"))  # the name is taken now
+    def failing(transaction: Transaction) -> str:
+        transaction.run(INSERT, ("failing", "x"))
+        transaction.run(INSERT, ("failing", "x"))  # the name exists now
         return "never"
 
-    async with fresh(tmp_path) as opened:
-        works = [opened.write(partial(good, name)) for name in "abc"]
-        outcomes = await asyncio.gather(*works, opened.write(bad), put(opened, "d"), return_exceptions=True)
+    async with open_database(tmp_path) as opened:
+        works = [opened.write(partial(succeeding, name)) for name in "abc"]
+        outcomes = await asyncio.gather(*works, opened.write(failing), set_value(opened, "d"), return_exceptions=True)
         assert outcomes[:3] == ["a", "b", "c"]
         assert isinstance(outcomes[3], sqlite3.IntegrityError)
         names = [row["name"] for row in await opened.run("SELECT name FROM facts ORDER BY name")]
     assert names == ["a", "b", "c", "d"]
 
 
-async def test_what_was_erased_before_a_kill_is_gone_from_the_disk_after_the_next_start(tmp_path: Path) -> None:
-    async with fresh(tmp_path) as opened:
-        await put(opened, "canary-4f1c")
+async def test_data_deleted_before_a_kill_is_gone_from_the_disk_after_the_next_start(tmp_path: Path) -> None:
+    async with open_database(tmp_path) as opened:
+        await set_value(opened, "canary-4f1c")
         await opened.run("DELETE FROM facts")
         for name in ("bot.sqlite3", "bot.sqlite3-wal"):  # what a kill would leave
             (tmp_path / "killed").mkdir(exist_ok=True)
             shutil.copy(tmp_path / name, tmp_path / "killed" / name)
     assert b"canary-4f1c" in (tmp_path / "killed" / "bot.sqlite3-wal").read_bytes()
-    async with fresh(tmp_path / "killed"):
+    async with open_database(tmp_path / "killed"):
         left = [path for path in (tmp_path / "killed").iterdir() if b"canary-4f1c" in path.read_bytes()]
     assert left == []
 
 
-async def test_a_full_disk_refuses_what_it_cannot_take_and_no_other_of_the_group(tmp_path: Path) -> None:
+async def test_a_full_disk_fails_only_the_transaction_that_does_not_fit(tmp_path: Path) -> None:
     def large(transaction: Transaction) -> None:
-        transaction.run(PUT, ("large", "x" * 100_000))
+        transaction.run(INSERT, ("large", "x" * 100_000))
 
-    async with fresh(tmp_path) as opened:
+    async with open_database(tmp_path) as opened:
         [[pages]] = await opened.run("PRAGMA page_count")
         await opened.run(f"PRAGMA max_page_count = {pages + 3}")
-        works = [put(opened, "before"), opened.write(large), put(opened, "after")]
+        works = [set_value(opened, "before"), opened.write(large), set_value(opened, "after")]
         outcomes = await asyncio.gather(*works, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [type(None), StorageUnavailable, type(None)]
         assert "full" in str(outcomes[1])
@@ -122,29 +122,29 @@ async def test_a_full_disk_refuses_what_it_cannot_take_and_no_other_of_the_group
         assert [row["name"] for row in await opened.run("SELECT name FROM facts")] == ["after", "before", "large"]
 
 
-async def test_a_caller_that_is_cancelled_does_not_stop_its_transaction_nor_the_next(tmp_path: Path) -> None:
-    inside, go_on = threading.Event(), threading.Event()
+async def test_cancelling_a_caller_stops_neither_its_transaction_nor_the_next(tmp_path: Path) -> None:
+    inside, proceed = threading.Event(), threading.Event()
 
     def slow(transaction: Transaction) -> None:
-        transaction.run(PUT, ("first", "x"))
+        transaction.run(INSERT, ("first", "x"))
         inside.set()
-        assert go_on.wait(10)
-        transaction.run(PUT, ("second", "x"))
+        assert proceed.wait(10)
+        transaction.run(INSERT, ("second", "x"))
 
-    async with fresh(tmp_path) as opened:
+    async with open_database(tmp_path) as opened:
         caller = asyncio.create_task(opened.write(slow))
         assert await asyncio.to_thread(inside.wait, 10)
         caller.cancel()
         await asyncio.wait([caller])
-        after = asyncio.create_task(put(opened, "after"))
-        go_on.set()
+        after = asyncio.create_task(set_value(opened, "after"))
+        proceed.set()
         await after
         names = [row["name"] for row in await opened.run("SELECT name FROM facts")]
     assert caller.cancelled()
     assert sorted(names) == ["after", "first", "second"]
 
 
-async def test_a_second_instance_is_told_that_the_database_is_in_use(tmp_path: Path) -> None:
+async def test_a_second_instance_is_refused_because_the_database_is_in_use(tmp_path: Path) -> None:
     script = (
         "import asyncio, pathlib, sys\n"
         "from bot.domain import errors\n"
@@ -154,13 +154,13 @@ async def test_a_second_instance_is_told_that_the_database_is_in_use(tmp_path: P
         "try: asyncio.run(main())\n"
         "except errors.DatabaseUnusable as trouble: print(trouble.problem)\n"
     )
-    async with fresh(tmp_path):
+    async with open_database(tmp_path):
         command = [sys.executable, "-c", script, str(tmp_path / "bot.sqlite3")]
-        said = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30, check=True)
-    assert said.stdout.strip() == "is in use by another instance"
+        child = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30, check=True)
+    assert child.stdout.strip() == "is in use by another instance"
 
 
-async def test_a_database_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+async def test_a_database_of_a_newer_version_is_refused_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "bot.sqlite3"
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 9999")
@@ -173,45 +173,45 @@ async def test_a_database_of_a_newer_program_is_refused_and_left_alone(tmp_path:
     connection.close()
 
 
-async def test_a_missing_database_is_never_silently_an_empty_one(tmp_path: Path) -> None:
-    async with fresh(tmp_path):
+async def test_a_missing_database_is_never_silently_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    async with open_database(tmp_path):
         pass
     (tmp_path / "bot.sqlite3").unlink()
     with pytest.raises(DatabaseUnusable, match="missing although it existed before"):
-        async with fresh(tmp_path):
+        async with open_database(tmp_path):
             pass
     assert not (tmp_path / "bot.sqlite3").exists()
     (tmp_path / "bot.sqlite3.marker").unlink()
-    async with fresh(tmp_path) as opened:
+    async with open_database(tmp_path) as opened:
         assert not opened.restored
 
 
-async def test_an_older_copy_put_in_its_place_is_noticed_once(tmp_path: Path) -> None:
+async def test_a_restored_older_copy_is_detected_once(tmp_path: Path) -> None:
     path, copy = tmp_path / "bot.sqlite3", tmp_path / "copy.sqlite3"
-    async with fresh(tmp_path) as opened:
+    async with open_database(tmp_path) as opened:
         await opened.run(JOB)
     copy.write_bytes(path.read_bytes())
-    async with fresh(tmp_path) as opened:
+    async with open_database(tmp_path) as opened:
         assert not opened.restored
         await opened.run(ENTRY)
     copy.replace(path)
-    async with fresh(tmp_path) as opened:
+    async with open_database(tmp_path) as opened:
         assert opened.restored
-    async with fresh(tmp_path) as opened:
+    async with open_database(tmp_path) as opened:
         assert not opened.restored
 
 
-async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bot.sqlite3").write_bytes(b"this is not a database, it only pretends " * 100)
     with pytest.raises(DatabaseUnusable, match="cannot be used"):
-        async with fresh(tmp_path):
+        async with open_database(tmp_path):
             pass
 
 
 async def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
-    async with fresh(tmp_path) as opened:
+    async with open_database(tmp_path) as opened:
         for number in range(200):
-            await put(opened, f"name-{number}", "x" * 200)
+            await set_value(opened, f"name-{number}", "x" * 200)
     path = tmp_path / "bot.sqlite3"
     content = bytearray(path.read_bytes())
     page = 4096
@@ -219,12 +219,12 @@ async def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
         content[start : start + 64] = bytes(64)
     path.write_bytes(content)
     with pytest.raises(DatabaseUnusable, match=r"damaged|malformed|cannot be used"):
-        async with fresh(tmp_path):
+        async with open_database(tmp_path):
             pass
 
 
-async def test_entries_can_be_neither_changed_nor_removed(tmp_path: Path) -> None:
-    async with fresh(tmp_path) as opened:
+async def test_ledger_entries_cannot_be_changed_or_deleted(tmp_path: Path) -> None:
+    async with open_database(tmp_path) as opened:
         await opened.run(JOB)
         await opened.run(ENTRY)
         for attempt in ("UPDATE entries SET held = 0", "DELETE FROM entries"):

@@ -1,4 +1,4 @@
-"""The demo as a stranger runs it."""
+"""The demo, run as a new user would run it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sandbox import demo
 ROOT = Path(__file__).parents[2]
 
 
-async def started(*arguments: str, folder: Path) -> asyncio.subprocess.Process:
+async def start_demo(*arguments: str, folder: Path) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -32,47 +32,47 @@ async def started(*arguments: str, folder: Path) -> asyncio.subprocess.Process:
     )
 
 
-async def finished(*arguments: str, folder: Path) -> tuple[int | None, str]:
-    child = await started(*arguments, folder=folder)
+async def run_demo(*arguments: str, folder: Path) -> tuple[int | None, str]:
+    child = await start_demo(*arguments, folder=folder)
     out, errors = await asyncio.wait_for(child.communicate(), 60)
     return child.returncode, out.decode() + errors.decode()
 
 
 @pytest.mark.parametrize(("format_", "size"), [("16:9", (1280, 720)), ("9:16", (720, 1280))])
-async def test_once_writes_the_thumbnail_beside_you_and_says_what_it_cost(
+async def test_once_writes_the_thumbnail_to_the_working_directory_and_prints_its_cost(
     tmp_path: Path, format_: str, size: tuple[int, int]
 ) -> None:
-    code, said = await finished(
+    code, output = await run_demo(
         "--once", str(demo.PHOTO), "--model", "pkz_4", "--format", format_, "--prompt", "Hello", folder=tmp_path
     )
-    assert code == 0, said
-    [made] = tmp_path.glob("thumbnail-*.png")
-    with Image.open(made) as image:
+    assert code == 0, output
+    [image_path] = tmp_path.glob("thumbnail-*.png")
+    with Image.open(image_path) as image:
         assert image.size == size
-    assert f"Made   {made}" in said
-    assert "Cost   1 credit; left today: 9 of 10" in said
+    assert f"Made   {image_path}" in output
+    assert "Cost   1 credit; left today: 9 of 10" in output
 
 
-async def test_once_says_why_a_file_is_not_taken(tmp_path: Path) -> None:
+async def test_once_explains_why_a_file_is_not_accepted(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
-    code, said = await finished("--once", "notes.txt", folder=tmp_path)
-    assert (code, "must be a PNG, JPEG or WebP image" in said) == (1, True)
-    code, said = await finished("--once", "missing.png", folder=tmp_path)
-    assert (code, said) == (64, "There is no image at missing.png.\n")
+    code, output = await run_demo("--once", "notes.txt", folder=tmp_path)
+    assert (code, "must be a PNG, JPEG or WebP image" in output) == (1, True)
+    code, output = await run_demo("--once", "missing.png", folder=tmp_path)
+    assert (code, output) == (64, "There is no image at missing.png.\n")
 
 
 async def test_the_page_is_served_with_a_first_thumbnail_until_ctrl_c(tmp_path: Path) -> None:
-    child = await started("--port", "0", folder=tmp_path)
+    child = await start_demo("--port", "0", folder=tmp_path)
     assert child.stdout is not None
-    said = ""
+    output = ""
     async with asyncio.timeout(60):
-        while "Press Ctrl-C to end the demo" not in said:
+        while "Press Ctrl-C to end the demo" not in output:
             line = await child.stdout.readline()
-            assert line, said
-            said += line.decode()
-    [made] = tmp_path.glob("thumbnail-*.png")
-    assert str(made) in said
-    [address] = re.findall(r"http://127\.0\.0\.1:\d+/", said)
+            assert line, output
+            output += line.decode()
+    [image_path] = tmp_path.glob("thumbnail-*.png")
+    assert str(image_path) in output
+    [address] = re.findall(r"http://127\.0\.0\.1:\d+/", output)
     async with aiohttp.ClientSession() as session, session.get(address) as response:
         assert response.status == 200
     child.send_signal(signal.SIGINT)
@@ -84,15 +84,13 @@ async def test_the_page_is_served_with_a_first_thumbnail_until_ctrl_c(tmp_path: 
 async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     async with server:
-        taken = server.sockets[0].getsockname()[1]
-        code, said = await finished("--port", str(taken), folder=tmp_path)
-    assert (code, said) == (64, f"Port {taken} is in use. Choose another one, or use --port 0 for any free port.\n")
+        port = server.sockets[0].getsockname()[1]
+        code, output = await run_demo("--port", str(port), folder=tmp_path)
+    assert (code, output) == (64, f"Port {port} is in use. Choose another one, or use --port 0 for any free port.\n")
 
 
-async def test_settings_meant_for_the_real_bot_do_not_reach_the_demo(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_demo_ignores_settings_of_the_real_bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.toml").write_text("[quota]\nmember_daily = 0\n")
     monkeypatch.setenv("BOT_QUOTA__MEMBER_DAILY", "0")
-    code, said = await finished("--once", str(demo.PHOTO), folder=tmp_path)
-    assert code == 0, said
+    code, output = await run_demo("--once", str(demo.PHOTO), folder=tmp_path)
+    assert code == 0, output

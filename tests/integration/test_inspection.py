@@ -1,4 +1,4 @@
-"""What a picture is comes from its header alone, and only three types pass."""
+"""The type and size of an image are read from its header, and only three types are accepted."""
 
 import io
 import struct
@@ -12,7 +12,7 @@ from PIL import Image
 
 from bot.domain.errors import PictureUnusable
 from bot.images.inspection import MAX_SIDE, inspect, shrink
-from tests.conftest import a_picture
+from tests.support.factories import image_bytes
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -22,12 +22,12 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, *, pixels: bytes = b"") -> bytes:
-    """A PNG that claims a size; a real one would hold that many `pixels`."""
+    """A PNG whose header claims a size, whatever its `pixels` really are."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
 
 
-def other(kind: str) -> bytes:
+def unsupported_image(kind: str) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (64, 36), "teal").save(file, kind)
     return file.getvalue()
@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "k3f9.part"
 
 
-def refused(file: Path, content: bytes) -> str:
+def assert_refused(file: Path, content: bytes) -> str:
     file.write_bytes(content)
     with pytest.raises(PictureUnusable) as caught:
         inspect(file, sha256="ab")
@@ -47,17 +47,17 @@ def refused(file: Path, content: bytes) -> str:
 
 @pytest.mark.parametrize(("kind", "suffix"), [("PNG", ".png"), ("JPEG", ".jpg"), ("WEBP", ".webp")])
 @pytest.mark.parametrize(("width", "height"), [(64, 36), (36, 64), (1, 1)])
-def test_the_three_types_are_known_with_their_sizes(
+def test_the_three_types_and_their_sizes_are_recognized(
     file: Path, kind: str, suffix: str, width: int, height: int
 ) -> None:
-    content = a_picture(kind, width=width, height=height)
+    content = image_bytes(kind, width=width, height=height)
     file.write_bytes(content)
     picture = inspect(file, sha256="ab")
     assert (picture.type, picture.width, picture.height) == (kind, width, height)
     assert (picture.path, picture.size, picture.sha256, picture.suffix) == (file, len(content), "ab", suffix)
 
 
-def test_no_pixel_is_decoded_to_know_a_picture(file: Path) -> None:
+def test_inspection_decodes_no_pixels(file: Path) -> None:
     file.write_bytes(png(4000, 3000, pixels=b"far too few"))
     assert inspect(file, sha256="").width == 4000
 
@@ -65,24 +65,24 @@ def test_no_pixel_is_decoded_to_know_a_picture(file: Path) -> None:
 @pytest.mark.parametrize(
     ("width", "height"), [(30_000, 30_000), (2**31 - 1, 2**31 - 1), (10_000, 9_000), (MAX_SIDE + 1, 1), (8001, 8000)]
 )
-def test_a_picture_too_large_to_unpack_is_refused_from_its_header(file: Path, width: int, height: int) -> None:
-    refused(file, png(width, height))
+def test_an_image_too_large_to_decode_is_refused_from_its_header(file: Path, width: int, height: int) -> None:
+    assert_refused(file, png(width, height))
 
 
 @pytest.mark.parametrize(("width", "height"), [(MAX_SIDE, 1), (1, MAX_SIDE), (8000, 8000)])
-def test_the_largest_dimensions_allowed_are_allowed(file: Path, width: int, height: int) -> None:
+def test_the_maximum_dimensions_are_accepted(file: Path, width: int, height: int) -> None:
     file.write_bytes(png(width, height))
     assert (inspect(file, sha256="").width, inspect(file, sha256="").height) == (width, height)
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 10), (10, 0)])
-def test_a_picture_without_extent_is_refused(file: Path, width: int, height: int) -> None:
-    refused(file, png(width, height))
+def test_an_image_with_a_side_of_zero_is_refused(file: Path, width: int, height: int) -> None:
+    assert_refused(file, png(width, height))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP", "ICO", "PPM", "TGA", "PCX"])
-def test_another_type_of_picture_is_refused(file: Path, kind: str) -> None:
-    assert refused(file, other(kind)) == "not an image of a known type"
+def test_another_image_type_is_refused(file: Path, kind: str) -> None:
+    assert assert_refused(file, unsupported_image(kind)) == "not an image of a known type"
 
 
 @pytest.mark.parametrize(
@@ -102,31 +102,31 @@ def test_another_type_of_picture_is_refused(file: Path, kind: str) -> None:
         bytes(1000),
     ],
 )
-def test_what_is_no_picture_is_refused(file: Path, content: bytes) -> None:
-    refused(file, content)
+def test_a_file_that_is_not_an_image_is_refused(file: Path, content: bytes) -> None:
+    assert_refused(file, content)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_a_header_cut_short_is_refused(file: Path, kind: str) -> None:
-    refused(file, a_picture(kind)[:16])
+def test_a_truncated_header_is_refused(file: Path, kind: str) -> None:
+    assert_refused(file, image_bytes(kind)[:16])
 
 
 @pytest.mark.parametrize("first", [b"GIF89a", b"<html>", b"%PDF-1.7\n", b"MM\x00*", b"PK\x03\x04", b"\n"])
-def test_a_picture_behind_the_start_of_something_else_is_refused(file: Path, first: bytes) -> None:
-    refused(file, first + a_picture())
+def test_an_image_after_the_start_of_another_format_is_refused(file: Path, first: bytes) -> None:
+    assert_refused(file, first + image_bytes())
 
 
-def test_the_bytes_decide_and_not_the_name(tmp_path: Path) -> None:
+def test_the_content_decides_the_type_and_not_the_file_name(tmp_path: Path) -> None:
     disguised = tmp_path / "cat.png"
-    disguised.write_bytes(a_picture("JPEG") + b"<script>alert(1)</script>")
+    disguised.write_bytes(image_bytes("JPEG") + b"<script>alert(1)</script>")
     assert (inspect(disguised, sha256="").type, inspect(disguised, sha256="").suffix) == ("JPEG", ".jpg")
 
 
 @given(kind=st.sampled_from(["PNG", "JPEG", "WEBP"]), place=st.integers(0, 60), byte=st.integers(0, 255))
-def test_damage_is_one_error_or_none(
+def test_damage_raises_at_most_one_kind_of_error(
     tmp_path_factory: pytest.TempPathFactory, kind: str, place: int, byte: int
 ) -> None:
-    content = bytearray(a_picture(kind))
+    content = bytearray(image_bytes(kind))
     content[place] = byte
     damaged = tmp_path_factory.getbasetemp() / "damaged"
     damaged.write_bytes(content)
@@ -141,8 +141,8 @@ def test_damage_is_one_error_or_none(
 
 
 @pytest.mark.parametrize("limit", [600_000, 120_000, 40_000])
-def test_a_large_noisy_picture_is_made_to_fit(file: Path, limit: int) -> None:
-    file.write_bytes(a_picture(width=960, height=540, noisy=True))
+def test_a_large_noisy_image_is_shrunk_to_fit(file: Path, limit: int) -> None:
+    file.write_bytes(image_bytes(width=960, height=540, noisy=True))
     large = inspect(file, sha256="")
     assert large.size > 1_500_000
     fitting = shrink(large, limit=limit)
@@ -153,18 +153,20 @@ def test_a_large_noisy_picture_is_made_to_fit(file: Path, limit: int) -> None:
     assert abs(fitting.width / fitting.height - 16 / 9) < 0.02
 
 
-def test_a_picture_that_cannot_be_made_to_fit_says_so(file: Path) -> None:
-    file.write_bytes(a_picture(noisy=True))
+def test_an_image_that_cannot_be_shrunk_enough_gives_nothing(file: Path) -> None:
+    file.write_bytes(image_bytes(noisy=True))
     assert not shrink(inspect(file, sha256=""), limit=100)
 
 
-def test_a_picture_with_transparency_can_be_made_to_fit(file: Path) -> None:
+def test_an_image_with_transparency_can_be_shrunk(file: Path) -> None:
     Image.new("RGBA", (64, 36), (1, 2, 3, 4)).save(file, "PNG")
     assert shrink(inspect(file, sha256=""), limit=100_000)
 
 
-@pytest.mark.parametrize("content", [png(40, 30, pixels=b"too few"), a_picture("JPEG")[:-400], a_picture("WEBP")[:-20]])
-def test_a_damaged_picture_cannot_be_made_to_fit(file: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [png(40, 30, pixels=b"too few"), image_bytes("JPEG")[:-400], image_bytes("WEBP")[:-20]]
+)
+def test_a_damaged_image_cannot_be_shrunk(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(PictureUnusable):
         shrink(inspect(file, sha256=""), limit=100_000)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Ledger]:
-    async with database.opened(folder / "bot.sqlite3") as books:
-        yield Ledger(books, spool=folder)
+    async with database.opened(folder / "bot.sqlite3") as opened_database:
+        yield Ledger(opened_database, spool=folder)
 
 
 async def reserve(
@@ -54,7 +54,7 @@ async def used(ledger: Ledger) -> int:
     return (await ledger.allowances([limit()]))[0].used
 
 
-async def test_500_simultaneous_requests_against_an_allowance_of_5_take_exactly_5(tmp_path: Path) -> None:
+async def test_of_500_simultaneous_requests_an_allowance_of_5_admits_exactly_5(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         outcomes = await asyncio.gather(*(reserve(ledger) for _ in range(500)), return_exceptions=True)
         assert await used(ledger) == 5
@@ -63,16 +63,16 @@ async def test_500_simultaneous_requests_against_an_allowance_of_5_take_exactly_
     assert sum(isinstance(outcome, QuotaExceeded) for outcome in outcomes) == 495
 
 
-async def test_a_job_reads_back_as_it_was_stored(tmp_path: Path) -> None:
+async def test_a_job_is_read_back_as_it_was_stored(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         job = await spooled(ledger, await reserve(ledger), tmp_path)
-        again = await ledger.job(job.id)
-    assert again == job
+        stored = await ledger.job(job.id)
+    assert stored == job
     assert job.picture == picture(tmp_path)
     assert job.output == Output("https://cdn.example/out.png", "req-1")
 
 
-async def test_a_delivered_job_turns_its_hold_into_one_charge(tmp_path: Path) -> None:
+async def test_delivery_turns_the_hold_into_one_charge(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         job = await spooled(ledger, await reserve(ledger, cost=3), tmp_path)
         assert await used(ledger) == 3
@@ -87,7 +87,7 @@ async def test_a_delivered_job_turns_its_hold_into_one_charge(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("steps", range(5))
-async def test_a_release_gives_the_hold_back_from_wherever_the_job_stands(tmp_path: Path, steps: int) -> None:
+async def test_a_release_returns_the_hold_in_every_open_state(tmp_path: Path, steps: int) -> None:
     async with opened(tmp_path) as ledger:
         job = await reserve(ledger)
         if steps > 0:
@@ -106,7 +106,7 @@ async def test_a_release_gives_the_hold_back_from_wherever_the_job_stands(tmp_pa
     assert (ended.state, ended.reason) == (State.RELEASED, "unforeseen")
 
 
-async def test_a_transition_out_of_turn_is_refused(tmp_path: Path) -> None:
+async def test_a_transition_out_of_order_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         job = await reserve(ledger)
         with pytest.raises(TransitionRefused):
@@ -117,7 +117,7 @@ async def test_a_transition_out_of_turn_is_refused(tmp_path: Path) -> None:
             await ledger.sending(job, now=NOON)
 
 
-async def test_the_same_interaction_is_taken_once(tmp_path: Path) -> None:
+async def test_the_same_interaction_is_accepted_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         await reserve(ledger, interaction_id=123)
         with pytest.raises(DuplicateRequest):
@@ -125,14 +125,14 @@ async def test_the_same_interaction_is_taken_once(tmp_path: Path) -> None:
         assert await used(ledger) == 1
 
 
-async def test_the_same_interaction_is_known_even_when_nothing_is_left(tmp_path: Path) -> None:
+async def test_a_duplicate_interaction_is_recognized_even_without_credits_left(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         await reserve(ledger, cost=5, interaction_id=123)
         with pytest.raises(DuplicateRequest):
             await reserve(ledger, cost=5, interaction_id=123)
 
 
-async def test_a_release_by_somebody_who_missed_the_answer_keeps_its_message(tmp_path: Path) -> None:
+async def test_a_release_with_an_outdated_job_keeps_the_stored_message_id(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         before = await reserve(ledger)
         await ledger.acked(before, message_id=99)
@@ -140,7 +140,7 @@ async def test_a_release_by_somebody_who_missed_the_answer_keeps_its_message(tmp
     assert ended.message_id == 99
 
 
-async def test_the_refusal_says_what_binds(tmp_path: Path) -> None:
+async def test_the_refusal_carries_the_binding_allowance(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         await reserve(ledger, cost=4)
         with pytest.raises(QuotaExceeded) as refused:
@@ -149,7 +149,7 @@ async def test_the_refusal_says_what_binds(tmp_path: Path) -> None:
     assert (refused.value.allowance.used, refused.value.allowance.left, refused.value.cost) == (4, 1, 2)
 
 
-async def test_every_one_of_several_limits_must_have_room(tmp_path: Path) -> None:
+async def test_every_limit_must_have_room(tmp_path: Path) -> None:
     wide, narrow = limit(10), limit(2, window=day(NOON))
     async with opened(tmp_path) as ledger:
         for _ in range(2):
@@ -165,7 +165,7 @@ async def test_members_do_not_share_an_allowance(tmp_path: Path) -> None:
         await reserve(ledger, user_id=2, limits=[limit(1, user_id=2)])
 
 
-async def test_a_job_asked_for_before_midnight_and_released_after_it_counts_in_neither_day(tmp_path: Path) -> None:
+async def test_a_job_requested_before_midnight_and_released_after_it_counts_in_neither_day(tmp_path: Path) -> None:
     evening = NOON.replace(hour=23, minute=59)
     tomorrow = limit(window=day(evening + timedelta(hours=1)))
     async with opened(tmp_path) as ledger:
@@ -174,19 +174,22 @@ async def test_a_job_asked_for_before_midnight_and_released_after_it_counts_in_n
         assert [one.used for one in await ledger.allowances([limit(), tomorrow])] == [0, 0]
 
 
-async def test_open_and_untold_jobs_are_found_oldest_first(tmp_path: Path) -> None:
+async def test_open_and_unnotified_jobs_are_found_oldest_first(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         jobs = [await reserve(ledger) for _ in range(4)]
         await ledger.released(jobs[1], reason="a", request_id=None, now=NOON)
-        told = await ledger.released(jobs[2], reason="b", request_id=None, now=NOON)
-        await ledger.notified(told, now=NOON)
+        notified = await ledger.released(jobs[2], reason="b", request_id=None, now=NOON)
+        await ledger.notified(notified, now=NOON)
         assert [job.id for job in await ledger.open_jobs()] == [jobs[0].id, jobs[3].id]
-        [untold] = await ledger.unnotified_jobs()
-    assert (untold.id, untold.requester.token) == (jobs[1].id, "interaction-token")  # needed until its end is told
-    assert told.reason == "b"
+        [unnotified] = await ledger.unnotified_jobs()
+    assert (unnotified.id, unnotified.requester.token) == (
+        jobs[1].id,
+        "interaction-token",
+    )  # needed until the member is notified
+    assert notified.reason == "b"
 
 
-async def test_a_taken_job_id_is_never_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_job_id_is_never_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.storage.ledger._ALPHABET", "k")
     async with opened(tmp_path) as ledger:
         ids = [(await reserve(ledger)).id for _ in range(3)]
@@ -202,9 +205,9 @@ async def test_every_option_survives_the_database(tmp_path: Path) -> None:
     )
     async with opened(tmp_path) as ledger:
         job = await ledger.reserve(reservation(requester(), what=full))
-        again = await ledger.job(job.id)
-    assert again is not None
-    assert again.request == full
+        stored = await ledger.job(job.id)
+    assert stored is not None
+    assert stored.request == full
 
 
 # --- reactions ----------------------------------------------------------------------------------------------------
@@ -215,7 +218,7 @@ async def react(ledger: Ledger, user_id: int, message_id: int = 5) -> Job:
     return await ledger.reserve(reservation(by, limits=[limit(user_id=user_id)]))
 
 
-async def test_one_reaction_of_one_member_to_one_message_makes_one_job(tmp_path: Path) -> None:
+async def test_repeated_reactions_of_a_member_to_a_message_create_one_job(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         outcomes = await asyncio.gather(*(react(ledger, 1) for _ in range(20)), return_exceptions=True)
         assert sorted(type(one).__name__ for one in outcomes) == ["DuplicateRequest"] * 19 + ["Job"]
@@ -223,7 +226,7 @@ async def test_one_reaction_of_one_member_to_one_message_makes_one_job(tmp_path:
         await react(ledger, 2)
 
 
-async def test_a_member_without_allowance_who_reacted_before_is_not_told_so_again(tmp_path: Path) -> None:
+async def test_a_repeated_reaction_is_a_duplicate_even_without_credits_left(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         for message_id in range(5):
             await react(ledger, 1, message_id)
@@ -233,33 +236,33 @@ async def test_a_member_without_allowance_who_reacted_before_is_not_told_so_agai
             await react(ledger, 1, 99)
 
 
-async def test_a_reaction_whose_job_was_released_may_be_given_again(tmp_path: Path) -> None:
+async def test_a_reaction_can_be_repeated_after_its_job_was_released(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         first = await react(ledger, 1)
         await ledger.released(first, reason="x", request_id=None, now=NOON)
-        again = await react(ledger, 1)
-        assert again.id != first.id
+        second = await react(ledger, 1)
+        assert second.id != first.id
         with pytest.raises(DuplicateRequest):
             await react(ledger, 1)
 
 
-async def test_a_job_knows_which_one_it_was_made_again_from(tmp_path: Path) -> None:
+async def test_a_repeated_job_stores_its_parent(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         first = await reserve(ledger)
-        again = await ledger.reserve(reservation(requester(2), parent_id=first.id))
-        stored = await ledger.job(again.id)
+        second = await ledger.reserve(reservation(requester(2), parent_id=first.id))
+        stored = await ledger.job(second.id)
         assert stored is not None
         assert (stored.parent_id, first.parent_id) == (first.id, None)
 
 
-async def test_a_crowd_is_of_those_who_still_wait_and_not_of_pictures_kept_for_a_claim(tmp_path: Path) -> None:
+async def test_released_and_parked_jobs_do_not_count_as_in_progress(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
-        archive = History(ledger._database, spool=tmp_path)
+        history = History(ledger._database, spool=tmp_path)
         jobs = [await react(ledger, user_id) for user_id in range(1, 4)]
-        assert (await archive.count_in_progress(5), await archive.count_in_progress(6)) == (3, 0)
+        assert (await history.count_in_progress(5), await history.count_in_progress(6)) == (3, 0)
         await ledger.released(jobs[0], reason="x", request_id=None, now=NOON)
         job = await ledger.sending(await ledger.acked(jobs[1], message_id=9), now=NOON)
         job = await ledger.generated(job, Output("https://x", None), now=NOON)
         job = await ledger.spooled(job, Picture(tmp_path / "a.png", "PNG", 1, 1, 1, "0"))
         await ledger.parked(job, now=NOON)
-        assert await archive.count_in_progress(5) == 1
+        assert await history.count_in_progress(5) == 1

@@ -1,4 +1,4 @@
-"""The use case on real sockets: what the member sees, what is charged, what the provider was asked."""
+"""The use case over real sockets: what the member sees, what is charged, and what the provider receives."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot.domain.models import Circuit, State
-from sandbox import discord_server, pikzels_server
 from sandbox.pikzels_server.replies import Reply
-from tests.support.e2e import KEY, PHOTO, Live, books, png, running
+from tests.support.e2e import PHOTO, Live, png, running
+from tests.support.e2e import books as stored_rows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from sandbox import discord_server
+    from tests.support.servers import Servers
 
 
 @pytest.fixture
-async def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Live]:
-    async with running(tmp_path, monkeypatch, quota={"member_daily": 5}) as started:
-        yield started
+def daily_credits() -> int:
+    return 5
 
 
-def posts(live: Live) -> int:
+def call_count(live: Live) -> int:
     return len(live.api.calls)
 
 
-async def test_a_command_becomes_a_lasting_picture_and_one_charge(live: Live) -> None:
+async def test_a_command_becomes_an_attachment_and_one_charge(live: Live) -> None:
     message = await live.made(prompt="a cat\non the moon", model="pkz_4")
     job = await live.job(message)
     [attachment] = message.attachments
@@ -43,7 +44,7 @@ async def test_a_command_becomes_a_lasting_picture_and_one_charge(live: Live) ->
     assert list((live.folder / "spool").iterdir()) == []
 
 
-async def test_the_attachments_own_address_is_what_the_provider_gets(live: Live) -> None:
+async def test_the_provider_gets_the_url_of_the_attachment(live: Live) -> None:
     interaction = await live.thumbnail(prompt="x")
     await live.api.called(1)
     [body] = [call.body for call in live.api.calls]
@@ -51,7 +52,7 @@ async def test_the_attachments_own_address_is_what_the_provider_gets(live: Live)
     assert body == {"image_url": attachment["url"], "model": "pkz_4_5", "format": "16:9", "prompt": "x"}
 
 
-ENDINGS = {
+FAILED_CALLS = {
     "GENERATION_REJECTED": (Reply.error("GENERATION_REJECTED"), "could not work with this image", 1),
     "CONTENT_POLICY": (Reply.error("CONTENT_POLICY"), "does not allow", 1),
     "INTERNAL_ERROR": (Reply.error("INTERNAL_ERROR"), "failed to generate", 1),
@@ -67,26 +68,26 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize("name", ENDINGS)
-async def test_a_failed_call_is_made_once_told_plainly_and_not_charged(live: Live, name: str) -> None:
-    reply, words, calls = ENDINGS[name]
+@pytest.mark.parametrize("name", FAILED_CALLS)
+async def test_a_failed_call_is_made_once_explained_and_not_charged(live: Live, name: str) -> None:
+    reply, text, calls = FAILED_CALLS[name]
     live.api.always(reply)
     message = await live.said()
     job = await live.job(message)
-    assert words in message.content
+    assert text in message.content
     assert message.content.endswith(f"You were not charged. · #{job.id}")
     assert message.attachments == []
-    assert (job.state, await live.left(), posts(live)) == (State.RELEASED, 5, calls)
+    assert (job.state, await live.left(), call_count(live)) == (State.RELEASED, 5, calls)
 
 
-async def test_a_429_is_waited_for_and_sent_again(live: Live) -> None:
+async def test_a_429_is_retried_after_its_pause(live: Live) -> None:
     live.api.script(Reply.error("TOO_MANY_REQUESTS", retry_after="1"))
     await live.made()
-    assert posts(live) == 2
+    assert call_count(live) == 2
     assert live.api.calls[1].at.timestamp() - live.api.calls[0].at.timestamp() >= 1.0
 
 
-async def test_a_provider_that_cannot_be_reached_was_never_asked(
+async def test_an_unreachable_provider_is_reported_and_not_charged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(tmp_path, monkeypatch, pikzels={"base_url": "http://127.0.0.1:9"}) as live:
@@ -96,7 +97,7 @@ async def test_a_provider_that_cannot_be_reached_was_never_asked(
         assert await live.left() == 10
 
 
-async def test_an_empty_balance_closes_the_door_politely_and_touches_no_allowance(
+async def test_an_empty_balance_refuses_requests_and_charges_nobody(
     live: Live, caplog: pytest.LogCaptureFixture
 ) -> None:
     live.api.always(Reply.error("INSUFFICIENT_CREDITS"))
@@ -108,14 +109,14 @@ async def test_an_empty_balance_closes_the_door_politely_and_touches_no_allowanc
     assert all("run out of image credits" in one.content and "<t:" in one.content for one in (second, third))
     assert second.ephemeral
     assert third.ephemeral
-    assert (posts(live), await live.left(1), await live.left(2)) == (1, 5, 5)
+    assert (call_count(live), await live.left(1), await live.left(2)) == (1, 5, 5)
     assert Circuit.BALANCE in live.app.queue.circuits.open
-    told = [record for record in caplog.records if "operator:" in record.getMessage()]
-    assert [record.levelno for record in told] == [logging.ERROR]
-    assert "balance is empty" in told[0].getMessage()
+    alerts = [record for record in caplog.records if "operator:" in record.getMessage()]
+    assert [record.levelno for record in alerts] == [logging.ERROR]
+    assert "balance is empty" in alerts[0].getMessage()
 
 
-async def test_a_refused_key_is_the_operators_business_and_appears_nowhere(
+async def test_a_refused_key_opens_the_circuit_and_is_never_logged(
     live: Live, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -123,12 +124,12 @@ async def test_a_refused_key_is_the_operators_business_and_appears_nowhere(
     message = await live.said()
     assert "not set up correctly" in message.content
     assert (await live.said(user_id=2)).ephemeral
-    assert posts(live) == 1
+    assert call_count(live) == 1
     assert "pkz_live_key" not in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("reply", "tries", "words"),
+    ("reply", "downloads", "text"),
     [
         (Reply.raw(404), 3, "no longer available"),
         (Reply.raw(200, b"<html>not a picture</html>"), 2, "not a usable image"),
@@ -136,29 +137,29 @@ async def test_a_refused_key_is_the_operators_business_and_appears_nowhere(
     ],
     ids=["gone", "not a picture", "redirect"],
 )
-async def test_an_output_that_cannot_be_had_is_released_and_paged(
-    live: Live, reply: Reply, tries: int | None, words: str | None, caplog: pytest.LogCaptureFixture
+async def test_an_unusable_output_is_released_and_pages_the_operator(
+    live: Live, reply: Reply, downloads: int | None, text: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     live.api.always_output(reply)
-    if tries is None:  # may get better: tried for as long as the output lives
+    if downloads is None:  # a redirect is retried for as long as the output lives
         await live.thumbnail()
         await live.api.downloaded(2)
         assert await live.left() == 4
         return
     message = await live.said()
-    assert words is not None
-    assert words in message.content
-    assert (len(live.api.downloads), posts(live), await live.left()) == (tries, 1, 5)
+    assert text is not None
+    assert text in message.content
+    assert (len(live.api.downloads), call_count(live), await live.left()) == (downloads, 1, 5)
     assert any(record.levelno == logging.ERROR and "operator:" in record.getMessage() for record in caplog.records)
 
 
-async def test_a_download_that_breaks_off_is_fetched_again_without_a_second_call(live: Live) -> None:
+async def test_an_interrupted_download_is_retried_without_a_second_call(live: Live) -> None:
     live.api.script_output(Reply.truncated(), Reply.raw(503))
     await live.made()
-    assert (posts(live), await live.left()) == (1, 4)
+    assert (call_count(live), await live.left()) == (1, 4)
 
 
-async def test_those_who_wait_see_their_place_and_then_that_it_started(
+async def test_waiting_members_see_their_position_and_then_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(tmp_path, monkeypatch, pikzels={"concurrency": 1}) as live:
@@ -168,9 +169,9 @@ async def test_those_who_wait_see_their_place_and_then_that_it_started(
         second = await live.thumbnail(user_id=2)
         third = await live.thumbnail(user_id=3)
         await third.wait(lambda i: i.message is not None, 5)
-        assert shown(second).startswith("Queued · #")
-        assert shown(second).endswith("next in line")
-        assert shown(third).endswith("2nd in line")
+        assert shown_text(second).startswith("Queued · #")
+        assert shown_text(second).endswith("next in line")
+        assert shown_text(third).endswith("2nd in line")
         live.api.release()
         await live.api.called(2)
         await second.wait(lambda i: i.message is not None and i.message.content.startswith("Generating"), 5)
@@ -181,29 +182,29 @@ async def test_those_who_wait_see_their_place_and_then_that_it_started(
             await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
 
 
-def shown(interaction: discord_server.Interaction) -> str:
+def shown_text(interaction: discord_server.Interaction) -> str:
     assert interaction.message is not None
     return interaction.message.content
 
 
-async def test_500_clicks_at_once_against_an_allowance_of_5_make_exactly_5_pictures(
+async def test_of_500_simultaneous_commands_an_allowance_of_5_admits_exactly_5(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = {"length": 1000, "per_member": 1000}  # only the allowance binds
-    async with running(tmp_path, monkeypatch, quota={"member_daily": 5}, queue=line) as live:
+    queue = {"length": 1000, "per_member": 1000}  # only the allowance binds
+    async with running(tmp_path, monkeypatch, quota={"member_daily": 5}, queue=queue) as live:
         clicks = await asyncio.gather(*(live.thumbnail() for _ in range(500)))
         for click in clicks:
             await click.wait(lambda i: bool(i.message and (i.message.attachments or i.message.ephemeral)), 30)
         pictures = [click for click in clicks if click.message is not None and click.message.attachments]
-        refused = [shown(click) for click in clicks if click.message is not None and click.message.ephemeral]
-        assert (len(pictures), len(refused), posts(live), await live.left()) == (5, 495, 5, 0)
-        assert all("You have used 5 of 5 credits today" in words for words in refused)
+        refused = [shown_text(click) for click in clicks if click.message is not None and click.message.ephemeral]
+        assert (len(pictures), len(refused), call_count(live), await live.left()) == (5, 495, 5, 0)
+        assert all("You have used 5 of 5 credits today" in text for text in refused)
 
 
 # --- delivery --------------------------------------------------------------------------------------------------------
 
 
-async def test_when_the_interactions_token_is_dead_the_bot_edits_its_message_itself(live: Live) -> None:
+async def test_with_an_expired_token_the_bot_edits_its_message_itself(live: Live) -> None:
     live.api.script(Reply.hold())
     interaction = await live.thumbnail()
     await live.api.called(1)
@@ -214,7 +215,7 @@ async def test_when_the_interactions_token_is_dead_the_bot_edits_its_message_its
     assert (await live.job(live.discord.messages[max(live.discord.messages)])).state is State.DELIVERED
 
 
-async def test_when_nothing_can_be_edited_the_picture_comes_as_a_new_message_once(live: Live) -> None:
+async def test_when_no_edit_works_the_image_is_posted_once_as_a_new_message(live: Live) -> None:
     live.discord.fail("PATCH", "*/messages/*", status=403, code=50001, times=100)
     interaction = await live.thumbnail()
     await live.discord.wait(lambda d: any(m.attachments for m in d.messages.values()), 10)
@@ -225,8 +226,8 @@ async def test_when_nothing_can_be_edited_the_picture_comes_as_a_new_message_onc
     assert (carrier.nonce, job.message_id, job.state) == (job.id, carrier.id, State.DELIVERED)
 
 
-async def a_deleted_message(live: Live) -> discord_server.Interaction:
-    """A request whose message is deleted while the provider works; the picture is made all the same."""
+async def request_with_deleted_message(live: Live) -> discord_server.Interaction:
+    """Start a request and delete its message while the provider works; the provider then finishes the image."""
     live.api.script(Reply.hold())
     interaction = await live.thumbnail()
     await live.api.called(1)
@@ -236,8 +237,8 @@ async def a_deleted_message(live: Live) -> discord_server.Interaction:
     return interaction
 
 
-async def test_a_deleted_message_is_respected_and_its_picture_goes_to_the_asker_alone(live: Live) -> None:
-    interaction = await a_deleted_message(live)
+async def test_after_its_message_is_deleted_the_image_goes_only_to_the_requester(live: Live) -> None:
+    interaction = await request_with_deleted_message(live)
     await live.discord.wait(lambda d: any(m.attachments for m in d.messages.values()), 10)
     [carrier] = [message for message in live.discord.messages.values() if message.attachments]
     assert carrier.guild_id is None
@@ -248,41 +249,41 @@ async def test_a_deleted_message_is_respected_and_its_picture_goes_to_the_asker_
     assert (job.state, job.message_id, await live.left()) == (State.DELIVERED, carrier.id, 4)
 
 
-async def test_a_picture_nobody_could_be_given_is_kept_and_claimed_once_even_after_a_restart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_an_undeliverable_image_is_kept_and_recovered_once_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with discord_server.serve(keep_files=True) as discord, pikzels_server.serve(api_key=KEY, output=png()) as api:
-        async with running(tmp_path, monkeypatch, around=(discord, api)) as live:
-            discord.fail("POST", "/users/@me/channels", status=403, code=50007, times=100)
-            await a_deleted_message(live)
-            await live.app.use_case.recovery.idle(10)
-            assert (await live.left(), len(list((tmp_path / "spool").iterdir()))) == (9, 1)
-            assert any("kept for /recover" in record.getMessage() for record in caplog.records)
-        async with running(tmp_path, monkeypatch, around=(discord, api)) as live:
-            claims = [await discord.slash("recover", user_id=1) for _ in range(2)]
-            for claim in claims:
-                await claim.wait(lambda i: i.message is not None and not i.message.loading, 10)
-            await live.app.use_case.recovery.idle(10)
-            assert await live.left() == 9
-            stranger = await discord.slash("recover", user_id=2)
-            await stranger.wait(lambda i: i.message is not None and "nothing to recover" in i.message.content, 10)
-        carriers = [message for message in discord.messages.values() if message.attachments]
-        assert carriers
-        assert all(message.ephemeral for message in carriers)
-    [job], entries = books(tmp_path)
+    discord = servers.discord
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        discord.fail("POST", "/users/@me/channels", status=403, code=50007, times=100)
+        await request_with_deleted_message(live)
+        await live.app.use_case.recovery.idle(10)
+        assert (await live.left(), len(list((tmp_path / "spool").iterdir()))) == (9, 1)
+        assert any("kept for /recover" in record.getMessage() for record in caplog.records)
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        claims = [await discord.slash("recover", user_id=1) for _ in range(2)]
+        for claim in claims:
+            await claim.wait(lambda i: i.message is not None and not i.message.loading, 10)
+        await live.app.use_case.recovery.idle(10)
+        assert await live.left() == 9
+        stranger = await discord.slash("recover", user_id=2)
+        await stranger.wait(lambda i: i.message is not None and "nothing to recover" in i.message.content, 10)
+    carriers = [message for message in discord.messages.values() if message.attachments]
+    assert carriers
+    assert all(message.ephemeral for message in carriers)
+    [job], entries = stored_rows(tmp_path)
     assert job["state"] == "delivered"
     assert [entry["kind"] for entry in entries] == ["hold", "charge"]
     assert list((tmp_path / "spool").iterdir()) == []
 
 
-async def test_a_disk_that_takes_nothing_stops_admissions_and_loses_no_picture_that_is_under_way(
+async def test_a_full_disk_refuses_new_requests_and_loses_no_image_in_progress(
     live: Live, caplog: pytest.LogCaptureFixture
 ) -> None:
     live.api.script(Reply.hold())
     interaction = await live.thumbnail()
     await live.api.called(1)
     connection = live.app.storage.ledger._database._connection
-    await connection.execute_fetchall("PRAGMA query_only = ON")  # no write succeeds any more
+    await connection.execute_fetchall("PRAGMA query_only = ON")  # from now on every write fails
     refused = await live.said(user_id=2)
     assert "can't accept requests at the moment" in refused.content
     assert refused.ephemeral
@@ -292,12 +293,12 @@ async def test_a_disk_that_takes_nothing_stops_admissions_and_loses_no_picture_t
     await connection.execute_fetchall("PRAGMA query_only = OFF")
     await live.app.storage.repository.close()
     assert (await live.job(interaction.message)).state is State.DELIVERED  # type: ignore[arg-type]  # waited for
-    told = [record for record in caplog.records if "cannot be written" in record.getMessage()]
-    assert {record.levelno for record in told} == {logging.ERROR}
+    alerts = [record for record in caplog.records if "cannot be written" in record.getMessage()]
+    assert {record.levelno for record in alerts} == {logging.ERROR}
 
 
-class Fault:
-    """A fault of the program itself, the first time it comes to a point."""
+class FailOnce:
+    """Raises an internal error the first time the bot reaches a point."""
 
     def __init__(self, point: str) -> None:
         self.point = point
@@ -308,43 +309,45 @@ class Fault:
             raise ZeroDivisionError
 
 
-async def test_a_fault_of_the_program_keeps_a_finished_picture_for_its_asker(
+async def test_an_internal_error_keeps_a_finished_image_for_its_requester(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(tmp_path, monkeypatch, reach=Fault("messenger.deliver")) as live:
+    async with running(tmp_path, monkeypatch, reach=FailOnce("messenger.deliver")) as live:
         interaction = await live.thumbnail()
         await interaction.wait(lambda i: i.message is not None and "/recover" in i.message.content, 10)
         claim = await live.discord.slash("recover", user_id=1)
         await claim.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
-        assert (posts(live), await live.left()) == (1, 9)
+        assert (call_count(live), await live.left()) == (1, 9)
 
 
-async def test_a_fault_of_the_program_before_the_picture_is_here_leaves_it_to_the_next_tidying_up(
+async def test_after_an_internal_error_during_download_the_next_tidy_delivers_the_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(tmp_path, monkeypatch, reach=Fault("downloader.fetch")) as live:
+    async with running(tmp_path, monkeypatch, reach=FailOnce("downloader.fetch")) as live:
         interaction = await live.thumbnail()
         await live.api.called(1)
         await live.app.use_case.recovery.idle(10)
-        assert "Generating" in shown(interaction)
+        assert "Generating" in shown_text(interaction)
         await live.app.use_case.recovery.tidy()
         await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
         await live.app.use_case.recovery.idle(10)
-        assert (posts(live), await live.left()) == (1, 9)
+        assert (call_count(live), await live.left()) == (1, 9)
 
 
-async def test_a_fault_of_the_program_before_anything_is_paid_ends_the_request(
+async def test_an_internal_error_before_the_call_ends_the_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running(tmp_path, monkeypatch, reach=Fault("repository.sending")) as live:
-        said = await live.said()
-        assert said.content.startswith("Something went wrong inside the bot")
-        assert (posts(live), await live.left()) == (0, 10)
+    async with running(tmp_path, monkeypatch, reach=FailOnce("repository.sending")) as live:
+        answer = await live.said()
+        assert answer.content.startswith("Something went wrong inside the bot")
+        assert (call_count(live), await live.left()) == (0, 10)
 
 
-async def test_what_nobody_came_for_in_a_week_is_given_back(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_kept_image_that_nobody_recovers_in_a_week_is_released(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
     live.discord.fail("POST", "/users/@me/channels", status=403, code=50007, times=100)
-    await a_deleted_message(live)
+    await request_with_deleted_message(live)
     await live.app.use_case.recovery.idle(10)
     await live.app.use_case.recovery.tidy()
     assert await live.left() == 4
@@ -355,22 +358,22 @@ async def test_what_nobody_came_for_in_a_week_is_given_back(live: Live, monkeypa
     assert list((live.folder / "spool").iterdir()) == []
 
 
-async def test_a_prompt_that_a_filter_refuses_is_left_out_and_the_picture_comes(live: Live) -> None:
+async def test_a_prompt_that_automod_blocks_is_omitted_and_the_image_is_delivered(live: Live) -> None:
     live.discord.fail("PATCH", "*", status=400, code=200000)
     message = await live.made(prompt="a rude word")
     assert "rude" not in message.content
     assert message.content.endswith(f"#{(await live.job(message)).id}")
 
 
-async def test_discord_in_trouble_delays_a_picture_and_does_not_lose_it(live: Live) -> None:
+async def test_discord_errors_delay_an_image_and_do_not_lose_it(live: Live) -> None:
     live.discord.fail("PATCH", "*", reset=True, times=4)
     message = await live.made()
     assert (await live.job(message)).state is State.DELIVERED
-    assert (posts(live), await live.left()) == (1, 4)
+    assert (call_count(live), await live.left()) == (1, 4)
 
 
-class Heard(logging.Handler):
-    """Sets an event when a line with `text` is logged."""
+class LogWaiter(logging.Handler):
+    """Sets an event when a line that contains `text` is logged."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -382,29 +385,29 @@ class Heard(logging.Handler):
             self.event.set()
 
 
-async def test_a_picture_that_is_ready_while_the_connection_is_renewed_waits_for_it(
+async def test_an_image_that_is_ready_during_a_reconnect_waits_for_it(
     live: Live, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    heard = Heard("no connection to Discord")
-    logging.getLogger("bot.jobs.retry").addHandler(heard)
+    log_waiter = LogWaiter("no connection to Discord")
+    logging.getLogger("bot.jobs.retry").addHandler(log_waiter)
     live.api.script(Reply.hold())
     interaction = await live.thumbnail()
     await live.api.called(1)
     fresh = await live.app.renew()
     live.api.release()
     await live.api.downloaded(1)
-    await asyncio.wait_for(heard.event.wait(), 10)
+    await asyncio.wait_for(log_waiter.event.wait(), 10)
     connection = asyncio.create_task(fresh.start("token"))
     await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 20)
     await live.app.use_case.recovery.idle(10)
-    assert (posts(live), await live.left()) == (1, 4)
+    assert (call_count(live), await live.left()) == (1, 4)
     connection.cancel()
     await asyncio.wait([connection])
-    logging.getLogger("bot.jobs.retry").removeHandler(heard)
+    logging.getLogger("bot.jobs.retry").removeHandler(log_waiter)
 
 
-async def test_a_picture_over_the_upload_limit_is_made_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_image_over_the_upload_limit_is_shrunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(tmp_path, monkeypatch, output=png(400_000)) as live:
         interaction = await live.discord.slash(
             "thumbnail", options={"image": PHOTO}, user_id=1, attachment_size_limit=100_000
@@ -418,15 +421,17 @@ async def test_a_picture_over_the_upload_limit_is_made_smaller(tmp_path: Path, m
         assert list((live.folder / "spool").iterdir()) == []
 
 
-async def test_an_answer_that_discord_did_not_take_costs_nothing(live: Live) -> None:
+async def test_an_initial_response_that_discord_rejects_costs_nothing(live: Live) -> None:
     live.discord.fail("POST", "/interactions/*", status=404, code=10062)
     await live.thumbnail()
-    await live.discord.wait(lambda d: any(seen.method == "PATCH" for seen in d.requests), 10)  # it tries to say so
+    await live.discord.wait(
+        lambda d: any(seen.method == "PATCH" for seen in d.requests), 10
+    )  # the bot tries to tell the member
     await live.app.use_case.recovery.idle(10)
-    assert (posts(live), await live.left()) == (0, 5)
+    assert (call_count(live), await live.left()) == (0, 5)
 
 
-async def test_no_payload_can_mention_anybody(live: Live) -> None:
+async def test_no_prompt_can_mention_anybody(live: Live) -> None:
     message = await live.made(prompt="@everyone <@1> ``` <@&2> [x](y)")
     assert message.content.count("```") == 2
     assert "@everyone" in message.content.partition("```")[2]

@@ -1,4 +1,4 @@
-"""A database of an older version is brought up to date, and every job in it goes on."""
+"""A database of an older version is migrated, and every job in it continues."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from bot.pikzels.client import Pikzels
 from bot.storage import database
 from bot.storage.job_rows import ms, request_from_json, request_to_json
 from sandbox import discord_server, pikzels_server
-from tests.support.e2e import KEY, books, png, running
+from tests.support.e2e import KEY, png, running
+from tests.support.e2e import books as stored_rows
 from tests.support.factories import request
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ COMMON: dict[str, Any] = {
 }
 
 
-def schema_1(path: Path, jobs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write a database as version 0.1 left it, with a hold for each job and the entry of its end."""
+def create_schema_1(path: Path, jobs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Create a database of version 0.1, with a hold for each job and an entry for its end."""
     script = resources.files("bot.storage").joinpath("migrations", "sqlite", "0001_jobs_and_entries.sql").read_text()
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(f"{script}\nPRAGMA user_version = 1;")
@@ -76,12 +77,12 @@ def schema_1(path: Path, jobs: Mapping[str, Mapping[str, Any]]) -> None:
         connection.commit()
 
 
-async def hand_over(_: Job, picture: Picture) -> int:
+async def deliver_claim(_: Job, picture: Picture) -> int:
     assert picture.path.read_bytes() == png()
     return 77
 
 
-async def test_a_job_in_every_state_goes_on_after_the_migration(
+async def test_a_job_in_every_state_continues_after_the_migration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = png()
@@ -93,7 +94,7 @@ async def test_a_job_in_every_state_goes_on_after_the_migration(
             output = await client.create(request())
         paid = {"sent_at": NOW, "generated_at": NOW, "output_url": output.url, "request_id": output.request_id}
         picture = {"picture_type": "PNG", "picture_width": 1280, "picture_height": 720, "picture_size": len(content)}
-        kept = {**paid, **picture, "state": "spooled", "picture_sha256": "ab"}
+        spooled = {**paid, **picture, "state": "spooled", "picture_sha256": "ab"}
         (tmp_path / "spool").mkdir()
         for name in ("spld.png", "prkd.png"):
             (tmp_path / "spool" / name).write_bytes(content)
@@ -102,18 +103,18 @@ async def test_a_job_in_every_state_goes_on_after_the_migration(
             "ackd": {"state": "acked"},
             "sndg": {"state": "sending", "sent_at": NOW},
             "gnrt": {**paid, "state": "generated"},
-            "spld": {**kept, "picture_file": "spld.png"},
-            "prkd": {**kept, "picture_file": "prkd.png", "parked_at": NOW},
+            "spld": {**spooled, "picture_file": "spld.png"},
+            "prkd": {**spooled, "picture_file": "prkd.png", "parked_at": NOW},
             "dvrd": {**paid, "state": "delivered", "message_id": 5, "ended_at": NOW, "told_at": NOW},
             "rlsd": {"state": "released", "reason": "not_started:restarting", "ended_at": NOW},
         }
-        schema_1(tmp_path / "pikzels-bot.sqlite3", jobs)
+        create_schema_1(tmp_path / "pikzels-bot.sqlite3", jobs)
         async with running(tmp_path, monkeypatch, around=(discord, api)) as live:
             await live.app.use_case.recovery.idle(10)
-            assert await live.app.use_case.outcomes.claim(1 + list(jobs).index("prkd"), hand_over) == 1
+            assert await live.app.use_case.outcomes.claim(1 + list(jobs).index("prkd"), deliver_claim) == 1
             assert (await live.app.use_case.recovery._ports.repository.open_jobs()) == []
-            assert len(api.calls) == 1, "nothing was paid for again"
-        rows, entries = books(tmp_path)
+            assert len(api.calls) == 1, "a job was paid for twice"
+        rows, entries = stored_rows(tmp_path)
     assert {row["id"]: row["state"] for row in rows} == {
         "rsvd": "released",
         "ackd": "released",
@@ -130,21 +131,21 @@ async def test_a_job_in_every_state_goes_on_after_the_migration(
         assert kinds == ["hold", "charge" if row["state"] == State.DELIVERED else "release"]
         assert row["notified_at"] is not None
         assert (row["operation"], row["locale"]) == ("create_from_image", "en-US")
-        # what is kept of the images of a job that goes on may have changed: there are no such files
+        # the stored image hashes of a continued job may change, because no such files exist here
         assert request_from_json(row["request"]).prompt == FULL.prompt
 
 
 async def test_every_option_of_a_request_becomes_one_json_value(tmp_path: Path) -> None:
     path = tmp_path / "bot.sqlite3"
-    bare = dict.fromkeys(
+    minimal = dict.fromkeys(
         ("prompt", "support_image_url", "image_kept", "support_kept", "image_weight", "persona", "style")
     )
-    schema_1(path, {"full": {"state": "reserved"}, "bare": {"state": "reserved", **bare}})
+    create_schema_1(path, {"full": {"state": "reserved"}, "minimal": {"state": "reserved", **minimal}})
     async with database.opened(path) as store:
         rows = await store.run("SELECT id, request FROM jobs")
         assert await store.run("PRAGMA foreign_key_check") == []
         with pytest.raises(sqlite3.IntegrityError):
             await store.run("UPDATE jobs SET request = 'no request' WHERE id = 'full'")
     requests = {row["id"]: request_from_json(row["request"]) for row in rows}
-    assert requests == {"full": FULL, "bare": ThumbnailRequest(FULL.image_url, Model.PKZ_2, Format.TALL)}
+    assert requests == {"full": FULL, "minimal": ThumbnailRequest(FULL.image_url, Model.PKZ_2, Format.TALL)}
     assert request_from_json(request_to_json(FULL)) == FULL

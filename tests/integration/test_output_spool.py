@@ -1,4 +1,4 @@
-"""Pictures on disk are whole or not there, and do not pile up."""
+"""Images in the spool are complete or absent, and old ones are removed."""
 
 import asyncio
 import hashlib
@@ -16,11 +16,10 @@ import pytest
 from bot.domain.errors import PictureUnusable
 from bot.domain.models import CLAIM_LIFE
 from bot.images.output_spool import CAP_BYTES, OutputSpool
-from tests.conftest import a_job, a_picture
-from tests.support.factories import NOON
+from tests.support.factories import NOON, a_job, image_bytes
 
 JOB = a_job()
-NOISE = a_picture(width=480, height=270, noisy=True)
+NOISE = image_bytes(width=480, height=270, noisy=True)
 
 
 @pytest.fixture
@@ -42,23 +41,23 @@ async def pieces_of(
             then()
 
 
-async def kept(spool: OutputSpool, *contents: bytes) -> list[Path]:
+async def write_all(spool: OutputSpool, *contents: bytes) -> list[Path]:
     jobs = [replace(JOB, id=f"job{number}") for number in range(len(contents))]
     return [(await spool.write(job, pieces_of(content))).path for job, content in zip(jobs, contents, strict=True)]
 
 
-def aged(path: Path, age: timedelta) -> None:
+def set_age(path: Path, age: timedelta) -> None:
     moment = (NOON - age).timestamp()
     os.utime(path, (moment, moment))
 
 
-# --- keeping ------------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("size", [1, 777, 10**6])
-async def test_one_pass_gives_bytes_hash_type_and_size(spool: OutputSpool, kind: str, size: int) -> None:
-    content = a_picture(kind)
+async def test_one_write_yields_content_hash_type_and_size(spool: OutputSpool, kind: str, size: int) -> None:
+    content = image_bytes(kind)
     picture = await spool.write(JOB, pieces_of(content, size=size))
     assert picture.path.read_bytes() == content
     assert picture.sha256 == hashlib.sha256(content).hexdigest()
@@ -66,52 +65,52 @@ async def test_one_pass_gives_bytes_hash_type_and_size(spool: OutputSpool, kind:
     assert names(spool) == ["k3f9" + picture.suffix]
 
 
-async def test_a_picture_longer_than_one_block_is_kept_whole(spool: OutputSpool) -> None:
-    large = a_picture(width=960, height=540, noisy=True)
+async def test_an_image_larger_than_one_block_is_stored_completely(spool: OutputSpool) -> None:
+    large = image_bytes(width=960, height=540, noisy=True)
     picture = await spool.write(JOB, pieces_of(large, size=100_001))
     assert picture.path.read_bytes() == large
     assert picture.sha256 == hashlib.sha256(large).hexdigest()
 
 
-async def test_the_final_name_appears_only_when_the_picture_is_whole(spool: OutputSpool) -> None:
+async def test_the_final_name_appears_only_when_the_image_is_complete(spool: OutputSpool) -> None:
     seen: set[str] = set()
     await spool.write(JOB, pieces_of(NOISE, then=lambda: seen.update(names(spool))))
     assert seen == {"k3f9.part"}
     assert names(spool) == ["k3f9.png"]
 
 
-async def test_keeping_again_replaces_what_was_there(spool: OutputSpool) -> None:
+async def test_writing_again_replaces_the_old_file(spool: OutputSpool) -> None:
     (spool.folder / "k3f9.part").write_bytes(b"half of an older one")
-    await spool.write(JOB, pieces_of(a_picture()))
+    await spool.write(JOB, pieces_of(image_bytes()))
     again = await spool.write(JOB, pieces_of(NOISE))
     assert again.path.read_bytes() == NOISE
     assert names(spool) == ["k3f9.png"]
 
 
-def test_only_the_bots_own_user_may_look_into_the_folder(spool: OutputSpool) -> None:
+def test_only_the_user_of_the_bot_can_read_the_folder(spool: OutputSpool) -> None:
     assert spool.folder.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", a_picture()[:20]])
-async def test_nothing_is_left_of_an_unusable_picture(spool: OutputSpool, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"<html>", image_bytes()[:20]])
+async def test_an_unusable_image_leaves_nothing_behind(spool: OutputSpool, content: bytes) -> None:
     with pytest.raises(PictureUnusable):
         await spool.write(JOB, pieces_of(content))
     assert names(spool) == []
 
 
-async def test_nothing_is_left_after_an_error_in_the_pieces(spool: OutputSpool) -> None:
-    class CutShort(Exception):
+async def test_an_error_in_the_stream_leaves_nothing_behind(spool: OutputSpool) -> None:
+    class Interrupted(Exception):
         pass
 
-    def cut() -> None:
-        raise CutShort
+    def interrupt() -> None:
+        raise Interrupted
 
-    with pytest.raises(CutShort):
-        await spool.write(JOB, pieces_of(NOISE, then=cut))
+    with pytest.raises(Interrupted):
+        await spool.write(JOB, pieces_of(NOISE, then=interrupt))
     assert names(spool) == []
 
 
-async def test_nothing_is_left_after_a_cancellation_between_pieces(spool: OutputSpool) -> None:
+async def test_a_cancellation_between_pieces_leaves_nothing_behind(spool: OutputSpool) -> None:
     started = asyncio.Event()
 
     async def stalling() -> AsyncIterator[bytes]:
@@ -128,13 +127,13 @@ async def test_nothing_is_left_after_a_cancellation_between_pieces(spool: Output
     assert names(spool) == []
 
 
-class Gated(ThreadPoolExecutor):
-    """Threads that hold their nth job until they are told to go on."""
+class HoldingExecutor(ThreadPoolExecutor):
+    """A thread pool that holds its nth task until `proceed` is set."""
 
     def __init__(self, *, held: int) -> None:
         super().__init__(max_workers=2)
         self.holding = asyncio.Event()
-        self.go_on = threading.Event()
+        self.proceed = threading.Event()
         self.jobs: list[Future[Any]] = []
         self._held = held
         self._loop = asyncio.get_running_loop()
@@ -142,26 +141,26 @@ class Gated(ThreadPoolExecutor):
     def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         number = len(self.jobs) + 1
 
-        def gated() -> Any:
+        def run_when_released() -> Any:
             if number == self._held:
                 self._loop.call_soon_threadsafe(self.holding.set)
-                self.go_on.wait(5)
+                self.proceed.wait(5)
             return call(*args, **kwargs)
 
-        self.jobs.append(super().submit(gated))
+        self.jobs.append(super().submit(run_when_released))
         return self.jobs[-1]
 
 
 @pytest.mark.parametrize("held", [1, 2], ids=["writing", "finishing"])
-async def test_nothing_is_left_after_a_cancellation_while_a_thread_is_at_work(spool: OutputSpool, held: int) -> None:
-    threads = Gated(held=held)
+async def test_a_cancellation_during_a_write_leaves_nothing_behind(spool: OutputSpool, held: int) -> None:
+    threads = HoldingExecutor(held=held)
     asyncio.get_running_loop().set_default_executor(threads)
     task = asyncio.create_task(spool.write(JOB, pieces_of(NOISE, size=300_000)))
     await asyncio.wait_for(threads.holding.wait(), 5)
     task.cancel()
-    for _ in range(3):  # whether it ends at once or waits for its thread is its own business
+    for _ in range(3):  # it may end at once or wait for its thread; both are correct
         await asyncio.sleep(0)
-    threads.go_on.set()
+    threads.proceed.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     threads.shutdown()
@@ -169,10 +168,10 @@ async def test_nothing_is_left_after_a_cancellation_while_a_thread_is_at_work(sp
     assert (names(spool), failed) == ([], [])
 
 
-# --- making room --------------------------------------------------------------------------------------------------
+# --- removing -------------------------------------------------------------------------------------------------------
 
 
-async def test_dropping_a_job_removes_every_file_of_it_and_of_no_other(spool: OutputSpool) -> None:
+async def test_removing_a_job_removes_exactly_its_files(spool: OutputSpool) -> None:
     await spool.write(replace(JOB, id="job0"), pieces_of(NOISE))
     await spool.write(replace(JOB, id="job00"), pieces_of(NOISE))
     await spool.remove(replace(JOB, id="job0"))
@@ -180,37 +179,37 @@ async def test_dropping_a_job_removes_every_file_of_it_and_of_no_other(spool: Ou
     await spool.remove(replace(JOB, id="job0"))
 
 
-async def test_a_sweep_removes_what_is_old_or_half_written(spool: OutputSpool) -> None:
-    old, young = await kept(spool, NOISE, NOISE)
-    aged(old, CLAIM_LIFE + timedelta(seconds=1))
-    aged(young, CLAIM_LIFE - timedelta(minutes=1))
+async def test_a_sweep_removes_old_and_partial_files(spool: OutputSpool) -> None:
+    old, young = await write_all(spool, NOISE, NOISE)
+    set_age(old, CLAIM_LIFE + timedelta(seconds=1))
+    set_age(young, CLAIM_LIFE - timedelta(minutes=1))
     half = spool.folder / "job2.part"
     half.write_bytes(b"half")
-    aged(half, timedelta(hours=3))
+    set_age(half, timedelta(hours=3))
     assert await spool.sweep(now=NOON, needed=frozenset()) == 2
     assert names(spool) == [young.name]
 
 
 async def test_a_sweep_removes_the_oldest_beyond_the_cap(spool: OutputSpool) -> None:
-    paths = await kept(spool, NOISE, NOISE, NOISE)
+    paths = await write_all(spool, NOISE, NOISE, NOISE)
     for hours, path in enumerate(paths):
-        os.truncate(path, CAP_BYTES // 2)  # holes, not bytes
-        aged(path, timedelta(hours=hours))
+        os.truncate(path, CAP_BYTES // 2)  # a sparse file
+        set_age(path, timedelta(hours=hours))
     assert await spool.sweep(now=NOON, needed=frozenset()) == 1
     assert names(spool) == ["job0.png", "job1.png"]
 
 
-async def test_a_sweep_spares_what_jobs_still_need(spool: OutputSpool) -> None:
-    old, huge, third = await kept(spool, NOISE, NOISE, NOISE)
-    aged(old, CLAIM_LIFE * 2)
-    os.truncate(huge, CAP_BYTES + 1)  # after which there is no room for the third
-    aged(huge, timedelta(0))
-    aged(third, timedelta(hours=1))
+async def test_a_sweep_keeps_files_that_jobs_still_need(spool: OutputSpool) -> None:
+    old, huge, third = await write_all(spool, NOISE, NOISE, NOISE)
+    set_age(old, CLAIM_LIFE * 2)
+    os.truncate(huge, CAP_BYTES + 1)  # leaves no room for the third
+    set_age(huge, timedelta(0))
+    set_age(third, timedelta(hours=1))
     assert await spool.sweep(now=NOON, needed=frozenset({"job0", "job1"})) == 1
     assert names(spool) == ["job0.png", "job1.png"]
 
 
-async def test_a_sweep_leaves_a_needed_job_to_its_download(spool: OutputSpool) -> None:
+async def test_a_sweep_does_not_disturb_the_download_of_a_needed_job(spool: OutputSpool) -> None:
     swept: list[int] = []
 
     async def swept_midway() -> AsyncIterator[bytes]:
@@ -226,18 +225,16 @@ async def test_a_sweep_of_an_empty_folder_removes_nothing(spool: OutputSpool) ->
     assert await spool.sweep(now=NOON, needed=frozenset()) == 0
 
 
-# --- a disk that takes nothing --------------------------------------------------------------------------------------
+# --- a full disk ----------------------------------------------------------------------------------------------------
 
 
-async def test_memory_holds_a_picture_that_the_disk_does_not_take(spool: OutputSpool) -> None:
+async def test_an_image_is_held_in_memory_when_the_disk_is_full(spool: OutputSpool) -> None:
     picture = await spool.hold_in_memory(JOB, pieces_of(NOISE))
     assert (picture.content, picture.type, picture.path.exists()) == (NOISE, "PNG", False)
     assert picture.sha256 == hashlib.sha256(NOISE).hexdigest()
 
 
-async def test_memory_holds_only_so_much_and_forgets_what_is_dropped(
-    spool: OutputSpool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_memory_is_limited_and_freed_by_removal(spool: OutputSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bot.images.output_spool.HELD_BYTES", len(NOISE))
     await spool.hold_in_memory(JOB, pieces_of(NOISE))
     with pytest.raises(MemoryError):
@@ -246,27 +243,27 @@ async def test_memory_holds_only_so_much_and_forgets_what_is_dropped(
     await spool.hold_in_memory(replace(JOB, id="other"), pieces_of(NOISE))
 
 
-async def test_pictures_coming_in_count_too_and_what_reached_the_disk_counts_no_more(
+async def test_incoming_images_count_as_memory_and_written_ones_do_not(
     spool: OutputSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bot.images.output_spool.HELD_BYTES", len(NOISE))
-    begun, going_on = asyncio.Event(), asyncio.Event()
+    started, proceed = asyncio.Event(), asyncio.Event()
 
     async def slowly() -> AsyncIterator[bytes]:
         yield NOISE[:-1]
-        begun.set()
-        await going_on.wait()
+        started.set()
+        await proceed.wait()
         yield NOISE[-1:]
 
     first = asyncio.create_task(spool.hold_in_memory(JOB, slowly()))
-    await begun.wait()
+    await started.wait()
     with pytest.raises(MemoryError):
         await spool.hold_in_memory(replace(JOB, id="other"), pieces_of(NOISE))
-    going_on.set()
+    proceed.set()
     await first
     await spool.write(JOB, pieces_of(NOISE))
     await spool.hold_in_memory(replace(JOB, id="other"), pieces_of(NOISE))
 
 
-def test_folders_above_are_made(tmp_path: Path) -> None:
+def test_parent_folders_are_created(tmp_path: Path) -> None:
     assert OutputSpool(tmp_path / "a" / "b").folder.is_dir()

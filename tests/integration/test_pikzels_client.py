@@ -1,4 +1,4 @@
-"""One paid call over real HTTP: every outcome is a type, it is made once, and the key stays where it belongs."""
+"""One paid call over real HTTP: every outcome has a type, the call is made once, and the key is never exposed."""
 
 import asyncio
 import contextlib
@@ -27,8 +27,7 @@ from sandbox.pikzels_server.contract import CODES as STATUSES
 from sandbox.pikzels_server.contract import Problem
 from sandbox.pikzels_server.replies import Reply, When
 from sandbox.pikzels_server.server import StandIn, serve
-from tests.conftest import KEY
-from tests.support.factories import NOON, request
+from tests.support.factories import API_KEY, NOON, request
 from tests.support.provider_contract import CODES
 
 ID = "0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d"
@@ -37,34 +36,34 @@ FailedT = TypeVar("FailedT", bound=JobFailed)
 
 
 @pytest.fixture(autouse=True)
-def _the_key_is_in_no_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def _key_is_never_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     caplog.set_level(logging.DEBUG)
     yield
-    assert KEY not in caplog.text
+    assert API_KEY not in caplog.text
 
 
 def client(base_url: str, *, timeout: float = 5.0) -> Pikzels:
     def clock() -> datetime:
         return NOON
 
-    return Pikzels(api_key=KEY, base_url=base_url, timeout=timeout, clock=clock)
+    return Pikzels(api_key=API_KEY, base_url=base_url, timeout=timeout, clock=clock)
 
 
-async def failing(kind: type[FailedT], base_url: str, *, limit: float = 5.0) -> FailedT:
-    """The error of a call that goes wrong, once it is sure that nothing of it tells the key."""
+async def failed_call(kind: type[FailedT], base_url: str, *, limit: float = 5.0) -> FailedT:
+    """Make a call that must fail; return its error, after a check that the error does not contain the key."""
     async with client(base_url, timeout=limit) as pikzels:
         with pytest.raises(kind) as caught:
             await pikzels.create(REQUEST)
     assert type(caught.value) is kind
-    assert not any(KEY in told for told in everything_told(caught.value))
+    assert not any(API_KEY in text for text in all_texts(caught.value))
     return caught.value
 
 
-def everything_told(error: BaseException) -> Iterator[str]:
+def all_texts(error: BaseException) -> Iterator[str]:
     yield from (repr(error), str(error), repr(error.args), repr(vars(error)), *traceback.format_exception(error))
-    for behind in (error.__cause__, error.__context__):
-        if behind is not None:
-            yield from everything_told(behind)
+    for chained in (error.__cause__, error.__context__):
+        if chained is not None:
+            yield from all_texts(chained)
 
 
 def envelope(code: str = "INTERNAL_ERROR", **others: Any) -> str:
@@ -74,40 +73,40 @@ def envelope(code: str = "INTERNAL_ERROR", **others: Any) -> str:
 # --- success ------------------------------------------------------------------------------------------------------
 
 
-async def test_the_documented_success_is_an_output_with_its_request_id(api: StandIn) -> None:
+async def test_the_documented_success_gives_an_output_with_its_request_id(api: StandIn) -> None:
     async with client(api.base_url) as pikzels:
         output = await pikzels.create(REQUEST)
     assert output.url.startswith(f"{api.base_url}/output/")
     assert output.request_id == api.calls[0].request_id
 
 
-async def test_fields_the_contract_does_not_name_are_no_trouble(api: StandIn) -> None:
+async def test_fields_outside_the_contract_are_ignored(api: StandIn) -> None:
     api.script(Reply.ok(extra={"model": "pkz_4", "prompt_compacted": None, "cost": [1]}))
     async with client(api.base_url) as pikzels:
         assert (await pikzels.create(REQUEST)).url
 
 
-async def test_a_success_without_a_request_id_in_its_body_takes_the_headers(api: StandIn) -> None:
+async def test_without_a_request_id_in_the_body_the_header_is_used(api: StandIn) -> None:
     api.script(Reply.raw(200, '{"output": "https://cdn.pikzels.com/x.png"}', {"X-Request-Id": "r-1"}))
     async with client(api.base_url) as pikzels:
         assert (await pikzels.create(REQUEST)).request_id == "r-1"
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "requested",
     [
         REQUEST,
         ThumbnailRequest("https://a/b", Model.PKZ_2, REQUEST.format, image_weight=Weight.LOW),
         ThumbnailRequest("https://a/b", Model.PKZ_4_5, REQUEST.format, "naïve 猫", "https://c/d", None, ID, ID),
     ],
 )
-async def test_exactly_the_request_is_sent_with_the_key(api: StandIn, asked: ThumbnailRequest) -> None:
+async def test_exactly_the_request_is_sent_with_the_key(api: StandIn, requested: ThumbnailRequest) -> None:
     async with client(f"{api.base_url}/") as pikzels:
-        await pikzels.create(asked)
+        await pikzels.create(requested)
     sent = api.calls[0]
-    assert sent.body == body(asked)
+    assert sent.body == body(requested)
     assert None not in sent.body.values()
-    assert sent.keyed, "the stand-in takes the key out of what it remembers"
+    assert sent.keyed, "the simulated provider records only that the key was sent"
     assert sent.headers["Content-Type"] == "application/json"
     assert sent.headers["Accept"] == "application/json"
     assert sent.headers["Accept-Encoding"] == "identity"
@@ -132,14 +131,14 @@ async def test_every_code_is_a_refusal_with_its_status_and_request_id(api: Stand
         Reply.error(code), Reply.error(code, details=(Problem("x", "prompt"), Problem("y"), Problem("z", "a b")))
     )
     for call, fields in enumerate([(), ("prompt",)]):
-        refused = await failing(ProviderRefused, api.base_url)
+        refused = await failed_call(ProviderRefused, api.base_url)
         assert (refused.code, refused.status, refused.fields) == (code, STATUSES[code][0], fields)
         assert refused.request_id == api.calls[call].request_id
     assert len(api.calls) == 2
 
 
 @pytest.mark.parametrize(
-    ("in_body", "in_header", "kept"),
+    ("in_body", "in_header", "expected"),
     [
         ({}, "r-2", "r-2"),
         ({"request_id": "r-1"}, "r-2", "r-1"),
@@ -149,27 +148,27 @@ async def test_every_code_is_a_refusal_with_its_status_and_request_id(api: Stand
     ],
 )
 async def test_a_request_id_comes_from_the_body_or_else_the_header(
-    api: StandIn, in_body: dict[str, Any], in_header: str, kept: str | None
+    api: StandIn, in_body: dict[str, Any], in_header: str, expected: str | None
 ) -> None:
     api.script(Reply.raw(500, envelope(**in_body), {"X-Request-Id": in_header}))
-    assert (await failing(ProviderRefused, api.base_url)).request_id == kept
+    assert (await failed_call(ProviderRefused, api.base_url)).request_id == expected
 
 
 @pytest.mark.parametrize("status", [400, 418, 500, 599])
-async def test_a_code_nobody_knows_is_a_refusal_all_the_same(api: StandIn, status: int) -> None:
+async def test_an_unknown_code_is_also_a_refusal(api: StandIn, status: int) -> None:
     api.script(Reply.raw(status, envelope("BRAND_NEW")))
-    refused = await failing(ProviderRefused, api.base_url)
+    refused = await failed_call(ProviderRefused, api.base_url)
     assert (refused.code, refused.status) == ("BRAND_NEW", status)
 
 
-async def test_the_providers_own_words_go_no_further(api: StandIn) -> None:
+async def test_the_text_of_the_provider_is_not_passed_on(api: StandIn) -> None:
     api.script(Reply.raw(500, envelope(details=[{"field": "<@1>", "message": "canary"}])))
-    refused = await failing(ProviderRefused, api.base_url)
-    assert not any("canary" in told for told in (repr(refused), str(refused), repr(vars(refused))))
+    refused = await failed_call(ProviderRefused, api.base_url)
+    assert not any("canary" in text for text in (repr(refused), str(refused), repr(vars(refused))))
 
 
 @pytest.mark.parametrize(
-    ("said", "waited"),
+    ("header", "pause"),
     [
         ("7", timedelta(seconds=7)),
         ("0", timedelta(0)),
@@ -186,14 +185,14 @@ async def test_the_providers_own_words_go_no_further(api: StandIn) -> None:
         (None, None),
     ],
 )
-async def test_a_pause_is_taken_from_seconds_or_a_date_and_never_from_nonsense(
-    api: StandIn, said: str | None, waited: timedelta | None
+async def test_retry_after_is_read_from_seconds_or_a_date_and_otherwise_ignored(
+    api: StandIn, header: str | None, pause: timedelta | None
 ) -> None:
-    api.script(Reply.error("TOO_MANY_REQUESTS", retry_after=said))
-    assert (await failing(ProviderRefused, api.base_url)).retry_after == waited
+    api.script(Reply.error("TOO_MANY_REQUESTS", retry_after=header))
+    assert (await failed_call(ProviderRefused, api.base_url)).retry_after == pause
 
 
-# --- answers that say nothing -------------------------------------------------------------------------------------
+# --- unusable answers -------------------------------------------------------------------------------------------------
 
 DEEP = b"[" * 100_000
 HUGE = b'{"error": {"code": ' + b"9" * 100_000 + b"}}"
@@ -213,14 +212,14 @@ async def test_an_error_without_an_envelope_leaves_the_outcome_unknown(
     api: StandIn, status: int, content: bytes
 ) -> None:
     api.script(Reply.raw(status, content, {"X-Request-Id": "r-1"}))
-    unknown = await failing(OutcomeUnknown, api.base_url)
+    unknown = await failed_call(OutcomeUnknown, api.base_url)
     assert (unknown.status, unknown.request_id) == (status, "r-1")
 
 
 @pytest.mark.parametrize("reply", [Reply.html(502), Reply.html(403), Reply.raw(201, envelope()), Reply.raw(204)])
-async def test_a_page_of_some_gateway_leaves_the_outcome_unknown(api: StandIn, reply: Reply) -> None:
+async def test_an_error_page_of_a_proxy_leaves_the_outcome_unknown(api: StandIn, reply: Reply) -> None:
     api.script(reply)
-    await failing(OutcomeUnknown, api.base_url)
+    await failed_call(OutcomeUnknown, api.base_url)
 
 
 OUTPUTS: list[Any] = [
@@ -240,37 +239,37 @@ UNUSABLE += [b"{}", b'{"error": {"code": "INTERNAL_ERROR"}}', b"<html>", b"\x1f\
 
 
 @pytest.mark.parametrize("content", UNUSABLE, ids=lambda content: content[:40])
-async def test_a_success_that_names_no_picture_is_unusable_and_keeps_its_id(api: StandIn, content: bytes) -> None:
+async def test_a_success_without_an_output_is_unusable_and_keeps_its_request_id(api: StandIn, content: bytes) -> None:
     api.script(Reply.raw(200, content, {"X-Request-Id": "r-1"}))
-    unusable = await failing(AnswerUnusable, api.base_url)
+    unusable = await failed_call(AnswerUnusable, api.base_url)
     assert (unusable.status, unusable.request_id) == (200, "r-1")
 
 
-async def test_a_compressed_answer_is_not_unpacked(api: StandIn) -> None:
+async def test_a_compressed_answer_is_not_decompressed(api: StandIn) -> None:
     packed = gzip.compress(b'{"output": "https://cdn.pikzels.com/x.png"}')
     api.script(Reply.raw(200, packed, {"Content-Encoding": "gzip"}))
-    await failing(AnswerUnusable, api.base_url)
+    await failed_call(AnswerUnusable, api.base_url)
 
 
-async def test_an_answer_without_end_is_left_behind(api: StandIn) -> None:
+async def test_an_endless_answer_is_abandoned(api: StandIn) -> None:
     api.script(Reply.endless(content_type="application/json"))
-    await failing(AnswerUnusable, api.base_url)
+    await failed_call(AnswerUnusable, api.base_url)
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
 async def test_a_redirect_is_never_followed(api: StandIn, status: int) -> None:
-    async with serve(api_key=KEY) as elsewhere:
+    async with serve(api_key=API_KEY) as elsewhere:
         api.script(Reply.redirect(elsewhere.base_url + PATH, status=status))
-        await failing(ProviderMoved, api.base_url)
+        await failed_call(ProviderMoved, api.base_url)
         assert (len(api.calls), elsewhere.calls) == (1, [])
 
 
-# --- no answer at all ---------------------------------------------------------------------------------------------
+# --- no answer ------------------------------------------------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
-async def saying(answer: bytes) -> AsyncIterator[str]:
-    """A server that says these bytes to whatever it is asked, then closes."""
+async def raw_server(answer: bytes) -> AsyncIterator[str]:
+    """A server that answers every request with these bytes, then closes the connection."""
 
     async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -295,47 +294,47 @@ async def saying(answer: bytes) -> AsyncIterator[str]:
     ids=lambda answer: answer[:40],
 )
 async def test_an_answer_that_is_not_http_leaves_the_outcome_unknown(answer: bytes) -> None:
-    async with saying(answer) as base_url:
-        await failing(OutcomeUnknown, base_url)
+    async with raw_server(answer) as base_url:
+        await failed_call(OutcomeUnknown, base_url)
 
 
-async def test_a_connection_that_is_refused_means_that_nothing_left() -> None:
+async def test_a_refused_connection_means_that_nothing_was_sent() -> None:
     async with serve() as gone:
         pass
-    await failing(ProviderUnreachable, gone.base_url)
+    await failed_call(ProviderUnreachable, gone.base_url)
 
 
-async def test_a_name_that_does_not_resolve_means_that_nothing_left() -> None:
-    await failing(ProviderUnreachable, "http://api.pikzels.invalid")
+async def test_an_unresolvable_name_means_that_nothing_was_sent() -> None:
+    await failed_call(ProviderUnreachable, "http://api.pikzels.invalid")
 
 
-async def test_a_handshake_that_fails_means_that_nothing_left(api: StandIn) -> None:
-    await failing(ProviderUnreachable, api.base_url.replace("http:", "https:"))
+async def test_a_failed_tls_handshake_means_that_nothing_was_sent(api: StandIn) -> None:
+    await failed_call(ProviderUnreachable, api.base_url.replace("http:", "https:"))
     assert api.calls == []
 
 
 @pytest.mark.parametrize("when", ["before_request", "after_request", "mid_body"])
 async def test_a_reset_leaves_the_outcome_unknown_and_is_not_sent_again(api: StandIn, when: When) -> None:
     api.script(Reply.reset(when))
-    await failing(OutcomeUnknown, api.base_url)
+    await failed_call(OutcomeUnknown, api.base_url)
     assert len(api.calls) == 1
 
 
 @pytest.mark.parametrize("reply", [Reply.hang(), Reply.drip(every=0.05), Reply.hold()], ids=["hang", "drip", "held"])
-async def test_silence_beyond_the_total_time_leaves_the_outcome_unknown(api: StandIn, reply: Reply) -> None:
+async def test_silence_beyond_the_time_limit_leaves_the_outcome_unknown(api: StandIn, reply: Reply) -> None:
     api.script(reply)
-    unknown = await failing(OutcomeUnknown, api.base_url, limit=0.3)
+    unknown = await failed_call(OutcomeUnknown, api.base_url, limit=0.3)
     assert unknown.observed == "TimeoutError"
     assert len(api.calls) == 1
 
 
-async def test_half_an_answer_leaves_the_outcome_unknown(api: StandIn) -> None:
+async def test_a_truncated_answer_leaves_the_outcome_unknown(api: StandIn) -> None:
     api.script(Reply.truncated())
-    await failing(OutcomeUnknown, api.base_url)
+    await failed_call(OutcomeUnknown, api.base_url)
     assert len(api.calls) == 1
 
 
-async def test_a_call_given_up_is_not_sent_again(api: StandIn) -> None:
+async def test_a_cancelled_call_is_not_sent_again(api: StandIn) -> None:
     api.script(Reply.hang())
     async with client(api.base_url) as pikzels:
         call = asyncio.create_task(pikzels.create(REQUEST))

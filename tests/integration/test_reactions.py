@@ -1,11 +1,10 @@
-"""Reactions on results, on real sockets: another, a copy, away; whoever reacts, however often, after any restart."""
+"""Reactions on results over real sockets: repeat, copy, and delete, also repeated and after a restart."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import logging
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,37 +14,27 @@ from yarl import URL
 from cogs.reactions import Reactions
 from sandbox import discord_server, pikzels_server
 from sandbox.pikzels_server.replies import Reply
-from tests.support.e2e import KEY, PHOTO, Live, books, given, png, running
+from tests.support.e2e import KEY, PHOTO, Live, given, png, running
+from tests.support.e2e import books as stored_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
+    from tests.support.servers import Servers
+
 AGAIN, COPY, DELETE = "🔁", "✉️", "❌"
 LOGO = discord_server.Upload("logo.png", 100_000, "image/png")
-NOBODY = 999_999  # asks for the quota only, so that the order of events is known
+NOBODY = 999_999  # uses only /quota, to know when earlier events were handled
 ROLE, ELSEWHERE, ITS_CHANNEL = 55, 1_100_000_000_000_000_077, 1_100_000_000_000_000_078
 POSTS = f"/channels/{discord_server.CHANNEL_ID}/messages"
 
 
 @pytest.fixture
-async def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Live]:
-    async with running(tmp_path, monkeypatch, quota={"member_daily": 3}) as started:
-        yield started
-
-
-@pytest.fixture
-async def wide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Live]:
-    """For many at once."""
+async def concurrent_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Live]:
+    """A bot with enough concurrency for many requests at once."""
     async with running(tmp_path, monkeypatch, quota={"member_daily": 3}, pikzels={"concurrency": 100}) as started:
         yield started
-
-
-@asynccontextmanager
-async def surroundings() -> AsyncIterator[tuple[discord_server.DiscordServer, pikzels_server.StandIn]]:
-    """A Discord and a Pikzels that outlive the bot."""
-    async with discord_server.serve(keep_files=True) as discord, pikzels_server.serve(api_key=KEY, output=png()) as api:
-        yield discord, api
 
 
 def in_two_days() -> datetime:
@@ -53,358 +42,368 @@ def in_two_days() -> datetime:
 
 
 async def settle(live: Live) -> None:
-    """Until every event sent so far has been dealt with: an interaction's answer shows that all have been heard."""
-    asked = await live.discord.slash("quota", user_id=NOBODY)
-    await asked.wait(lambda i: i.message is not None, 10)
-    await dealt_with()
+    """Wait until every event sent so far is handled. The answer to an interaction proves that all were received."""
+    interaction = await live.discord.slash("quota", user_id=NOBODY)
+    await interaction.wait(lambda i: i.message is not None, 10)
+    await wait_for_handlers()
     await live.app.use_case.recovery.idle(10)
 
 
-async def dealt_with() -> None:
+async def wait_for_handlers() -> None:
     events = [task for task in asyncio.all_tasks() if task.get_name() == "discord.py: on_raw_reaction_add"]
     if events:
-        done, late = await asyncio.wait(events, timeout=30)
-        assert not late
+        done, unfinished = await asyncio.wait(events, timeout=30)
+        assert not unfinished
         assert done
 
 
 async def react(live: Live, message: discord_server.Message, emoji: str, *people: int) -> None:
-    """At the same moment, and until all is done."""
+    """Let people react at the same moment; wait until every reaction is handled."""
     await asyncio.gather(*(live.discord.react(message, emoji, user_id=user_id) for user_id in people))
     await settle(live)
 
 
 def public(live: Live) -> list[discord_server.Message]:
-    """What stands in servers' channels, for everybody."""
+    """The public messages in server channels."""
     found = live.discord.messages.values()
     return [one for one in found if one.guild_id is not None and not one.ephemeral and not one.deleted]
 
 
-def pictures(live: Live) -> list[discord_server.Message]:
+def public_results(live: Live) -> list[discord_server.Message]:
     return [one for one in public(live) if one.attachments]
 
 
-def told(live: Live, *people: int) -> list[str]:
+def direct_messages(live: Live, *people: int) -> list[str]:
     return [one.content for user_id in people for one in live.discord.direct(user_id)]
 
 
-async def used(live: Live, people: Iterable[int]) -> int:
-    """Credits that `people` have spent or held of their three."""
+async def credits_used(live: Live, people: Iterable[int]) -> int:
+    """How many of their three daily credits `people` have spent or held."""
     return sum([3 - await live.left(user_id) for user_id in people])
 
 
-async def finished(live: Live, **options: Any) -> discord_server.Message:
+async def finished_result(live: Live, **options: Any) -> discord_server.Message:
     message = await live.made(**options)
     await live.app.use_case.recovery.idle(10)
     return message
 
 
-def image_given(address: str) -> bytes:
+def source_image(address: str) -> bytes:
     return given(URL(address).path.split("/")[-2])
 
 
-def content(data_url: str) -> bytes:
+def decode_data_url(data_url: str) -> bytes:
     kind, _, encoded = data_url.partition(",")
     assert kind == "data:image/png;base64"
     return base64.b64decode(encoded)
 
 
-def quiet(caplog: pytest.LogCaptureFixture) -> bool:
+def nothing_logged(caplog: pytest.LogCaptureFixture) -> bool:
     return not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-# --- another: after restarts, from what is kept -------------------------------------------------------------------
+# --- repeat: after restarts, from stored images -----------------------------------------------------------------------
 
 
-async def test_an_old_result_is_made_again_after_two_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with surroundings() as around:
-        async with running(tmp_path, monkeypatch, around=around) as live:
-            first = await finished(live, prompt="a cat", model="pkz_3", format="9:16")
-            job = await live.job(first)
-        async with running(tmp_path, monkeypatch, around=around):
-            pass
-        async with running(tmp_path, monkeypatch, around=around) as live:
-            await react(live, first, AGAIN, 2)
-            [second] = [one for one in pictures(live) if one is not first]
-            made = await live.job(second)
-        old, new = live.api.calls
+async def test_an_old_result_can_be_repeated_after_two_restarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        first = await finished_result(live, prompt="a cat", model="pkz_3", format="9:16")
+        job = await live.job(first)
+    async with running(tmp_path, monkeypatch, around=servers):
+        pass
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        await react(live, first, AGAIN, 2)
+        [second] = [one for one in public_results(live) if one is not first]
+        made = await live.job(second)
+    old, new = live.api.calls
     assert (made.parent_id, made.requester.user_id, second.replied_to) == (job.id, 2, first)
     assert old.body == new.body
-    jobs, entries = books(tmp_path)
+    jobs, entries = stored_rows(tmp_path)
     assert [(row["parent_id"], row["user_id"]) for row in jobs] == [(None, 1), (job.id, 2)]
     assert [(row["user_id"], row["spent"]) for row in entries if row["kind"] == "charge"] == [(1, 1), (2, 1)]
 
 
-async def test_an_address_that_still_works_is_forwarded(live: Live) -> None:
-    first = await finished(live)
+async def test_a_url_that_still_works_is_sent_again(live: Live) -> None:
+    first = await finished_result(live)
     await react(live, first, AGAIN, 2)
     old, new = (call.body for call in live.api.calls)
     assert new["image_url"] == old["image_url"]
     assert "image_base64" not in new
 
 
-async def test_when_the_addresses_have_died_the_kept_pictures_are_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_when_the_urls_have_expired_the_stored_images_are_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
 ) -> None:
-    async with surroundings() as around:
-        async with running(tmp_path, monkeypatch, around=around) as live:
-            first = await finished(live, model="pkz_4", reference=LOGO)
-        async with running(tmp_path, monkeypatch, around=around, clock=in_two_days) as live:
-            live.cdn.gone = True
-            await react(live, first, AGAIN, 2)
-            assert len(pictures(live)) == 2
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        first = await finished_result(live, model="pkz_4", reference=LOGO)
+    async with running(tmp_path, monkeypatch, around=servers, clock=in_two_days) as live:
+        live.cdn.gone = True
+        await react(live, first, AGAIN, 2)
+        assert len(public_results(live)) == 2
     old, new = (call.body for call in live.api.calls)
-    assert content(new["image_base64"]) == image_given(old["image_url"])
-    assert content(new["support_image_base64"]) == image_given(old["support_image_url"])
-    assert image_given(old["image_url"]) != image_given(old["support_image_url"])
+    assert decode_data_url(new["image_base64"]) == source_image(old["image_url"])
+    assert decode_data_url(new["support_image_base64"]) == source_image(old["support_image_url"])
+    assert source_image(old["image_url"]) != source_image(old["support_image_url"])
     assert not {"image_url", "support_image_url"} & set(new)
 
 
 @pytest.mark.parametrize("how", ["never kept", "removed", "damaged"])
-async def test_a_picture_that_is_no_longer_kept_is_asked_for_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+async def test_a_source_image_that_is_no_longer_stored_must_be_attached_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers, how: str
 ) -> None:
     storage = {"source_days": 0} if how == "never kept" else {}
-    async with surroundings() as around:
-        async with running(tmp_path, monkeypatch, around=around, storage=storage) as live:
-            first = await finished(live)
-        for file in (tmp_path / "sources").iterdir():
-            if how == "removed":
-                file.unlink()
-            else:
-                file.write_bytes(b"damaged")
-        async with running(tmp_path, monkeypatch, around=around, storage=storage, clock=in_two_days) as live:
-            await react(live, first, AGAIN, 2)
-            said = told(live, 2) + [one.content for one in public(live) if one.replied_to is first]
-            assert await live.left(2) == 10
+    async with running(tmp_path, monkeypatch, around=servers, storage=storage) as live:
+        first = await finished_result(live)
+    for file in (tmp_path / "sources").iterdir():
+        if how == "removed":
+            file.unlink()
+        else:
+            file.write_bytes(b"damaged")
+    async with running(tmp_path, monkeypatch, around=servers, storage=storage, clock=in_two_days) as live:
+        await react(live, first, AGAIN, 2)
+        texts = direct_messages(live, 2) + [one.content for one in public(live) if one.replied_to is first]
+        assert await live.left(2) == 10
     assert len(live.api.calls) == 1
-    assert len(said) == 1
-    assert "no longer stored. Attach it again with /thumbnail" in said[0]
-    assert "You were not charged." in said[0]
+    assert len(texts) == 1
+    assert "no longer stored. Attach it again with /thumbnail" in texts[0]
+    assert "You were not charged." in texts[0]
 
 
-async def test_a_lost_reference_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with surroundings() as around:
-        async with running(tmp_path, monkeypatch, around=around) as live:
-            first = await finished(live, model="pkz_4", reference=LOGO)
-            job = await live.job(first)
-        (tmp_path / "sources" / str(job.request.support_sha256)).unlink()
-        async with running(tmp_path, monkeypatch, around=around, clock=in_two_days) as live:
-            await react(live, first, AGAIN, 2)
-            assert [text.partition(" of this")[0] for text in told(live, 2)] == ["The reference image"]
-            assert (await live.left(2), len(live.api.calls)) == (10, 1)
+async def test_a_missing_reference_image_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        first = await finished_result(live, model="pkz_4", reference=LOGO)
+        job = await live.job(first)
+    (tmp_path / "sources" / str(job.request.support_sha256)).unlink()
+    async with running(tmp_path, monkeypatch, around=servers, clock=in_two_days) as live:
+        await react(live, first, AGAIN, 2)
+        assert [text.partition(" of this")[0] for text in direct_messages(live, 2)] == ["The reference image"]
+        assert (await live.left(2), len(live.api.calls)) == (10, 1)
 
 
-# --- another: many, often, at once --------------------------------------------------------------------------------
+# --- repeat: many members, many times, at once ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("provider", ["slow", "quick", "refusing"])
-async def test_fifty_people_at_once_do_not_flood_the_channel(wide: Live, provider: str) -> None:
-    first = await finished(wide)
+async def test_fifty_people_at_once_do_not_flood_the_channel(concurrent_live: Live, provider: str) -> None:
+    first = await finished_result(concurrent_live)
     people = range(100, 150)
     if provider == "slow":
-        wide.api.always(Reply.hold())
+        concurrent_live.api.always(Reply.hold())
     elif provider == "refusing":
-        wide.api.always(Reply.error("CONTENT_POLICY"))
-    before = len(public(wide))
-    await asyncio.gather(*(wide.discord.react(first, AGAIN, user_id=user_id) for user_id in people))
-    await wide.api.called(4, timeout=10)
+        concurrent_live.api.always(Reply.error("CONTENT_POLICY"))
+    before = len(public(concurrent_live))
+    await asyncio.gather(*(concurrent_live.discord.react(first, AGAIN, user_id=user_id) for user_id in people))
+    await concurrent_live.api.called(4, timeout=10)
     if provider == "slow":
-        await wide.discord.wait(lambda _: len(told(wide, *people)) == 47, 20)
-        assert await used(wide, people) == 3
-        wide.api.release()
-    await settle(wide)
-    charged = [user_id for user_id in people if await wide.left(user_id) == 2]
-    refused = [user_id for user_id in people if await wide.left(user_id) == 3]
-    assert len(public(wide)) - before == 3
-    assert len(wide.api.calls) == 4
+        await concurrent_live.discord.wait(lambda _: len(direct_messages(concurrent_live, *people)) == 47, 20)
+        assert await credits_used(concurrent_live, people) == 3
+        concurrent_live.api.release()
+    await settle(concurrent_live)
+    charged = [user_id for user_id in people if await concurrent_live.left(user_id) == 2]
+    refused = [user_id for user_id in people if await concurrent_live.left(user_id) == 3]
+    assert len(public(concurrent_live)) - before == 3
+    assert len(concurrent_live.api.calls) == 4
     assert (len(charged), len(refused)) == ((0, 50) if provider == "refusing" else (3, 47))
-    makers = {(await wide.job(one)).requester.user_id for one in public(wide) if one.replied_to is first}
-    assert len(makers) == 3
+    requesters = {
+        (await concurrent_live.job(one)).requester.user_id for one in public(concurrent_live) if one.replied_to is first
+    }
+    assert len(requesters) == 3
     for user_id in people:
-        said = told(wide, user_id)
-        assert len(said) == (0 if user_id in makers else 1)
-        assert all("You were not charged." in text and str(first.id) in text for text in said)
+        texts = direct_messages(concurrent_live, user_id)
+        assert len(texts) == (0 if user_id in requesters else 1)
+        assert all("You were not charged." in text and str(first.id) in text for text in texts)
 
 
-async def test_who_waited_their_turn_may_react_again(wide: Live) -> None:
-    first = await finished(wide)
-    wide.api.always(Reply.hold())
+async def test_members_in_progress_can_react_again_without_a_message(concurrent_live: Live) -> None:
+    first = await finished_result(concurrent_live)
+    concurrent_live.api.always(Reply.hold())
     for user_id in (101, 102, 103):
-        await wide.discord.react(first, AGAIN, user_id=user_id)
-    await wide.api.called(4)
-    await wide.discord.react(first, AGAIN, user_id=103)  # not told to come back: it is being made
-    await wide.discord.react(first, AGAIN, user_id=104)
-    await wide.discord.wait(lambda _: len(told(wide, 104)) == 1, 10)
-    wide.api.release()
-    await settle(wide)
-    assert told(wide, 101, 102, 103) == []
-    assert len(pictures(wide)) == 4
+        await concurrent_live.discord.react(first, AGAIN, user_id=user_id)
+    await concurrent_live.api.called(4)
+    await concurrent_live.discord.react(first, AGAIN, user_id=103)  # already generating, so there is nothing to tell
+    await concurrent_live.discord.react(first, AGAIN, user_id=104)
+    await concurrent_live.discord.wait(lambda _: len(direct_messages(concurrent_live, 104)) == 1, 10)
+    concurrent_live.api.release()
+    await settle(concurrent_live)
+    assert direct_messages(concurrent_live, 101, 102, 103) == []
+    assert len(public_results(concurrent_live)) == 4
 
 
-async def test_what_takes_long_counts_for_as_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    late = timedelta(0)
-    async with running(tmp_path, monkeypatch, clock=lambda: datetime.now(UTC) + late) as live:
-        first = await finished(live)
+async def test_a_slow_request_counts_until_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unfinished = timedelta(0)
+    async with running(tmp_path, monkeypatch, clock=lambda: datetime.now(UTC) + unfinished) as live:
+        first = await finished_result(live)
         live.api.always(Reply.hold())
         for user_id in (101, 102, 103):
             await live.discord.react(first, AGAIN, user_id=user_id)
         await live.api.called(4)
-        late = timedelta(minutes=5)
-        await react_only(live, first, AGAIN, user_id=104)
-        assert len(told(live, 104)) == 1
+        unfinished = timedelta(minutes=5)
+        await react_without_waiting(live, first, AGAIN, user_id=104)
+        assert len(direct_messages(live, 104)) == 1
         live.api.release()
         await settle(live)
         live.api.always(Reply.ok())
         await react(live, first, AGAIN, 105)
-        assert (len(pictures(live)), told(live, 105)) == (5, [])
+        assert (len(public_results(live)), direct_messages(live, 105)) == (5, [])
 
 
-async def test_one_person_reacting_to_fifty_results_gets_what_the_allowance_has(wide: Live) -> None:
-    results = await asyncio.gather(*(wide.made(user_id=user_id) for user_id in range(200, 250)))
-    await wide.app.use_case.recovery.idle(20)
-    await asyncio.gather(*(wide.discord.react(message, AGAIN, user_id=2) for message in results))
-    await settle(wide)
-    assert (len(pictures(wide)), len(wide.api.calls)) == (53, 53)
-    assert await wide.left(2) == 0
-    said = told(wide, 2)
-    assert 1 <= len(said) == len({text[:20] for text in said}) <= 2  # too many at once, and nothing left
+async def test_one_member_reacting_to_fifty_results_gets_as_many_as_their_allowance(concurrent_live: Live) -> None:
+    finished_results = await asyncio.gather(*(concurrent_live.made(user_id=user_id) for user_id in range(200, 250)))
+    await concurrent_live.app.use_case.recovery.idle(20)
+    await asyncio.gather(*(concurrent_live.discord.react(message, AGAIN, user_id=2) for message in finished_results))
+    await settle(concurrent_live)
+    assert (len(public_results(concurrent_live)), len(concurrent_live.api.calls)) == (53, 53)
+    assert await concurrent_live.left(2) == 0
+    texts = direct_messages(concurrent_live, 2)
+    assert (
+        1 <= len(texts) == len({text[:20] for text in texts}) <= 2
+    )  # one for too many requests at once, one for no credits left
 
 
-async def test_the_same_event_twice_at_the_same_moment_counts_once(live: Live) -> None:
-    first = await finished(live)
+async def test_two_simultaneous_copies_of_an_event_count_once(live: Live) -> None:
+    first = await finished_result(live)
     await react(live, first, AGAIN, 2, 2)
-    assert (len(live.api.calls), await live.left(2), told(live, 2)) == (2, 2, [])
-    assert len(pictures(live)) == 2
+    assert (len(live.api.calls), await live.left(2), direct_messages(live, 2)) == (2, 2, [])
+    assert len(public_results(live)) == 2
 
 
-async def test_taking_a_reaction_back_and_reacting_again_costs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_removing_and_repeating_a_reaction_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
 ) -> None:
-    async with surroundings() as around:
-        async with running(tmp_path, monkeypatch, around=around) as live:
-            first = await finished(live)
-            for _ in range(5):
-                await live.discord.react(first, AGAIN, user_id=2)
-                await live.discord.unreact(first, AGAIN, user_id=2)
-            await settle(live)
-        async with running(tmp_path, monkeypatch, around=around) as live:
-            await react(live, first, AGAIN, 2)
-            assert (len(live.api.calls), await live.left(2), told(live, 2)) == (2, 9, [])
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        first = await finished_result(live)
+        for _ in range(5):
+            await live.discord.react(first, AGAIN, user_id=2)
+            await live.discord.unreact(first, AGAIN, user_id=2)
+        await settle(live)
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        await react(live, first, AGAIN, 2)
+        assert (len(live.api.calls), await live.left(2), direct_messages(live, 2)) == (2, 9, [])
 
 
-async def test_a_reaction_to_what_a_reaction_made_makes_a_third(live: Live) -> None:
-    first = await finished(live)
+async def test_a_result_created_by_reaction_can_be_repeated_by_reaction(live: Live) -> None:
+    first = await finished_result(live)
     await react(live, first, AGAIN, 2)
-    [second] = [one for one in pictures(live) if one is not first]
+    [second] = [one for one in public_results(live) if one is not first]
     await react(live, second, AGAIN, 2)
-    third = await live.job(pictures(live)[-1])
+    third = await live.job(public_results(live)[-1])
     assert (third.parent_id, third.requester.user_id) == ((await live.job(second)).id, 2)
     assert (await live.left(1), await live.left(2)) == (2, 1)
 
 
-async def test_the_allowance_is_that_of_who_reacted(live: Live) -> None:
-    results = [await finished(live) for _ in range(3)]
-    await react(live, results[0], AGAIN, 1)
+async def test_the_member_who_reacts_is_charged(live: Live) -> None:
+    finished_results = [await finished_result(live) for _ in range(3)]
+    await react(live, finished_results[0], AGAIN, 1)
     assert (await live.left(1), len(live.api.calls)) == (0, 3)
-    [said] = told(live, 1)
-    assert "You have used 3 of 3 credits today" in said
-    await react(live, results[0], AGAIN, 2)
+    [text] = direct_messages(live, 1)
+    assert "You have used 3 of 3 credits today" in text
+    await react(live, finished_results[0], AGAIN, 2)
     assert (await live.left(2), len(live.api.calls)) == (2, 4)
 
 
-async def test_what_failed_may_be_tried_again_by_reacting_again(live: Live) -> None:
-    first = await finished(live)
+async def test_a_failed_request_can_be_retried_by_reacting_again(live: Live) -> None:
+    first = await finished_result(live)
     live.api.script(Reply.error("CONTENT_POLICY"))
     await react(live, first, AGAIN, 2)
     [answer] = [one for one in public(live) if one.replied_to is first]
     assert "You were not charged." in answer.content
     await live.discord.unreact(first, AGAIN, user_id=2)
     await react(live, first, AGAIN, 2)
-    assert (await live.left(2), len(pictures(live)), len(live.api.calls)) == (2, 2, 3)
+    assert (await live.left(2), len(public_results(live)), len(live.api.calls)) == (2, 2, 3)
 
 
-# --- who is not asking ---------------------------------------------------------------------------------------------
+# --- reactions that create nothing ------------------------------------------------------------------------------------
 
 
-async def test_seeds_bots_and_other_messages_make_nothing(live: Live) -> None:
-    first = await finished(live)
+async def test_reactions_by_bots_and_on_other_messages_are_ignored(live: Live) -> None:
+    first = await finished_result(live)
     await live.discord.wait(lambda _: first.reactions.get(AGAIN) == {discord_server.APPLICATION_ID}, 10)
     live.discord.guilds.bots.add(70)
-    said = live.discord.say("not a result")
+    texts = live.discord.say("not a result")
     before = len(public(live))
     for emoji in (AGAIN, COPY, DELETE):
         await live.discord.react(first, emoji, user_id=discord_server.APPLICATION_ID)
         await react(live, first, emoji, 70)
-        await react(live, said, emoji, 2)
+        await react(live, texts, emoji, 2)
     await react(live, first, "❤️", 2)
-    assert (len(live.api.calls), len(public(live)), told(live, 2, 70)) == (1, before, [])
-    assert not said.deleted
+    assert (len(live.api.calls), len(public(live)), direct_messages(live, 2, 70)) == (1, before, [])
+    assert not texts.deleted
 
 
-async def test_reactions_to_a_request_under_way_wait_for_nothing(live: Live) -> None:
+async def test_reactions_to_a_request_in_progress_are_ignored(live: Live) -> None:
     live.api.script(Reply.hold())
-    asked = await live.thumbnail()
+    interaction = await live.thumbnail()
     await live.api.called(1)
-    assert asked.message is not None
-    await react_only(live, asked.message, AGAIN, DELETE, user_id=2)
-    assert (len(live.api.calls), asked.message.deleted) == (1, False)
+    assert interaction.message is not None
+    await react_without_waiting(live, interaction.message, AGAIN, DELETE, user_id=2)
+    assert (len(live.api.calls), interaction.message.deleted) == (1, False)
     live.api.release()
-    await asked.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
+    await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
 
 
-async def react_only(live: Live, message: discord_server.Message, *emojis: str, user_id: int) -> None:
-    """As `react`, while a job is still in progress."""
+async def react_without_waiting(live: Live, message: discord_server.Message, *emojis: str, user_id: int) -> None:
+    """Like `react`, but without waiting for jobs, because one is still in progress."""
     for emoji in emojis:
         await live.discord.react(message, emoji, user_id=user_id)
-    asked = await live.discord.slash("quota", user_id=NOBODY)
-    await asked.wait(lambda i: i.message is not None, 10)
-    await dealt_with()
+    interaction = await live.discord.slash("quota", user_id=NOBODY)
+    await interaction.wait(lambda i: i.message is not None, 10)
+    await wait_for_handlers()
 
 
-async def test_in_a_server_not_seen_before_the_members_kind_is_asked_for(live: Live) -> None:
-    """discord.py then drops the member that Discord sends along."""
+async def test_in_an_uncached_server_the_reacting_member_is_fetched(live: Live) -> None:
+    """In such a server, discord.py drops the member that Discord includes in the event."""
     live.discord.guilds.bots.add(70)
     live.discord.guilds.departed.add(71)
-    asked = await live.discord.slash(
+    interaction = await live.discord.slash(
         "thumbnail", options={"image": PHOTO}, user_id=1, guild_id=ELSEWHERE, channel_id=ITS_CHANNEL
     )
-    await asked.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
-    assert asked.message is not None
+    await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
+    assert interaction.message is not None
     await live.app.use_case.recovery.idle(10)
-    await react(live, asked.message, AGAIN, 70, 71, 72)
-    assert [(await live.job(one)).requester.user_id for one in pictures(live)] == [1, 72]
-    assert told(live, 70, 71) == []
-    asked_for = {seen.path.rpartition("/")[2] for seen in live.discord.requests if "/members/" in seen.path}
-    assert asked_for == {"70", "71", "72"}  # of its own seeds it knows
+    await react(live, interaction.message, AGAIN, 70, 71, 72)
+    assert [(await live.job(one)).requester.user_id for one in public_results(live)] == [1, 72]
+    assert direct_messages(live, 70, 71) == []
+    fetched_members = {
+        request.path.rpartition("/")[2] for request in live.discord.requests if "/members/" in request.path
+    }
+    assert fetched_members == {"70", "71", "72"}  # not the bot itself, which recognizes its own reactions
 
 
-async def test_without_seeds_reactions_work_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reactions_work_without_seed_reactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(tmp_path, monkeypatch, results={"seed_reaction": False}) as live:
-        first = await finished(live)
+        first = await finished_result(live)
         assert first.reactions == {}
         await react(live, first, AGAIN, 2)
-        assert (len(pictures(live)), [one.reactions.get(AGAIN) for one in pictures(live)]) == (2, [{2}, None])
+        assert (len(public_results(live)), [one.reactions.get(AGAIN) for one in public_results(live)]) == (
+            2,
+            [{2}, None],
+        )
 
 
-async def test_a_bot_that_may_not_react_delivers_without_a_word(live: Live, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bot_without_the_reaction_permission_delivers_silently(
+    live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
     live.discord.permissions[discord_server.APPLICATION_ID] = discord_server.ORDINARY_PERMISSIONS & ~(1 << 6)
-    first = await finished(live)
+    first = await finished_result(live)
     assert (first.reactions, await live.left(1)) == ({}, 2)
     await react(live, first, AGAIN, 2)
-    assert len(pictures(live)) == 2
-    assert quiet(caplog)
+    assert len(public_results(live)) == 2
+    assert nothing_logged(caplog)
 
 
-async def test_what_was_private_and_is_shared_is_a_result_like_any(live: Live) -> None:
-    private = await finished(live, private=True)
+async def test_a_shared_private_result_works_like_any_other_result(live: Live) -> None:
+    private = await finished_result(live, private=True)
     job = await live.job(private)
     await live.discord.click(private, f"job:share:{job.id}", user_id=1)
-    await live.discord.wait(lambda _: len(pictures(live)) == 1, 10)
-    [shared] = pictures(live)
+    await live.discord.wait(lambda _: len(public_results(live)) == 1, 10)
+    [shared] = public_results(live)
     await settle(live)
     await react(live, shared, AGAIN, 2)
-    [second] = [one for one in pictures(live) if one is not shared]
+    [second] = [one for one in public_results(live) if one is not shared]
     made = await live.job(second)
     assert (made.parent_id, made.requester.private, second.replied_to) == (job.id, False, shared)
     await react(live, shared, COPY, 3)
@@ -413,20 +412,20 @@ async def test_what_was_private_and_is_shared_is_a_result_like_any(live: Live) -
     assert shared.deleted
 
 
-# --- away ----------------------------------------------------------------------------------------------------------
+# --- delete -----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_asker_takes_a_result_away_once(live: Live, caplog: pytest.LogCaptureFixture) -> None:
-    first = await finished(live)
+async def test_the_requester_can_delete_a_result(live: Live, caplog: pytest.LogCaptureFixture) -> None:
+    first = await finished_result(live)
     await react(live, first, DELETE, 1, 1, 1)
-    assert (first.deleted, await live.left(1), told(live, 1)) == (True, 2, [])
-    assert quiet(caplog)
+    assert (first.deleted, await live.left(1), direct_messages(live, 1)) == (True, 2, [])
+    assert nothing_logged(caplog)
 
 
-async def test_who_made_it_again_is_the_asker_of_that_one_only(live: Live) -> None:
-    first = await finished(live)
+async def test_repeating_a_result_makes_a_member_requester_of_the_new_one_only(live: Live) -> None:
+    first = await finished_result(live)
     await react(live, first, AGAIN, 2)
-    [second] = [one for one in pictures(live) if one is not first]
+    [second] = [one for one in public_results(live) if one is not first]
     await react(live, first, DELETE, 2)
     await react(live, second, DELETE, 1)
     assert (first.deleted, second.deleted) == (False, False)
@@ -434,16 +433,16 @@ async def test_who_made_it_again_is_the_asker_of_that_one_only(live: Live) -> No
     assert (first.deleted, second.deleted) == (False, True)
 
 
-async def test_a_strangers_cross_is_an_opinion(live: Live) -> None:
-    first = await finished(live)
+async def test_another_members_delete_reaction_is_ignored(live: Live) -> None:
+    first = await finished_result(live)
     for _ in range(5):
         await react(live, first, DELETE, 2)
-    assert (first.deleted, told(live, 2)) == (False, [])
-    assert sum(seen.path == f"/guilds/{discord_server.GUILD_ID}" for seen in live.discord.requests) == 1
+    assert (first.deleted, direct_messages(live, 2)) == (False, [])
+    assert sum(request.path == f"/guilds/{discord_server.GUILD_ID}" for request in live.discord.requests) == 1
 
 
 @pytest.mark.parametrize("why", ["role", "everyone", "channel's role", "channel's member", "administrator", "owner"])
-async def test_a_moderator_takes_any_result_away(live: Live, why: str) -> None:
+async def test_a_moderator_can_delete_any_result(live: Live, why: str) -> None:
     guilds, may = live.discord.guilds, discord_server.MANAGE_MESSAGES
     guilds.roles[ROLE], guilds.members[2] = 0, (ROLE,)
     match why:
@@ -461,39 +460,39 @@ async def test_a_moderator_takes_any_result_away(live: Live, why: str) -> None:
             guilds.overwrite(discord_server.CHANNEL_ID, ROLE, deny=may)
         case "owner":
             guilds.owner = 2
-    first = await finished(live)
+    first = await finished_result(live)
     await react(live, first, DELETE, 2)
     assert first.deleted
 
 
-async def test_a_moderator_elsewhere_is_a_stranger_here(live: Live) -> None:
+async def test_a_moderator_of_other_channels_cannot_delete_here(live: Live) -> None:
     live.discord.guilds.everyone |= discord_server.MANAGE_MESSAGES
     live.discord.guilds.overwrite(
         discord_server.CHANNEL_ID, discord_server.GUILD_ID, deny=discord_server.MANAGE_MESSAGES
     )
-    first = await finished(live)
+    first = await finished_result(live)
     await react(live, first, DELETE, 2)
     assert not first.deleted
 
 
-async def test_in_a_thread_its_channels_exceptions_hold(live: Live) -> None:
+async def test_in_a_thread_the_overwrites_of_its_channel_apply(live: Live) -> None:
     live.discord.guilds.threads[ITS_CHANNEL] = discord_server.CHANNEL_ID
     live.discord.guilds.overwrite(discord_server.CHANNEL_ID, 2, allow=discord_server.MANAGE_MESSAGES, of_member=True)
-    asked = await live.discord.slash("thumbnail", options={"image": PHOTO}, user_id=1, channel_id=ITS_CHANNEL)
-    await asked.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
-    assert asked.message is not None
+    interaction = await live.discord.slash("thumbnail", options={"image": PHOTO}, user_id=1, channel_id=ITS_CHANNEL)
+    await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
+    assert interaction.message is not None
     await live.app.use_case.recovery.idle(10)
-    await react(live, asked.message, DELETE, 3)
-    assert not asked.message.deleted
-    await react(live, asked.message, DELETE, 2)
-    assert asked.message.deleted
+    await react(live, interaction.message, DELETE, 3)
+    assert not interaction.message.deleted
+    await react(live, interaction.message, DELETE, 2)
+    assert interaction.message.deleted
 
 
-# --- a copy --------------------------------------------------------------------------------------------------------
+# --- copy -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_copy_has_the_same_bytes_and_comes_once_a_minute(live: Live) -> None:
-    first = await finished(live, prompt="a cat")
+async def test_a_copy_has_the_same_bytes_and_is_sent_at_most_once_a_minute(live: Live) -> None:
+    first = await finished_result(live, prompt="a cat")
     for _ in range(3):
         await react(live, first, COPY, 2)
         await live.discord.unreact(first, COPY, user_id=2)
@@ -506,20 +505,18 @@ async def test_a_copy_has_the_same_bytes_and_comes_once_a_minute(live: Live) -> 
     assert (await live.left(2), len(live.api.calls)) == (3, 1)
 
 
-async def test_a_copy_that_could_not_be_fetched_is_told_and_may_be_asked_for_again(live: Live) -> None:
-    first = await finished(live)
+async def test_a_failed_copy_is_reported_and_can_be_requested_again(live: Live) -> None:
+    first = await finished_result(live)
     live.cdn.gone = True
     await react(live, first, COPY, 2)
-    [said] = told(live, 2)
-    assert said.startswith("Something went wrong. Try again.")
+    [text] = direct_messages(live, 2)
+    assert text.startswith("Something went wrong. Try again.")
     live.cdn.gone = False
     await react(live, first, COPY, 2)
     assert [len(one.attachments) for one in live.discord.direct(2)] == [0, 1]
 
 
-async def test_a_copy_over_the_limit_of_direct_messages_is_made_smaller(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_copy_over_the_direct_message_limit_is_shrunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = 25 * discord_server.MIB
     output = png(11 * discord_server.MIB)
     async with (
@@ -527,146 +524,148 @@ async def test_a_copy_over_the_limit_of_direct_messages_is_made_smaller(
         pikzels_server.serve(api_key=KEY, output=output) as api,
         running(tmp_path, monkeypatch, around=(discord, api)) as live,
     ):
-        asked = await discord.slash("thumbnail", options={"image": PHOTO}, user_id=1, attachment_size_limit=large)
-        await asked.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
-        assert asked.message is not None
+        interaction = await discord.slash("thumbnail", options={"image": PHOTO}, user_id=1, attachment_size_limit=large)
+        await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
+        assert interaction.message is not None
         await live.app.use_case.recovery.idle(10)
-        await react(live, asked.message, COPY, 2)
+        await react(live, interaction.message, COPY, 2)
         [copy] = discord.direct(2)
-    assert asked.message.attachments[0].data == output
+    assert interaction.message.attachments[0].data == output
     sent = copy.attachments[0]
     assert (sent.filename.rpartition(".")[2], sent.size <= 10 * discord_server.MIB) == ("jpg", True)
     assert (sent.width, sent.height) == (1280, 720)
 
 
-async def test_a_result_without_its_picture_has_no_copy(live: Live) -> None:
-    first = await finished(live)
+async def test_a_result_without_its_attachment_cannot_be_copied(live: Live) -> None:
+    first = await finished_result(live)
     first.attachments.clear()
     await react(live, first, COPY, 2)
-    assert len(told(live, 2)) == 1
+    assert len(direct_messages(live, 2)) == 1
 
 
-# --- telling the person --------------------------------------------------------------------------------------------
+# --- notifying the member -------------------------------------------------------------------------------------------
 
 
-async def short_lines(live: Live, seconds: float) -> None:
-    """Lines in the channel that stay for `seconds`."""
+async def set_hint_seconds(live: Live, seconds: float) -> None:
+    """Keep the hints in the channel for `seconds`."""
     client = live.app.client
     await client.remove_cog("Reactions")
     await client.add_cog(Reactions(client, hint_seconds=seconds))
 
 
-def lines(live: Live) -> list[discord_server.Message]:
-    """The lines that mention somebody and carry nothing, gone or not."""
+def channel_hints(live: Live) -> list[discord_server.Message]:
+    """The hints that mention somebody and carry no image, deleted or not."""
     found = live.discord.messages.values()
     return [one for one in found if one.guild_id is not None and one.content.startswith("<@") and not one.attachments]
 
 
-async def test_with_direct_messages_closed_one_line_stands_in_the_channel_for_a_while(live: Live) -> None:
-    await short_lines(live, 60)
-    first = await finished(live)
+async def test_with_closed_direct_messages_one_hint_is_posted_in_the_channel(live: Live) -> None:
+    await set_hint_seconds(live, 60)
+    first = await finished_result(live)
     people = range(2, 12)
     live.discord.guilds.dms_closed.update(people)
     await react(live, first, COPY, *people)
-    await live.discord.wait(lambda _: len(lines(live)) == 1, 10)
-    [line] = lines(live)
-    assert "Your direct messages are closed" in line.content
+    await live.discord.wait(lambda _: len(channel_hints(live)) == 1, 10)
+    [hint] = channel_hints(live)
+    assert "Your direct messages are closed" in hint.content
     await react(live, first, COPY, *people)
-    assert (len(lines(live)), line.deleted) == (1, False)
-    await live.app.client.remove_cog("Reactions")  # as at a stop: nothing stays behind
-    assert line.deleted
+    assert (len(channel_hints(live)), hint.deleted) == (1, False)
+    await live.app.client.remove_cog("Reactions")  # as on shutdown: no hint stays behind
+    assert hint.deleted
 
 
-async def test_a_line_goes_after_its_time_and_another_may_follow(live: Live) -> None:
-    await short_lines(live, 0.05)
-    first = await finished(live)
+async def test_a_hint_is_deleted_after_its_time_and_another_can_follow(live: Live) -> None:
+    await set_hint_seconds(live, 0.05)
+    first = await finished_result(live)
     live.discord.guilds.dms_closed.update((2, 3))
     for user_id in (2, 3):
         await react(live, first, COPY, user_id)
-        await live.discord.wait(lambda _: bool(lines(live)) and all(line.deleted for line in lines(live)), 10)
-        await lines_gone()
-    assert [line.content.partition(" ")[0] for line in lines(live)] == ["<@2>", "<@3>"]
+        await live.discord.wait(
+            lambda _: bool(channel_hints(live)) and all(hint.deleted for hint in channel_hints(live)), 10
+        )
+        await wait_for_hints_to_end()
+    assert [hint.content.partition(" ")[0] for hint in channel_hints(live)] == ["<@2>", "<@3>"]
 
 
-async def lines_gone() -> None:
+async def wait_for_hints_to_end() -> None:
     tasks = [task for task in asyncio.all_tasks() if task.get_name() == "reaction-hint"]
     if tasks:
-        _, late = await asyncio.wait(tasks, timeout=10)
-        assert not late
+        _, unfinished = await asyncio.wait(tasks, timeout=10)
+        assert not unfinished
 
 
-async def test_a_refusal_finds_its_way_into_the_channel_too(live: Live) -> None:
-    results = [await finished(live) for _ in range(3)]
+async def test_a_refusal_is_also_posted_in_the_channel(live: Live) -> None:
+    finished_results = [await finished_result(live) for _ in range(3)]
     live.discord.guilds.dms_closed.add(1)
-    for message in results:
+    for message in finished_results:
         await react(live, message, AGAIN, 1)
-    await live.discord.wait(lambda _: len(lines(live)) == 1, 10)
-    assert "You have used 3 of 3 credits" in lines(live)[0].content
+    await live.discord.wait(lambda _: len(channel_hints(live)) == 1, 10)
+    assert "You have used 3 of 3 credits" in channel_hints(live)[0].content
     assert len(live.api.calls) == 3
 
 
-async def test_where_the_bot_may_not_post_the_person_is_told_and_not_charged(
+async def test_in_a_channel_where_the_bot_cannot_post_the_member_is_told_and_not_charged(
     live: Live, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = await finished(live)
+    first = await finished_result(live)
     live.discord.fail("POST", POSTS, code=50013, times=3)
     await react(live, first, AGAIN, 2)
-    [said] = told(live, 2)
-    assert "can't post in that channel. You were not charged." in said
-    assert str(discord_server.CHANNEL_ID) in said
+    [text] = direct_messages(live, 2)
+    assert "can't post in that channel. You were not charged." in text
+    assert str(discord_server.CHANNEL_ID) in text
     assert (await live.left(2), len(live.api.calls)) == (3, 1)
     live.discord.guilds.dms_closed.add(3)
-    await react(live, first, AGAIN, 3)  # neither here nor there
-    await lines_gone()
+    await react(live, first, AGAIN, 3)  # neither the channel nor a direct message works
+    await wait_for_hints_to_end()
     assert (await live.left(3), len(live.api.calls)) == (3, 1)
     await react(live, first, AGAIN, 2)
     assert (await live.left(2), len(live.api.calls)) == (2, 2)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_where_the_answer_cannot_be_changed_the_picture_comes_in_a_message_of_its_own(live: Live) -> None:
-    first = await finished(live)
+async def test_when_the_reply_cannot_be_edited_the_image_is_posted_as_a_new_message(live: Live) -> None:
+    first = await finished_result(live)
     live.discord.fail("PATCH", POSTS + "/*", code=50013, times=100)
     await react(live, first, AGAIN, 2)
-    assert (len(pictures(live)), await live.left(2), len(live.api.calls)) == (2, 2, 2)
+    assert (len(public_results(live)), await live.left(2), len(live.api.calls)) == (2, 2, 2)
     [answer] = [one for one in public(live) if one.replied_to is first]
-    assert answer not in pictures(live)
+    assert answer not in public_results(live)
 
 
-async def test_when_discord_does_not_take_the_answer_the_person_is_told(live: Live) -> None:
-    first = await finished(live)
+async def test_when_discord_rejects_the_reply_the_member_is_told(live: Live) -> None:
+    first = await finished_result(live)
     live.discord.fail("POST", POSTS, code=50035)
     await react(live, first, AGAIN, 2)
-    [said] = told(live, 2)
-    assert said.startswith("Something went wrong. Try again. You were not charged.")
+    [text] = direct_messages(live, 2)
+    assert text.startswith("Something went wrong. Try again. You were not charged.")
     assert (await live.left(2), len(live.api.calls)) == (3, 1)
 
 
-async def test_nothing_is_lost_when_who_reacted_can_be_told_nowhere(
+async def test_nothing_is_charged_when_the_member_cannot_be_reached(
     live: Live, caplog: pytest.LogCaptureFixture
 ) -> None:
-    results = [await finished(live) for _ in range(3)]
+    finished_results = [await finished_result(live) for _ in range(3)]
     live.discord.fail("POST", "/users/@me/channels", code=50007)
     live.discord.fail("POST", POSTS, code=50013)
-    await react(live, results[0], AGAIN, 1)
-    await lines_gone()
-    assert (len(live.api.calls), told(live, 1), lines(live)) == (3, [], [])
-    assert quiet(caplog)
+    await react(live, finished_results[0], AGAIN, 1)
+    await wait_for_hints_to_end()
+    assert (len(live.api.calls), direct_messages(live, 1), channel_hints(live)) == (3, [], [])
+    assert nothing_logged(caplog)
 
 
-async def test_a_provider_that_is_not_called_is_told_to_who_reacted(live: Live) -> None:
-    first = await finished(live)
+async def test_the_member_who_reacts_is_told_about_an_open_circuit(live: Live) -> None:
+    first = await finished_result(live)
     live.api.script(Reply.error("INSUFFICIENT_CREDITS"))
     await react(live, first, AGAIN, 2)
     await react(live, first, AGAIN, 3)
-    [said] = told(live, 3)
-    assert "run out of image credits" in said
+    [text] = direct_messages(live, 3)
+    assert "run out of image credits" in text
     assert (await live.left(2), await live.left(3), len(live.api.calls)) == (3, 3, 2)
 
 
-async def test_who_reacts_while_the_bot_stops_is_told(live: Live) -> None:
-    first = await finished(live)
+async def test_a_member_who_reacts_during_shutdown_is_told(live: Live) -> None:
+    first = await finished_result(live)
     live.app.use_case.recovery.stop_accepting()
     await react(live, first, AGAIN, 2)
-    [said] = told(live, 2)
-    assert said.startswith("The bot is restarting. Try again in a minute. You were not charged.")
+    [text] = direct_messages(live, 2)
+    assert text.startswith("The bot is restarting. Try again in a minute. You were not charged.")

@@ -1,29 +1,23 @@
-"""Living with results: buttons, reactions, forms, sharing and history, on real sockets."""
+"""Results over real sockets: buttons, reactions, forms, sharing, and recovery."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
-from sandbox import discord_server, pikzels_server
+from sandbox import discord_server
 from sandbox.pikzels_server.replies import Reply
-from tests.conftest import a_picture
-from tests.support.e2e import KEY, Live, png, running
+from tests.support.e2e import Live, running
+from tests.support.factories import image_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    import pytest
+
     from bot.domain.models import Job
+    from tests.support.servers import Servers
 
 MODERATOR = discord_server.ORDINARY_PERMISSIONS | discord_server.MANAGE_MESSAGES
-
-
-@pytest.fixture
-async def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Live]:
-    async with running(tmp_path, monkeypatch, quota={"member_daily": 3}) as started:
-        yield started
 
 
 def button(action: str, job: Job) -> str:
@@ -37,18 +31,18 @@ def labels(message: discord_server.Message) -> list[str]:
 async def press(
     live: Live, action: str, message: discord_server.Message, job: Job, *, user_id: int = 1
 ) -> discord_server.Message:
-    """Press a button and wait for what it shows first."""
+    """Press a button and wait for its first response."""
     pressed = await live.discord.click(message, button(action, job), user_id=user_id)
     await pressed.wait(lambda i: i.message is not None and i.message is not message, 10)
     assert pressed.message is not None
     return pressed.message
 
 
-async def another(live: Live, than: set[int]) -> discord_server.Message:
-    """The message with a picture that is not one of `than`."""
+async def other_result(live: Live, known: set[int]) -> discord_server.Message:
+    """Wait for a message with an image whose id is not in `known`."""
 
     def found(discord: discord_server.DiscordServer) -> list[discord_server.Message]:
-        return [one for one in discord.messages.values() if one.attachments and one.id not in than]
+        return [one for one in discord.messages.values() if one.attachments and one.id not in known]
 
     await live.discord.wait(lambda discord: bool(found(discord)), 20)
     return found(live.discord)[0]
@@ -57,32 +51,31 @@ async def another(live: Live, than: set[int]) -> discord_server.Message:
 # --- buttons ------------------------------------------------------------------------------------------------------
 
 
-async def test_again_makes_another_for_whoever_presses_it(live: Live) -> None:
+async def test_again_creates_a_result_for_whoever_presses_it(live: Live) -> None:
     first = await live.made(prompt="a cat")
     assert labels(first) == ["Again", "Edit", "Info", "Delete"]
     job = await live.job(first)
     answer = await press(live, "again", first, job, user_id=2)
-    second = await another(live, {first.id})
+    second = await other_result(live, {first.id})
     assert second.id == answer.id
     made = await live.job(second)
     assert (made.parent_id, made.requester.user_id, made.request.prompt) == (job.id, 2, "a cat")
     assert (await live.left(1), await live.left(2)) == (2, 2)
 
 
-async def test_buttons_work_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with discord_server.serve(keep_files=True) as discord, pikzels_server.serve(api_key=KEY, output=png()) as api:
-        async with running(tmp_path, monkeypatch, around=(discord, api)) as live:
-            first = await live.made()
-            job = await live.job(first)
-        async with running(tmp_path, monkeypatch, around=(discord, api)) as live:
-            told = await press(live, "info", first, job)
-            assert told.ephemeral
-            assert f"#{job.id}" in told.content
-            await press(live, "again", first, job)
-            assert (await live.job(await another(live, {first.id}))).parent_id == job.id
+async def test_buttons_work_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers) -> None:
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        first = await live.made()
+        job = await live.job(first)
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        response = await press(live, "info", first, job)
+        assert response.ephemeral
+        assert f"#{job.id}" in response.content
+        await press(live, "again", first, job)
+        assert (await live.job(await other_result(live, {first.id}))).parent_id == job.id
 
 
-async def test_delete_is_for_the_asker_and_for_moderators(live: Live) -> None:
+async def test_only_the_requester_and_moderators_can_delete(live: Live) -> None:
     first = await live.made()
     job = await live.job(first)
     refused = await press(live, "delete", first, job, user_id=2)
@@ -93,7 +86,7 @@ async def test_delete_is_for_the_asker_and_for_moderators(live: Live) -> None:
     assert await live.left() == 2
 
 
-async def test_cancel_takes_a_request_out_of_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancel_removes_a_request_from_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(tmp_path, monkeypatch, pikzels={"concurrency": 1}) as live:
         live.api.script(Reply.hold())
         running_one = await live.thumbnail()
@@ -116,14 +109,14 @@ async def test_cancel_takes_a_request_out_of_the_line(tmp_path: Path, monkeypatc
 # --- private ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_private_result_is_seen_by_its_asker_alone_and_shared_once(live: Live) -> None:
+async def test_a_private_result_is_visible_only_to_its_requester_and_shared_once(live: Live) -> None:
     first = await live.made(private=True)
     assert first.ephemeral
     assert labels(first) == ["Again", "Edit", "Info", "Share", "Delete"]
     job = await live.job(first)
     clicks = [await live.discord.click(first, button("share", job), user_id=1) for _ in range(2)]
     await clicks[1].wait(lambda i: i.message is not None and "already shared this image" in i.message.content, 10)
-    shared = await another(live, {first.id})
+    shared = await other_result(live, {first.id})
     assert (shared.ephemeral, shared.attachments[0].data) == (False, first.attachments[0].data)
     await live.app.use_case.recovery.idle(10)
     assert sum(1 for one in live.discord.messages.values() if one.attachments and not one.ephemeral) == 1
@@ -132,22 +125,24 @@ async def test_a_private_result_is_seen_by_its_asker_alone_and_shared_once(live:
     assert await live.left(1) == 2
 
 
-async def test_a_private_result_after_its_token_died_comes_by_direct_message_and_nobody_else_sees_it(
+async def test_a_private_result_with_an_expired_token_is_sent_as_a_direct_message(
     live: Live,
 ) -> None:
     live.api.script(Reply.hold())
-    live.discord.fail("PATCH", "/channels/*", status=403, code=50001, times=10)  # as if it could be edited, but not now
+    live.discord.fail(
+        "PATCH", "/channels/*", status=403, code=50001, times=10
+    )  # a later edit might succeed, but this one fails
     interaction = await live.thumbnail(private=True)
     await live.api.called(1)
     live.discord.expire_token(interaction)
     live.api.release()
-    message = await another(live, set())
+    message = await other_result(live, set())
     assert message.guild_id is None
     await live.app.use_case.recovery.idle(10)
     assert (await live.left(), [one for one in live.discord.messages.values() if not one.ephemeral]) == (2, [message])
 
 
-async def test_the_end_of_a_private_request_after_its_token_died_is_told_by_direct_message(live: Live) -> None:
+async def test_a_private_failure_with_an_expired_token_is_told_by_direct_message(live: Live) -> None:
     live.api.script(Reply.hold())
     live.api.script_output(*[Reply.raw(200, b"no picture")] * 5)
     interaction = await live.thumbnail(private=True)
@@ -156,11 +151,11 @@ async def test_the_end_of_a_private_request_after_its_token_died_is_told_by_dire
     live.api.release()
     await live.discord.wait(lambda discord: any("not charged" in one.content for one in discord.messages.values()), 10)
     await live.app.use_case.recovery.idle(10)
-    [told] = [one for one in live.discord.messages.values() if "not charged" in one.content]
-    assert (told.guild_id, await live.left()) == (None, 3)
+    [response] = [one for one in live.discord.messages.values() if "not charged" in one.content]
+    assert (response.guild_id, await live.left()) == (None, 3)
 
 
-async def test_what_was_recovered_can_be_shared(live: Live) -> None:
+async def test_a_recovered_result_can_be_shared(live: Live) -> None:
     live.discord.fail("PATCH", "*", status=403, code=50001, times=100)
     live.discord.fail("POST", "/channels/*", status=403, code=50001, times=100)
     interaction = await live.thumbnail()
@@ -171,23 +166,23 @@ async def test_what_was_recovered_can_be_shared(live: Live) -> None:
     assert claim.message is not None
     assert "Share" in labels(claim.message)
     await live.discord.click(claim.message, button("share", await live.job(claim.message)), user_id=1)
-    shared = await another(live, {claim.message.id})
+    shared = await other_result(live, {claim.message.id})
     assert not shared.ephemeral
 
 
-async def test_the_end_of_a_private_request_waits_for_discord_and_is_told_in_its_place(live: Live) -> None:
+async def test_a_private_failure_waits_for_discord_and_is_told_in_place(live: Live) -> None:
     live.api.script(Reply.error("GENERATION_REJECTED"))
     live.discord.fail("PATCH", "/webhooks/*", reset=True, times=2)
-    said = await live.said(private=True)
+    answer = await live.said(private=True)
     await live.app.use_case.recovery.idle(20)
-    assert (said.ephemeral, len(live.discord.messages)) == (True, 1)
+    assert (answer.ephemeral, len(live.discord.messages)) == (True, 1)
 
 
-async def test_deleting_a_private_original_leaves_what_was_shared(live: Live) -> None:
+async def test_deleting_a_private_result_keeps_the_shared_copy(live: Live) -> None:
     private = await live.made(private=True)
     job = await live.job(private)
     await live.discord.click(private, button("share", job), user_id=1)
-    shared = await another(live, {private.id})
+    shared = await other_result(live, {private.id})
     await live.app.use_case.recovery.idle(10)
     await live.discord.wait(lambda _: "Share" not in labels(private), 10)
     await live.discord.click(private, button("delete", job), user_id=1)
@@ -197,7 +192,7 @@ async def test_deleting_a_private_original_leaves_what_was_shared(live: Live) ->
     assert len((await live.app.client.services.results.newest(1)).jobs) == 1
 
 
-async def test_a_private_result_is_unknown_to_a_form_that_somebody_else_forged(live: Live) -> None:
+async def test_a_form_forged_by_another_member_cannot_use_a_private_result(live: Live) -> None:
     mine, theirs = await live.made(user_id=1, private=True), await live.made(user_id=2)
     job, other = await live.job(mine), await live.job(theirs)
     clicked = await live.discord.click(theirs, button("edit", other), user_id=2)
@@ -211,10 +206,10 @@ async def test_a_private_result_is_unknown_to_a_form_that_somebody_else_forged(l
     assert len(live.api.calls) == 2
 
 
-async def test_a_picture_over_the_limit_is_recovered_smaller_and_stands_before_no_other(
+async def test_an_image_over_the_limit_is_recovered_smaller_and_a_damaged_one_does_not_block_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    large = a_picture(width=2300, height=2300, noisy=True)
+    large = image_bytes(width=2300, height=2300, noisy=True)
     assert len(large) > 10 * 1024 * 1024
     async with running(tmp_path, monkeypatch, output=large) as live:
         live.discord.fail("PATCH", "*", status=403, code=50001, times=100)
@@ -238,23 +233,23 @@ async def test_a_picture_over_the_limit_is_recovered_smaller_and_stands_before_n
 # --- reactions ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_reaction_makes_another_as_a_reply_on_the_account_of_who_reacted(live: Live) -> None:
+async def test_a_reaction_creates_a_reply_charged_to_the_member_who_reacted(live: Live) -> None:
     first = await live.made(prompt="a cat")
     job = await live.job(first)
     await live.discord.wait(lambda _: "🔁" in first.reactions, 10)
     await live.discord.react(first, "🔁", user_id=2)
-    second = await another(live, {first.id})
+    second = await other_result(live, {first.id})
     made = await live.job(second)
     assert (made.parent_id, made.requester.user_id, second.replied_to) == (job.id, 2, first)
     assert (await live.left(1), await live.left(2), len(live.api.calls)) == (2, 2, 2)
 
 
-async def test_reacting_again_costs_nothing_again(live: Live) -> None:
+async def test_repeating_a_reaction_costs_nothing(live: Live) -> None:
     first = await live.made()
     for _ in range(3):
         await live.discord.react(first, "🔁", user_id=2)
         await live.discord.unreact(first, "🔁", user_id=2)
-    await another(live, {first.id})
+    await other_result(live, {first.id})
     await live.discord.react(first, "🔁", user_id=2)
     await live.discord.react(first, "🔁", user_id=7, bot=True)
     stranger = live.discord.say("not a result")

@@ -1,9 +1,9 @@
-"""Addresses of pictures as an attacker would write them, by kind; and ordinary ones that must get through."""
+"""Image URLs that an attacker might send, by kind, and ordinary ones that must be accepted."""
 
 from __future__ import annotations
 
-# Hosts, each put into https://…/x.png.
-SPELT_DIFFERENTLY = {
+# Hosts; each becomes https://…/x.png.
+SPELLED_DIFFERENTLY = {
     "decimal": "2130706433 3232235521 2852039166 4294967296 4294967297 0 00",
     "octal": "017700000001 0177.0.0.1 0177.0.0.01 0251.0376.0251.0376 0o177.0.0.1 0177.1",
     "hex": "0x7f000001 0X7F000001 0xA9FEA9FE 0x7f.0.0.1 0x7f.0x0.0x0.0x1 127.0.0.0x1 0x0",
@@ -90,7 +90,7 @@ AUTHORITIES = {
     ),
 }
 
-# Whole addresses.
+# Complete URLs.
 SCHEMES = r"""
     http://cdn.example.com/ http://cdn.example.com:443/ HTTP://cdn.example.com/ ftp://cdn.example.com/
     ws://cdn.example.com/ wss://cdn.example.com/ gopher://cdn.example.com:443/ dict://cdn.example.com/
@@ -116,15 +116,15 @@ BLANKS = (
     f"https://cdn.example.com/{'a' * 9000}",
 )
 
-_HOSTS = (SPELT_DIFFERENTLY, NOT_PUBLIC_V4, NOT_PUBLIC_V6, NAMES, AUTHORITIES)
+_HOSTS = (SPELLED_DIFFERENTLY, NOT_PUBLIC_V4, NOT_PUBLIC_V6, NAMES, AUTHORITIES)
 HOSTILE = (
     *(f"https://{host}/x.png" for kinds in _HOSTS for hosts in kinds.values() for host in hosts.split(" ")),
     *SCHEMES.split(),
     *BLANKS,
 )
 
-# One of each kind, plainly written: what a resolver or a redirect may point at.
-INSIDE = tuple(
+# One plain address of each kind, for a resolver's answer or a redirect.
+PRIVATE_ADDRESSES = tuple(
     hosts.split()[0].strip("[]")
     for kinds in (NOT_PUBLIC_V4, NOT_PUBLIC_V6)
     for kind, hosts in kinds.items()

@@ -1,4 +1,4 @@
-"""How much of the fault programme runs: the short form in `make test`, the long one in `make torture`."""
+"""Sets how long the fault tests run: the short prefix in `make test`, the long prefix in `make torture`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def size(short: int, long: int) -> int:
 
 
 def seed(test: str) -> int:
-    """The seed of a random test: TORTURE_SEED, or a fresh one; printed with the line that repeats a failure."""
-    chosen = int(os.environ.get("TORTURE_SEED") or secrets.randbits(32))
-    form = "TORTURE=1 " if LONG else ""
-    print(f"seed {chosen}; repeat with: {form}TORTURE_SEED={chosen} .venv/bin/python -m pytest {test}")  # noqa: T201
-    return chosen
+    """Return the seed of a random test, TORTURE_SEED or a new one, and print the command that repeats the run."""
+    value = int(os.environ.get("TORTURE_SEED") or secrets.randbits(32))
+    prefix = "TORTURE=1 " if LONG else ""
+    print(f"seed {value}; repeat with: {prefix}TORTURE_SEED={value} .venv/bin/python -m pytest {test}")  # noqa: T201
+    return value

@@ -1,6 +1,6 @@
-"""The provider's published contract for create-from-image, taken as facts: request schema and error codes.
+"""The provider's published contract for create-from-image: the request schema and the error codes.
 
-The patterns are JavaScript's; where Python reads one differently (`$`, `.`, `\\s`) it is spelt out.
+The patterns are JavaScript's. Where Python reads one differently (`$`, `.`, `\\s`), it is spelled out.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-# JavaScript's \s: unlike Python's it has U+FEFF, and not U+001C to U+001F and U+0085.
+# JavaScript's \s: unlike Python's, it includes U+FEFF and excludes U+001C to U+001F and U+0085.
 SPACE = r"\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
 ADDRESS = {"type": "string", "pattern": rf"^https://[^{SPACE}]+\Z"}
 DATA_URL = {"type": "string", "pattern": r"^data:image/[a-zA-Z0-9.+-]+;base64,"}
@@ -60,5 +60,5 @@ CODES = frozenset(
     API_KEY_DELETED INSUFFICIENT_CREDITS SMART_BALANCE_PAYMENT_FAILED API_ACCESS_NOT_ENABLED ACCOUNT_SUSPENDED NOT_FOUND
     NAME_RESERVED NAME_ALREADY_EXISTS CONFLICT GENERATION_REJECTED CANCELLED GENERATION_FAILED INVALID_IMAGE
     INTERNAL_ERROR SERVICE_UNDER_MAINTENANCE GENERATION_TIMEOUT SCORING_TIMEOUT TITLE_TIMEOUT TOO_MANY_REQUESTS
-    """.split()  # noqa: SIM905 - as the contract lists them
+    """.split()  # noqa: SIM905 - the same layout as in the contract
 )

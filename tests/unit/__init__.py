@@ -1,1 +1,1 @@
-"""QuotaRules without I/O."""
+"""Unit tests without I/O."""

@@ -54,8 +54,10 @@ def test_a_modal_at_the_limits_is_accepted() -> None:
     text = label({"type": 4, "custom_id": "x" * 100, "style": 1, "value": LONG[1:], "max_length": 4000}, "x" * 45)
     choice = label({"type": 3, "custom_id": "s", "options": OPTIONS[:25], "required": False})
     upload = label({"type": 19, "custom_id": "f", "min_values": 0, "max_values": 10})
-    old = {"type": 1, "components": [FIELD | {"label": "Old"}]}
-    check_modal(modal(text, choice, upload, old, {"type": 10, "content": "words"}, title="x" * 45, custom_id="x" * 100))
+    action_row = {"type": 1, "components": [FIELD | {"label": "Old"}]}
+    check_modal(
+        modal(text, choice, upload, action_row, {"type": 10, "content": "words"}, title="x" * 45, custom_id="x" * 100)
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_components_at_the_limits_are_accepted() -> None:
 SECTION: dict[str, Any] = {"type": 9, "components": [{"type": 10, "content": "words"}], "accessory": button("a")}
 
 
-def test_layouts_have_their_own_limits() -> None:
+def test_layout_components_have_their_own_limits() -> None:
     check_message([{"type": 17, "components": [SECTION, {"type": 12, "items": [{"media": {}}]}]}], layout=True)
     invalid_layouts: list[list[dict[str, Any]]] = [
         [{"type": 10, "content": "x" * 2001}] * 2,
@@ -122,7 +124,7 @@ def test_layouts_have_their_own_limits() -> None:
             check_message(invalid, layout=True)
 
 
-def test_components_have_ids_in_document_order() -> None:
+def test_components_get_ids_in_document_order() -> None:
     parts = assign_ids([{"type": 17, "components": [SECTION]}, label(FIELD)])
     assert [part["id"] for part in walk_components(parts)] == [1, 2, 3, 4, 5, 6]
     assert find_component("a", parts)["id"] == 4

@@ -1,4 +1,4 @@
-"""The project keeps its own promises: the documents say what the code does."""
+"""The documents match the code: tables, names, paths, links, and packaging."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WIDTH = 100
 
 FOLDERS = ("bot", "cogs", "sandbox", "benchmarks", "tests", "docs", "requirements")
 FILE = re.compile(r"[\w./*-]+\.(?:py|md|toml|sql|lock|png|jpg)")
-EXAMPLES = ("config.toml", "photo.jpg")  # files that the reader makes or brings
+EXAMPLES = ("config.toml", "photo.jpg")  # files that the reader creates or provides
 
 
 def text(name: str) -> str:
@@ -66,14 +66,14 @@ def circuit(policy: FailurePolicy) -> str:
     return "failures, with others" if policy.counts else "slows down" if policy.throttle else "–"
 
 
-def test_the_table_of_codes_in_the_documents_is_the_one_in_the_code() -> None:
+def test_the_table_of_codes_in_the_documents_matches_the_code() -> None:
     documented = re.findall(r"^\| ([A-Z_]+) \| (\S+) \| ([^|]+) \| (\w+) \|$", text("docs/codes.md"), re.MULTILINE)
     assert documented == [
         (code, str(policy.retries or "–"), circuit(policy), str(policy.alert_level)) for code, policy in CODES.items()
     ]
 
 
-def test_the_states_are_listed_in_their_order() -> None:
+def test_the_states_are_listed_in_order() -> None:
     line = re.search(r"^`(reserved → .*?)`, and .*\n?.*`(\w+)\(reason\)`", text("CONTRIBUTING.md"), re.MULTILINE)
     assert line is not None
     assert [*line[1].split(" → "), line[2]] == [str(state) for state in State]
@@ -93,7 +93,7 @@ def settings(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_setting_that_a_document_names_exists(name: str) -> None:
+def test_every_setting_named_in_a_document_exists(name: str) -> None:
     named = {span.partition(" = ")[0] for span in code_spans(name) if re.match(r"\[\w+\]", span)}
     assert named <= set(settings(Settings))
 
@@ -108,12 +108,12 @@ def paths() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "path"), paths())
-def test_every_path_that_a_document_names_exists(name: str, path: str) -> None:
+def test_every_path_named_in_a_document_exists(name: str, path: str) -> None:
     assert list(ROOT.glob(path.rstrip("/"))), f"{name} names {path}"
 
 
 @pytest.mark.parametrize("name", MARKDOWN)
-def test_every_relative_link_of_a_document_leads_to_a_file(name: str) -> None:
+def test_every_relative_link_in_a_document_points_to_a_file(name: str) -> None:
     targets = re.findall(r"\]\((?!https?://)([^)#]+)", prose(name))
     assert [target for target in targets if not ((ROOT / name).parent / target).exists()] == []
 
@@ -152,12 +152,14 @@ def has(module: str, attributes: list[str]) -> bool:
 
 
 def resolves(name: str) -> bool:
-    """Whether `module.attribute` is real; our modules may be named by the end of their path."""
+    """Whether `module.attribute` exists; a module of this project may be written without its first packages."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         start, attributes = ".".join(parts[:length]), parts[length:]
-        ours = [found for package in (bot, cogs) for found in modules(package) if f".{found}".endswith(f".{start}")]
-        if any(has(module, attributes) for module in ours):
+        own_modules = [
+            found for package in (bot, cogs) for found in modules(package) if f".{found}".endswith(f".{start}")
+        ]
+        if any(has(module, attributes) for module in own_modules):
             return True
     return has(parts[0], parts[1:])
 
@@ -167,7 +169,7 @@ def test_every_python_name_in_contributing_exists(name: str) -> None:
     assert resolves(name)
 
 
-def test_a_python_name_that_does_not_exist_would_be_noticed() -> None:
+def test_a_python_name_that_does_not_exist_is_detected() -> None:
     assert resolves("models.ThumbnailRequest.model")
     assert resolves("discord_io.client.COGS")
     assert not resolves("models.Nothing")
@@ -188,7 +190,7 @@ def test_lines_of_markdown_are_at_most_100_columns_wide(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["run", "demo", "dev"])
-def test_locks_pin_every_package_by_hash_and_name_no_index(name: str) -> None:
+def test_lock_files_pin_every_package_by_hash_and_name_no_index(name: str) -> None:
     lock = text(f"requirements/{name}.lock")
     assert "://" not in lock
     assert "index-url" not in lock
@@ -202,12 +204,12 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert tomllib.loads(text("pyproject.toml"))["project"]["version"] == bot.__version__
 
 
-def test_the_readmes_two_commands_are_targets_of_make() -> None:
+def test_the_two_commands_in_the_readme_are_make_targets() -> None:
     targets = set(re.findall(r"^([\w-]+):", text("Makefile"), re.MULTILINE))
     assert set(re.findall(r"^make ([\w-]+)$", text("README.md"), re.MULTILINE)) == {"demo", "test"} <= targets
 
 
-def test_the_marker_of_the_fault_tests_is_the_one_that_make_torture_runs() -> None:
+def test_make_torture_runs_the_marker_of_the_fault_tests() -> None:
     markers = tomllib.loads(text("pyproject.toml"))["tool"]["pytest"]["ini_options"]["markers"]
     marker = markers[0].partition(":")[0]
     assert f"-m {marker}" in text("Makefile")

@@ -1,4 +1,4 @@
-"""What each way of failing means, and that each has words."""
+"""The policy for each kind of failure, and a message for each."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,13 +11,12 @@ from bot.domain import errors, failure_policy
 from bot.domain.failure_policy import policy_for, policy_of
 from bot.domain.models import AlertLevel, Allowance, Circuit, FailurePolicy, Limit, Scope, Window
 from bot.text import failures, formatting, operator, refusals
-from tests.conftest import a_job
-from tests.support.factories import NOON
+from tests.support.factories import NOON, a_job
 from tests.support.provider_contract import CODES
 
 PAGE, WARN, COUNT = AlertLevel.PAGE, AlertLevel.WARN, AlertLevel.COUNT
 
-# Retries, circuit, alert_level, whether it counts as a failure of the service; by default none, none, counted, no.
+# Each policy: retries, circuit, alert level, and whether it counts as a failure of the service.
 ROWS: dict[str, FailurePolicy] = {
     "VALIDATION_ERROR": FailurePolicy(0, None, WARN),
     "INVALID_PERSONA": FailurePolicy(0, None, WARN),
@@ -53,7 +52,12 @@ ROWS: dict[str, FailurePolicy] = {
 }
 UNSENT = errors.ProviderUnreachable("refused")
 UNKNOWN = (errors.OutcomeUnknown("reset"), errors.AnswerUnusable("empty", status=200), errors.ProviderMoved("307"))
-OURS = (errors.OutputRefused("x"), errors.OutputGone("x"), errors.PictureUnusable("x"), errors.Undeliverable("x"))
+AFTER_DOWNLOAD = (
+    errors.OutputRefused("x"),
+    errors.OutputGone("x"),
+    errors.PictureUnusable("x"),
+    errors.Undeliverable("x"),
+)
 AFTER_THE_ANSWER: dict[type[errors.JobFailed], AlertLevel] = {
     errors.OutputRefused: COUNT,
     errors.OutputGone: PAGE,
@@ -66,18 +70,18 @@ def refused(code: str, status: int = 500) -> errors.ProviderRefused:
     return errors.ProviderRefused(code, status)
 
 
-def test_the_table_has_the_codes_of_the_contract_and_no_other() -> None:
+def test_the_table_has_exactly_the_codes_of_the_contract() -> None:
     assert len(CODES) == 31
     assert set(failure_policy.CODES) == CODES == set(ROWS)
 
 
 @pytest.mark.parametrize("code", sorted(ROWS))
-def test_each_code_means_what_was_decided(code: str) -> None:
+def test_each_code_has_its_expected_policy(code: str) -> None:
     assert policy_for(refused(code)) == ROWS[code]
 
 
 @pytest.mark.parametrize("code", sorted(CODES))
-def test_only_two_server_errors_are_tried_again_once_where_the_operator_says_so(code: str) -> None:
+def test_only_two_server_errors_are_retried_once_when_the_operator_enables_it(code: str) -> None:
     retried = policy_for(refused(code), retry_server_errors=True)
     if code in ("GENERATION_FAILED", "INTERNAL_ERROR"):
         assert retried == FailurePolicy(1, None, COUNT, counts=True)
@@ -89,37 +93,37 @@ def test_only_two_server_errors_are_tried_again_once_where_the_operator_says_so(
 @pytest.mark.parametrize(
     "failure", [*UNKNOWN, *map(refused, ("GENERATION_TIMEOUT", "CANCELLED", "BRAND_NEW"))], ids=repr
 )
-def test_what_may_have_been_carried_out_is_never_sent_again(failure: errors.JobFailed, *, retrying: bool) -> None:
+def test_a_request_that_may_have_succeeded_is_never_sent_again(failure: errors.JobFailed, *, retrying: bool) -> None:
     assert policy_for(failure, retry_server_errors=retrying).retries == 0
 
 
 @given(st.text(max_size=20) | st.sampled_from(sorted(CODES)), st.integers(100, 599))
-def test_no_answer_but_a_full_queue_is_tried_again_by_default(code: str, status: int) -> None:
+def test_by_default_only_too_many_requests_is_retried(code: str, status: int) -> None:
     assert policy_for(refused(code, status)).retries == (2 if code == "TOO_MANY_REQUESTS" else 0)
 
 
-def test_a_call_that_never_left_is_tried_again_and_counts() -> None:
+def test_a_call_that_was_never_sent_is_retried_and_counts() -> None:
     assert policy_for(UNSENT) == FailurePolicy(2, None, COUNT, counts=True)
 
 
-def test_a_moved_service_stops_everything_and_an_unusable_answer_pages() -> None:
+def test_a_moved_service_opens_a_circuit_and_an_unusable_answer_pages() -> None:
     unknown, unusable, moved = map(policy_for, UNKNOWN)
     assert unknown == FailurePolicy(0, None, WARN, counts=True)
     assert unusable == FailurePolicy(0, None, PAGE, counts=True)
     assert moved == FailurePolicy(0, Circuit.MOVED, PAGE)
 
 
-@pytest.mark.parametrize("failure", OURS, ids=repr)
-def test_trouble_after_the_answer_says_nothing_of_the_service(failure: errors.JobFailed) -> None:
+@pytest.mark.parametrize("failure", AFTER_DOWNLOAD, ids=repr)
+def test_a_failure_after_the_answer_does_not_count_against_the_service(failure: errors.JobFailed) -> None:
     assert policy_for(failure) == FailurePolicy(0, None, AFTER_THE_ANSWER[type(failure)])
 
 
-def test_a_paid_image_that_did_not_arrive_pages_the_operator() -> None:
+def test_a_paid_image_that_is_lost_pages_the_operator() -> None:
     lost = (errors.OutputUnreachable("x"), errors.OutputGone("x"), errors.PictureUnusable("x"), errors.InternalError())
     assert {policy_for(failure).alert_level for failure in lost} == {PAGE}
 
 
-def test_what_a_failure_means_is_decided_once_and_travels_with_it() -> None:
+def test_a_policy_is_decided_once_and_stored_on_the_failure() -> None:
     failure = refused("INTERNAL_ERROR")
     decided = policy_of(failure, retry_server_errors=True)
     assert decided.retries == 1
@@ -127,7 +131,7 @@ def test_what_a_failure_means_is_decided_once_and_travels_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "verdict"),
+    ("status", "expected"),
     [
         (400, FailurePolicy(0, None, WARN)),
         (401, FailurePolicy(0, Circuit.KEY, PAGE)),
@@ -142,38 +146,40 @@ def test_what_a_failure_means_is_decided_once_and_travels_with_it() -> None:
         (599, FailurePolicy(0, None, WARN, counts=True)),
     ],
 )
-def test_a_code_the_contract_does_not_name_is_judged_by_its_class(status: int, verdict: FailurePolicy) -> None:
+def test_a_code_outside_the_contract_gets_the_policy_of_its_status(status: int, expected: FailurePolicy) -> None:
     assert (
-        policy_for(refused("BRAND_NEW", status)) == policy_for(refused("", status), retry_server_errors=True) == verdict
+        policy_for(refused("BRAND_NEW", status))
+        == policy_for(refused("", status), retry_server_errors=True)
+        == expected
     )
 
 
-# --- words for everything -----------------------------------------------------------------------------------------
+# --- a message for everything --------------------------------------------------------------------------------------
 
 
-def below(kind: type[errors.BotError]) -> Iterator[type[errors.BotError]]:
+def subclasses(kind: type[errors.BotError]) -> Iterator[type[errors.BotError]]:
     for child in kind.__subclasses__():
         yield child
-        yield from below(child)
+        yield from subclasses(child)
 
 
-def test_every_code_has_words_of_its_own() -> None:
+def test_every_code_has_its_own_message() -> None:
     assert set(failures.PROVIDER) == CODES
     assert all(
         failures.failure(a_job(reason=refused(code).reason)).startswith(failures.PROVIDER[code]) for code in CODES
     )
 
 
-@pytest.mark.parametrize("kind", [errors.JobFailed, *below(errors.JobFailed)], ids=lambda kind: kind.__name__)
-def test_every_way_of_failing_has_words(kind: type[errors.JobFailed]) -> None:
-    told = failures.failure(a_job(reason=kind.kind))
-    assert formatting.NOT_CHARGED in told
+@pytest.mark.parametrize("kind", [errors.JobFailed, *subclasses(errors.JobFailed)], ids=lambda kind: kind.__name__)
+def test_every_kind_of_failure_has_a_message(kind: type[errors.JobFailed]) -> None:
+    text = failures.failure(a_job(reason=kind.kind))
+    assert formatting.NOT_CHARGED in text
     assert kind.kind in failures.FAILURES or kind is errors.ProviderRefused
-    assert "kind" in vars(kind), "a kind of its own, or the words of its parent are told"
+    assert "kind" in vars(kind), "without a kind of its own it would show the message of its parent class"
 
 
-def test_no_two_ways_of_failing_share_a_name() -> None:
-    kinds = [vars(kind)["kind"] for kind in (errors.JobFailed, *below(errors.JobFailed))]
+def test_no_two_kinds_of_failure_share_a_name() -> None:
+    kinds = [vars(kind)["kind"] for kind in (errors.JobFailed, *subclasses(errors.JobFailed))]
     assert len(set(kinds)) == len(kinds)
 
 
@@ -195,13 +201,13 @@ REFUSALS = (
 )
 
 
-def test_every_refusal_has_words_of_its_own() -> None:
-    assert {type(refusal) for refusal in REFUSALS} == set(below(errors.RequestRejected))
+def test_every_refusal_has_its_own_message() -> None:
+    assert {type(refusal) for refusal in REFUSALS} == set(subclasses(errors.RequestRejected))
     assert len({refusals.refusal(refusal, now=NOON, locale="en-US") for refusal in REFUSALS}) == len(REFUSALS)
 
 
 @pytest.mark.parametrize("circuit", list(Circuit))
-def test_every_circuit_has_words_for_members_and_for_the_operator(circuit: Circuit) -> None:
+def test_every_circuit_has_a_message_for_members_and_one_for_the_operator(circuit: Circuit) -> None:
     assert refusals.refusal(errors.CircuitOpen(circuit, None), now=NOON, locale="en-US").startswith(
         refusals.CIRCUITS[circuit]
     )

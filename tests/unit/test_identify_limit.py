@@ -9,8 +9,8 @@ from bot.domain.errors import IdentifyLimitReached
 from tests.support.factories import NOON
 
 
-class Memory:
-    """Facts that outlive whoever asks."""
+class KeyValueStore:
+    """A key-value store that survives restarts of the bot."""
 
     def __init__(self) -> None:
         self.facts: dict[str, str] = {}
@@ -22,25 +22,25 @@ class Memory:
         self.facts[name] = value
 
 
-async def test_twenty_identifies_an_hour_are_free_and_then_five_minutes_lie_between_two() -> None:
-    memory, now = Memory(), NOON
+async def test_after_twenty_identifies_in_an_hour_the_next_waits_five_minutes() -> None:
+    store, now = KeyValueStore(), NOON
     for _ in range(20):
-        await IdentifyLimit(memory, clock=lambda: NOON).spend()  # each by a process of its own
+        await IdentifyLimit(store, clock=lambda: NOON).spend()  # each from a new process
     with pytest.raises(IdentifyLimitReached) as refused:
-        await IdentifyLimit(memory, clock=lambda: NOON).spend()
+        await IdentifyLimit(store, clock=lambda: NOON).spend()
     assert refused.value.wait == timedelta(minutes=5)
     now = NOON + timedelta(minutes=5)
-    await IdentifyLimit(memory, clock=lambda: now).spend()
+    await IdentifyLimit(store, clock=lambda: now).spend()
 
 
-async def test_no_crash_loop_can_spend_the_thousand_of_a_day() -> None:
-    memory, now, spent = Memory(), NOON, 0
+async def test_a_crash_loop_cannot_use_up_the_daily_limit() -> None:
+    store, now, spent = KeyValueStore(), NOON, 0
 
     def clock() -> datetime:
         return now
 
     while now < NOON + timedelta(days=1):
-        identifies = IdentifyLimit(memory, clock=clock)
+        identifies = IdentifyLimit(store, clock=clock)
         wait = await identifies.wait()
         now += wait or timedelta(seconds=1)
         await identifies.spend()

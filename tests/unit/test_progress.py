@@ -1,4 +1,4 @@
-"""What a member sees while they wait: the line moving, then that it runs, at most one edit in three seconds."""
+"""A waiting member sees their position, then that generation has started, in at most one edit per 3 seconds."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from bot.jobs.circuits import Circuits
 from bot.jobs.progress import PAUSE, Progress
 from bot.jobs.queue import RequestQueue, Ticket
 from bot.text import results
-from tests.conftest import a_job
-from tests.support.factories import NOON
+from tests.support.factories import NOON, a_job
 from tests.support.virtual_clock import Loop
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Shown:
-    """What Discord was asked to show, and when; each takes it `seconds`."""
+class RecordedEdits:
+    """Records each edit and its time; Discord needs `seconds` for each one."""
 
     seconds: float = 0.0
     edits: list[tuple[float, str, bool]] = field(default_factory=list)
@@ -48,80 +47,80 @@ def a_queue() -> RequestQueue:
     return RequestQueue(Circuits(clock=lambda: NOON), concurrency=1, limit=100, per_member=100)
 
 
-def progress(shown: Shown) -> Progress:
-    return Progress(a_job(), messenger=cast("Messenger", shown), clock=lambda: NOON)
+def progress(recorded: RecordedEdits) -> Progress:
+    return Progress(a_job(), messenger=cast("Messenger", recorded), clock=lambda: NOON)
 
 
-async def wait_in_line(shown: Shown, ticket: Ticket, *, work: float) -> None:
-    async with progress(shown).turn(ticket, ticket.position):
+async def wait_in_queue(recorded: RecordedEdits, ticket: Ticket, *, work: float) -> None:
+    async with progress(recorded).turn(ticket, ticket.position):
         await asyncio.sleep(work)
 
 
-def test_a_line_that_moves_is_shown_at_most_every_three_seconds() -> None:
-    async def day() -> None:
-        shown, queue = Shown(), a_queue()
+def test_a_moving_queue_is_shown_at_most_every_three_seconds() -> None:
+    async def scenario() -> None:
+        recorded, queue = RecordedEdits(), a_queue()
         ahead = [queue.enter(member) for member in range(20)]
-        waiting = asyncio.create_task(wait_in_line(shown, queue.enter(99), work=60))
-        for ticket in ahead:  # the line moves once a second
+        waiting = asyncio.create_task(wait_in_queue(recorded, queue.enter(99), work=60))
+        for ticket in ahead:  # the queue moves once a second
             await asyncio.sleep(1)
             ticket.leave()
         await waiting
-        times = [at for at, *_ in shown.edits]
+        times = [at for at, *_ in recorded.edits]
         assert times[0] >= PAUSE
         assert all(later - sooner >= PAUSE for sooner, later in itertools.pairwise(times))
-        assert {(text, cancellable) for _, text, cancellable in shown.edits[:-1]} == {("Queued", True)}
-        assert shown.edits[-1][1:] == ("Generating", False)
+        assert {(text, cancellable) for _, text, cancellable in recorded.edits[:-1]} == {("Queued", True)}
+        assert recorded.edits[-1][1:] == ("Generating", False)
 
-    on_virtual_time(day)
+    on_virtual_time(scenario)
 
 
-def test_a_line_that_stands_still_is_not_shown_again() -> None:
-    async def day() -> None:
-        shown, queue = Shown(), a_queue()
+def test_an_unchanged_position_is_not_shown_again() -> None:
+    async def scenario() -> None:
+        recorded, queue = RecordedEdits(), a_queue()
         first, ticket = queue.enter(1), queue.enter(2)
-        waiting = asyncio.create_task(wait_in_line(shown, ticket, work=60))
+        waiting = asyncio.create_task(wait_in_queue(recorded, ticket, work=60))
         await asyncio.sleep(600)
-        assert shown.edits == []
+        assert recorded.edits == []
         first.leave()
         await waiting
-        assert [text for _, text, _ in shown.edits] == ["Generating"]
+        assert [text for _, text, _ in recorded.edits] == ["Generating"]
 
-    on_virtual_time(day)
-
-
-def test_who_did_not_wait_is_shown_nothing() -> None:
-    async def day() -> None:
-        shown = Shown()
-        await wait_in_line(shown, a_queue().enter(1), work=60)
-        assert shown.edits == []
-
-    on_virtual_time(day)
+    on_virtual_time(scenario)
 
 
-def test_an_edit_that_discord_is_slow_to_take_never_follows_the_result() -> None:
-    async def day() -> None:
-        shown, queue = Shown(seconds=3600), a_queue()
+def test_a_request_that_starts_at_once_shows_no_progress() -> None:
+    async def scenario() -> None:
+        recorded = RecordedEdits()
+        await wait_in_queue(recorded, a_queue().enter(1), work=60)
+        assert recorded.edits == []
+
+    on_virtual_time(scenario)
+
+
+def test_a_slow_progress_edit_never_arrives_after_the_result() -> None:
+    async def scenario() -> None:
+        recorded, queue = RecordedEdits(seconds=3600), a_queue()
         first, ticket = queue.enter(1), queue.enter(2)
-        waiting = asyncio.create_task(wait_in_line(shown, ticket, work=10))
+        waiting = asyncio.create_task(wait_in_queue(recorded, ticket, work=10))
         await asyncio.sleep(1)
         first.leave()
         await waiting
         assert asyncio.get_running_loop().time() < 12
         assert len(asyncio.all_tasks()) == 1
 
-    on_virtual_time(day)
+    on_virtual_time(scenario)
 
 
-def test_who_is_sent_away_while_waiting_leaves_nothing_behind() -> None:
-    async def day() -> None:
-        shown, queue = Shown(), a_queue()
+def test_a_request_dismissed_while_waiting_leaves_no_task_behind() -> None:
+    async def scenario() -> None:
+        recorded, queue = RecordedEdits(), a_queue()
         queue.enter(1)
         ticket = queue.enter(2)
-        waiting = asyncio.create_task(wait_in_line(shown, ticket, work=10))
+        waiting = asyncio.create_task(wait_in_queue(recorded, ticket, work=10))
         await asyncio.sleep(1)
         assert ticket.dismiss(NotStartedCause.CANCELLED)
         with pytest.raises(NotStarted):
             await waiting
         assert len(asyncio.all_tasks()) == 1
 
-    on_virtual_time(day)
+    on_virtual_time(scenario)

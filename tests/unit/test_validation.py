@@ -1,4 +1,4 @@
-"""Options become a request the provider's schema takes, or a refusal that names the option."""
+"""Options become a request that the provider's schema accepts, or a refusal that names the option."""
 
 import re
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def test_every_option_reaches_the_request() -> None:
     assert chosen(model="pkz_2", weight="high").image_weight is Weight.HIGH
 
 
-def test_options_left_out_are_left_out_of_the_body() -> None:
+def test_omitted_options_are_omitted_from_the_body() -> None:
     assert body(chosen(prompt=None)) == {"model": "pkz_4", "format": "16:9", "image_url": URL}
 
 
@@ -78,7 +78,7 @@ def test_options_left_out_are_left_out_of_the_body() -> None:
         ({"style": "{" + ID + "}"}, "style", "unknown_preset"),
     ],
 )
-def test_what_the_provider_would_refuse_is_refused_by_name(changes: dict[str, Any], option: str, problem: str) -> None:
+def test_an_invalid_option_is_refused_by_name(changes: dict[str, Any], option: str, problem: str) -> None:
     with pytest.raises(InvalidOption) as refused:
         chosen(**changes)
     assert (refused.value.option, refused.value.problem) == (option, problem)
@@ -104,14 +104,14 @@ def test_a_prompt_with_a_link_is_refused_by_name(link: str) -> None:
         ({"style": "nobody", "styles": PRESETS}, {"known": True}),
     ],
 )
-def test_a_refusal_carries_what_its_words_need(changes: dict[str, Any], facts: dict[str, object]) -> None:
+def test_a_refusal_carries_the_details_for_its_message(changes: dict[str, Any], facts: dict[str, object]) -> None:
     with pytest.raises(InvalidOption) as refused:
         chosen(**changes)
     assert refused.value.facts == facts
 
 
 @pytest.mark.parametrize(
-    ("given", "taken"),
+    ("typed", "expected"),
     [
         (None, None),
         ("", None),
@@ -123,8 +123,8 @@ def test_a_refusal_carries_what_its_words_need(changes: dict[str, Any], facts: d
         ("ht\ntp", "ht tp"),
     ],
 )
-def test_a_prompt_is_flattened_to_one_line(given: str | None, taken: str | None) -> None:
-    assert chosen(prompt=given).prompt == taken
+def test_a_prompt_is_flattened_to_one_line(typed: str | None, expected: str | None) -> None:
+    assert chosen(prompt=typed).prompt == expected
 
 
 @pytest.mark.parametrize(
@@ -139,22 +139,22 @@ def test_a_prompt_is_flattened_to_one_line(given: str | None, taken: str | None)
         {"size": 1},
     ],
 )
-def test_a_picture_within_type_and_size_is_taken(changes: dict[str, Any]) -> None:
+def test_an_image_of_an_allowed_type_and_size_is_accepted(changes: dict[str, Any]) -> None:
     assert chosen(image=upload(**changes)).image_url == URL
 
 
-@pytest.mark.parametrize("given", [ID, ID.upper(), f" {ID} ", "Team", "tEAM", " team "])
-def test_a_preset_is_known_by_name_or_id(given: str) -> None:
-    request = chosen(persona=given, personas=PRESETS, style=given, styles=PRESETS)
+@pytest.mark.parametrize("typed", [ID, ID.upper(), f" {ID} ", "Team", "tEAM", " team "])
+def test_a_preset_is_found_by_name_or_id(typed: str) -> None:
+    request = chosen(persona=typed, personas=PRESETS, style=typed, styles=PRESETS)
     assert (request.persona, request.style) == (ID, ID)
 
 
-@pytest.mark.parametrize("given", [None, "", "  "])
-def test_no_preset_is_no_preset(given: str | None) -> None:
-    assert chosen(persona=given, personas=PRESETS).persona is None
+@pytest.mark.parametrize("typed", [None, "", "  "])
+def test_an_empty_preset_counts_as_none(typed: str | None) -> None:
+    assert chosen(persona=typed, personas=PRESETS).persona is None
 
 
-# --- the whole space, both ways -----------------------------------------------------------------------------------
+# --- the options and the schema, in both directions --------------------------------------------------------------
 
 PIECES = [
     "a cat",
@@ -188,10 +188,10 @@ TYPES = ("image/png", "image/webp", None, "image/gif")
 ODD_UPLOADS = [Upload(url, "cat.png", *facts) for url in ADDRESSES for facts in product(SIZES, TYPES)]
 UPLOADS = st.sampled_from([upload(), *ODD_UPLOADS, *[upload()] * 2 * len(ODD_UPLOADS)])
 NAMES = st.sampled_from([*[None, ID] * 6, ID.upper(), f"{ID}\n", "", " ", "Team", "x", ID.replace("0", "０"), "İ" * 36])
-# Model, weight, and whether there is a reference: every combination, and those that go together over and over.
+# Model, weight, and whether there is a reference: every combination, and the valid ones many times over.
 EVERY = list(product(["pkz_2", "pkz_3", "pkz_4", "pkz_4_5", "pkz_5"], [None, "low", "medium", "high", "huge"], [0, 1]))
-FITTING = [("pkz_2", "low", 0), ("pkz_2", "high", 0), ("pkz_2", None, 0), ("pkz_3", None, 0), ("pkz_4_5", None, 0)]
-FITTING += [("pkz_4", None, 0), ("pkz_4", None, 1), ("pkz_4_5", None, 1)]
+VALID = [("pkz_2", "low", 0), ("pkz_2", "high", 0), ("pkz_2", None, 0), ("pkz_3", None, 0), ("pkz_4_5", None, 0)]
+VALID += [("pkz_4", None, 0), ("pkz_4", None, 1), ("pkz_4_5", None, 1)]
 
 
 def combined(models: tuple[str, str | None, int], reference: Upload, **others: Any) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def combined(models: tuple[str, str | None, int], reference: Upload, **others: A
 
 CHOICES = st.builds(
     combined,
-    st.sampled_from([*EVERY, *FITTING * 20]),
+    st.sampled_from([*EVERY, *VALID * 20]),
     reference=UPLOADS,
     image=UPLOADS,
     format=st.sampled_from([*["16:9", "9:16", "1:1"] * 5, "4:3"]),
@@ -209,7 +209,7 @@ CHOICES = st.builds(
     persona=NAMES,
     style=NAMES,
 )
-# What a body may hold that no option stands for.
+# Fields that a body may contain and no option can set.
 OTHERS = st.sampled_from(
     [
         *[{}] * 6,
@@ -223,7 +223,7 @@ OTHERS = st.sampled_from(
 
 
 def raw(choice: Mapping[str, Any]) -> dict[str, Any]:
-    """The body somebody would send who sends every choice as it is."""
+    """The body that sends every choice unchanged."""
     fields = {"reference": "support_image_url", "weight": "image_weight", "image": "image_url"}
     values = {name: value.url if isinstance(value, Upload) else value for name, value in choice.items()}
     return {fields.get(name, name): value for name, value in values.items() if value is not None}
@@ -238,7 +238,7 @@ def refusal(choice: Mapping[str, Any]) -> InvalidOption | None:
 
 
 def stricter_on_purpose(error: InvalidOption, sent: Mapping[str, Any]) -> bool:
-    """The whole list of what `build_request` refuses though the schema takes it."""
+    """The complete list of what `build_request` refuses although the schema accepts it."""
     match error.option, error.problem:
         case (("image" | "reference"), ("wrong_type" | "too_large" | "empty")):
             return True
@@ -258,7 +258,7 @@ def stricter_on_purpose(error: InvalidOption, sent: Mapping[str, Any]) -> bool:
 @settings(max_examples=10_000, deadline=None)
 @given(CHOICES)
 @example({"image": upload(), "model": "pkz_2", "format": "1:1", "weight": "low", "prompt": "a\ncat"})
-def test_whatever_the_options_accept_the_schema_accepts(choice: dict[str, Any]) -> None:
+def test_the_schema_accepts_every_accepted_request(choice: dict[str, Any]) -> None:
     try:
         request = build_request(**choice, personas=PRESETS, styles=PRESETS)
     except InvalidOption:
@@ -269,7 +269,7 @@ def test_whatever_the_options_accept_the_schema_accepts(choice: dict[str, Any]) 
 @settings(max_examples=5_000, deadline=None)
 @given(CHOICES, OTHERS)
 @example({"image": upload(), "model": "pkz_3", "format": "1:1", "weight": "low"}, {})
-def test_what_the_schema_accepts_is_refused_only_for_a_listed_reason(
+def test_options_that_the_schema_accepts_are_refused_only_for_a_listed_reason(
     choice: dict[str, Any], others: dict[str, Any]
 ) -> None:
     sent = raw(choice) | others
@@ -281,7 +281,7 @@ def test_what_the_schema_accepts_is_refused_only_for_a_listed_reason(
     assert refused is None or stricter_on_purpose(refused, sent)
 
 
-# --- made again ---------------------------------------------------------------------------------------------------
+# --- edited requests ----------------------------------------------------------------------------------------------
 
 REQUESTS = st.builds(
     ThumbnailRequest,
@@ -295,7 +295,7 @@ DATA_URL = "data:image/png;base64,iVBORw0KGgo="
 
 
 @given(request=REQUESTS, model=st.sampled_from(Model), supported=st.booleans(), weighed=st.booleans())
-def test_what_is_edited_fits_the_contract_whatever_it_was_before(
+def test_an_edited_request_always_fits_the_contract(
     request: ThumbnailRequest, model: Model, *, supported: bool, weighed: bool
 ) -> None:
     if supported and request.model in (Model.PKZ_4, Model.PKZ_4_5):
@@ -313,12 +313,12 @@ def _support(request: ThumbnailRequest) -> str | None:
     return DATA_URL if request.support_image_url else None
 
 
-def test_bytes_go_in_place_of_the_address() -> None:
+def test_stored_bytes_replace_the_url() -> None:
     request = replace(chosen(reference=upload()), image_base64=DATA_URL, support_base64=DATA_URL)
     assert {name for name in body(request) if "image" in name} == {"image_base64", "support_image_base64"}
 
 
-def test_another_picture_takes_the_place_of_the_kept_one() -> None:
+def test_a_new_image_replaces_the_stored_one() -> None:
     request = replace(chosen(), image_sha256="0" * 64)
     changed = apply_edit(request, model="pkz_3", format="16:9", prompt="", image=upload(url="https://a/new.png"))
     assert (changed.image_url, changed.image_sha256, changed.prompt) == ("https://a/new.png", None, None)
@@ -338,10 +338,10 @@ def test_another_picture_takes_the_place_of_the_kept_one() -> None:
         ("https://[", None),
     ],
 )
-def test_an_address_says_itself_when_it_ends(address: str, seconds: int | None) -> None:
+def test_the_expiry_is_read_from_the_url(address: str, seconds: int | None) -> None:
     assert url_expiry(address) == (None if seconds is None else datetime.fromtimestamp(seconds, UTC))
 
 
-def test_a_picture_of_an_embed_is_taken_as_one_though_nothing_more_is_known() -> None:
+def test_an_embedded_image_is_accepted_without_type_or_size() -> None:
     request = build_request(image=upload(content_type=EMBEDDED, size=None, filename="x"), model="pkz_3", format="16:9")
     assert request.image_url == URL
