@@ -1,4 +1,4 @@
-"""The life of one bot with real files and a world outside that is a file of effects: whatever is killed, they stay."""
+"""One bot process with real files. A file records every external effect and survives when the process is killed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from bot.domain.models import Job, Picture, Status, ThumbnailRequest
     from bot.jobs.use_case import UseCase
 
-HASTE = 5000  # seconds of the bot in one of ours
+SPEEDUP = 5000  # seconds on the bot's clock per real second
 MEMBER = 1
 JOBS = 3
 KINDS = (
@@ -57,49 +57,49 @@ KINDS = (
     "refused",
     "outcome unknown",
     "unreachable once",
-    "slowed down once",
-    "answer lost",
-    "answer refused",
+    "rate limited once",
+    "reply lost",
+    "reply refused",
     "download breaks once",
     "unusable",
     "delayed once",
-    "delivery's answer lost once",
-    "told late",
-    "every way closed",
-    "message gone",
+    "delivery response lost once",
+    "notified late",
+    "channel not writable",
+    "message deleted",
 )
-SHOWABLE = frozenset(KINDS) - {"refused", "outcome unknown", "answer lost", "answer refused", "unusable", "told late"}
-UNREACHABLE = ("every way closed", "message gone")  # no words of an end are taken there
+SHOWABLE = frozenset(KINDS) - {"refused", "outcome unknown", "reply lost", "reply refused", "unusable", "notified late"}
+UNREACHABLE = ("channel not writable", "message deleted")  # the bot can't post a final notice there
 _FAILING = {
     "refused": ProviderRefused("GENERATION_REJECTED", 400),
-    "told late": ProviderRefused("CONTENT_POLICY", 400),
+    "notified late": ProviderRefused("CONTENT_POLICY", 400),
     "outcome unknown": OutcomeUnknown("reset"),
 }
 _FAILING_ONCE = {
     "unreachable once": ProviderUnreachable(),
-    "slowed down once": ProviderRefused("TOO_MANY_REQUESTS", 429, retry_after=timedelta(seconds=1)),
+    "rate limited once": ProviderRefused("TOO_MANY_REQUESTS", 429, retry_after=timedelta(seconds=1)),
 }
 
 
-class Hasty(selectors.SelectSelector):
-    """Waits a small part of what it is asked to, to the microsecond."""
+class FastSelector(selectors.SelectSelector):
+    """Divides every wait by `SPEEDUP`, with microsecond precision."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return super().select(None if timeout is None else timeout / HASTE)
+        return super().select(None if timeout is None else timeout / SPEEDUP)
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """Its clock runs as fast as its waiting."""
+    """An event loop whose clock runs `SPEEDUP` times as fast as real time."""
 
     def __init__(self) -> None:
-        super().__init__(Hasty())
+        super().__init__(FastSelector())
 
     def time(self) -> float:
-        return super().time() * HASTE
+        return super().time() * SPEEDUP
 
 
 class Effects:
-    """Everything that was done outside, one line each; lines of a killed process stay."""
+    """Records each external effect as one line of a file. The lines survive when the process is killed."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -114,7 +114,7 @@ class Effects:
 
 
 def effects_in(path: Path) -> defaultdict[int, list[str]]:
-    """What was done, by request."""
+    """Read the recorded effects, grouped by request number."""
     done: defaultdict[int, list[str]] = defaultdict(list)
     for line in path.read_text().splitlines():
         number, what = json.loads(line)
@@ -123,18 +123,18 @@ def effects_in(path: Path) -> defaultdict[int, list[str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """One life: where, the kinds of the requests, how many it is asked for, and the step it kills itself at, or 0."""
+class Scenario:
+    """What one process does. It kills itself at step `crash_after`; 0 means never."""
 
     folder: Path
     kinds: tuple[str, ...]
-    asks: int
-    fuse: int
+    request_count: int
+    crash_after: int
     picture: bytes
 
 
-class Fuse:
-    """Counts steps, and ends the process at one of them."""
+class CrashCounter:
+    """Counts steps and kills the process at a given one."""
 
     def __init__(self, steps: int) -> None:
         self._left = steps
@@ -145,20 +145,20 @@ class Fuse:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Outside:
-    """Provider, source, delivery and operator in one: each does what the kind of its request says."""
+class SimulatedServices:
+    """Acts as the provider, the download server and Discord. The kind of each request decides what happens."""
 
-    def __init__(self, order: Order, step: Fuse, chance: random.Random) -> None:
-        self._order = order
+    def __init__(self, scenario: Scenario, step: CrashCounter, chance: random.Random) -> None:
+        self._scenario = scenario
         self._step = step
         self._chance = chance
-        self.effects = Effects(order.folder / "effects")
+        self.effects = Effects(scenario.folder / "effects")
 
     def _kind(self, number: int) -> str:
-        return self._order.kinds[number]
+        return self._scenario.kinds[number]
 
     async def _do(self, number: int, what: str) -> None:
-        """An effect; the process may die before it, after it, and while it waits for the answer."""
+        """Record an effect. The process may crash before it, after it, or while it waits for the response."""
         await asyncio.sleep(self._chance.random())
         self._step(what)
         self.effects.add(number, what)
@@ -167,8 +167,8 @@ class Outside:
 
     # --- the provider ------------------------------------------------------------------------------------------------
 
-    async def create(self, asked: ThumbnailRequest) -> Output:
-        number = _number(asked.image_url)
+    async def create(self, request: ThumbnailRequest) -> Output:
+        number = _number(request.image_url)
         kind = self._kind(number)
         failure = _FAILING.get(kind)
         if kind in _FAILING_ONCE and not self.effects.count(number, f"failed: {kind}"):
@@ -177,7 +177,7 @@ class Outside:
             await self._do(number, "called")
         if failure is not None:
             await self._fail(number, failure)
-        await self._do(number, "made")
+        await self._do(number, "generated")
         return Output(f"https://out.example/{number}", f"req-{number}")
 
     async def _fail(self, number: int, failure: JobFailed) -> NoReturn:
@@ -186,37 +186,37 @@ class Outside:
 
     async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
         number = _number(address)
-        yield self._order.picture[:100]
+        yield self._scenario.picture[:100]
         await self._do(number, "fetched")
         if self._kind(number) == "download breaks once" and self.effects.count(number, "fetched") == 1:
-            raise OutputUnreachable("broke off")
-        yield b"" if self._kind(number) == "unusable" else self._order.picture[100:]
+            raise OutputUnreachable("connection closed")
+        yield b"" if self._kind(number) == "unusable" else self._scenario.picture[100:]
 
     # --- Discord -----------------------------------------------------------------------------------------------------
 
-    async def answer(self, job: Job, _: Status) -> int:
+    async def reply(self, job: Job, _: Status) -> int:
         number = _number(job.request.image_url)
-        if self._kind(number) == "answer refused":
+        if self._kind(number) == "reply refused":
             raise ConnectionError("Discord")
-        await self._do(number, "answered")
-        if self._kind(number) == "answer lost":
-            raise ConnectionError("Discord's answer")
+        await self._do(number, "replied")
+        if self._kind(number) == "reply lost":
+            raise ConnectionError("Discord's response")
         return number
 
     async def deliver(self, job: Job, picture: Picture) -> int:
         number = _number(job.request.image_url)
-        if picture.path.read_bytes() != self._order.picture:
-            raise AssertionError("not the picture that was made")
+        if picture.path.read_bytes() != self._scenario.picture:
+            raise AssertionError("this is not the generated picture")
         match self._kind(number):
-            case "every way closed":
+            case "channel not writable":
                 raise Undeliverable("403")
-            case "message gone":
+            case "message deleted":
                 raise MessageDeleted("10008")
             case "delayed once" if not self.effects.count(number, "delayed"):
                 await self._do(number, "delayed")
                 raise DeliveryDelayed("503")
         await self._do(number, "shown")
-        if self._kind(number) == "delivery's answer lost once" and self.effects.count(number, "shown") == 1:
+        if self._kind(number) == "delivery response lost once" and self.effects.count(number, "shown") == 1:
             raise DeliveryDelayed("lost")
         return number
 
@@ -228,44 +228,44 @@ class Outside:
     async def notify(self, job: Job) -> None:
         text = failures.outcome(job)
         number = _number(job.request.image_url)
-        if self._kind(number) == "told late" and not self.effects.count(number, "told late"):
-            await self._do(number, "told late")
+        if self._kind(number) == "notified late" and not self.effects.count(number, "notified late"):
+            await self._do(number, "notified late")
             raise DeliveryDelayed("503")
         if self._kind(number) in UNREACHABLE:
             raise Undeliverable("403")
-        await self._do(number, "told free" if "You were not charged." in text else "told")
+        await self._do(number, "notified: not charged" if "You were not charged." in text else "notified")
 
     async def show_progress(self, job: Job, status: Status) -> None:
-        """Nobody looks."""
+        """Do nothing. These tests don't check progress."""
 
     async def add_again_reaction(self, job: Job, message_id: int) -> None:
-        await self._do(_number(job.request.image_url), f"invited on {message_id}")
+        await self._do(_number(job.request.image_url), f"reaction added to {message_id}")
 
 
 class Alerts:
     def send(self, level: AlertLevel, key: str, text: str) -> None:
-        """Nobody listens."""
+        """Do nothing. These tests don't check alerts."""
 
 
 class Metrics:
     def started(self) -> None:
-        """Nobody reads them."""
+        """Do nothing. These tests don't check metrics."""
 
     def ended(self, outcome: str) -> None:
-        """Nobody reads them."""
+        """Do nothing. These tests don't check metrics."""
 
 
 class SourceImages:
-    """The pictures jobs are made from lie where they are."""
+    """Source images that are always available."""
 
-    def check(self, asked: ThumbnailRequest) -> None:
-        """They are there."""
+    def check(self, request: ThumbnailRequest) -> None:
+        """Accept every image."""
 
-    async def prepare(self, asked: ThumbnailRequest) -> ThumbnailRequest:
-        return asked
+    async def prepare(self, request: ThumbnailRequest) -> ThumbnailRequest:
+        return request
 
     async def keep(self, job: Job) -> None:
-        """Nobody makes another."""
+        """Do nothing. No test regenerates a job."""
 
 
 def _number(address: str) -> int:
@@ -276,38 +276,40 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-async def live(order: Order, chance: random.Random) -> None:
-    """One life: recover, ask if so ordered, come to rest, hand over what is kept."""
-    step = Fuse(order.fuse)
-    outside = Outside(order, step, chance)
-    async with database.opened(order.folder / "bot.sqlite3") as store:
-        ledger = Ledger(store, spool=order.folder / "spool")
-        journal = Journal(order.folder / "journal", size=4096)
-        reserve = DiskReserve(order.folder / "ballast", size=4096)
+async def run_process(scenario: Scenario, chance: random.Random) -> None:
+    """Recover, send the requests, wait until the bot is idle, then claim any saved pictures."""
+    step = CrashCounter(scenario.crash_after)
+    services = SimulatedServices(scenario, step, chance)
+    async with database.opened(scenario.folder / "bot.sqlite3") as store:
+        ledger = Ledger(store, spool=scenario.folder / "spool")
+        journal = Journal(scenario.folder / "journal", size=4096)
+        reserve = DiskReserve(scenario.folder / "reserve", size=4096)
         repository = JournaledLedger(ledger, journal, reserve, clock=_now, on_unavailable=lambda _: None)
         await repository.replay()
         ports = Ports(
             queue=RequestQueue(Circuits(clock=_now), concurrency=2, limit=10, per_member=10),
             repository=repository,
             sources=SourceImages(),
-            provider=outside,
-            downloader=outside,
-            spool=OutputSpool(order.folder / "spool"),
-            messenger=outside,
+            provider=services,
+            downloader=services,
+            spool=OutputSpool(scenario.folder / "spool"),
+            messenger=services,
             notices=Notices(Alerts()),
             metrics=Metrics(),
             clock=_now,
         )
         bot = use_case.assemble(wrapped(ports, step), rules=QuotaRules(100, dict.fromkeys(Model, 2)))
         await bot.recovery.recover()
-        await asyncio.gather(*(_ask(bot, outside, number) for number in range(order.asks)))
-        await bot.recovery.idle(HASTE * 10)
-        await bot.outcomes.claim(MEMBER, outside.hand_over)
+        await asyncio.gather(*(_send_request(bot, services, number) for number in range(scenario.request_count)))
+        await bot.recovery.idle(SPEEDUP * 10)
+        await bot.outcomes.claim(MEMBER, services.hand_over)
         await bot.recovery.close(grace=1.0)
         await repository.close()
 
 
-async def _ask(bot: UseCase, outside: Outside, number: int) -> None:
-    what = replace(request(), image_url=f"https://cdn.example/{number}")
+async def _send_request(bot: UseCase, services: SimulatedServices, number: int) -> None:
+    thumbnail = replace(request(), image_url=f"https://cdn.example/{number}")
     with suppress(ConnectionError):
-        await bot.lifecycle.accept(what, requester(MEMBER, interaction_id=10**18 + number, at=_now()), outside.answer)
+        await bot.lifecycle.accept(
+            thumbnail, requester(MEMBER, interaction_id=10**18 + number, at=_now()), services.reply
+        )
