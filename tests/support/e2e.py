@@ -1,4 +1,4 @@
-"""The real bot on real sockets: a Discord and a Pikzels on loopback, SQLite and spool in a temporary folder."""
+"""The real bot on real sockets. Discord and Pikzels are stand-ins on loopback; the data is in a temporary folder."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ PHOTO = discord_server.Upload("photo.png", 200_000, "image/png")
 
 
 def png(size: int = 1000) -> bytes:
-    """A picture with a true header, made up to `size` bytes behind its end."""
+    """A valid PNG, padded with zeros after its end to at least `size` bytes."""
     out = BytesIO()
     Image.new("RGB", (1280, 720), "navy").save(out, "PNG")
     return out.getvalue().ljust(size, b"\0")
 
 
 class Cdn:
-    """Where Discord keeps pictures: those the bot sent, and for what a member gave one made up from its address."""
+    """Discord's CDN. It serves what the bot sent, and generates an image from the URL for any member's attachment."""
 
     def __init__(self, discord: discord_server.DiscordServer) -> None:
         self._discord = discord
@@ -55,12 +55,12 @@ class Cdn:
         number = URL(address).path.split("/")[-2]
         sent = [file.data for message in self._discord.messages.values() for file in message.attachments]
         names = [str(file.id) for message in self._discord.messages.values() for file in message.attachments]
-        known = dict(zip(names, sent, strict=True)).get(number)
-        yield known or given(number)
+        content = dict(zip(names, sent, strict=True)).get(number)
+        yield content or given(number)
 
 
 def given(number: str) -> bytes:
-    """A picture that no other attachment has."""
+    """An image that is unique to this attachment."""
     out = BytesIO()
     Image.new("RGB", (64, 36), f"#{int(number) % 0xFFFFFF:06x}").save(out, "PNG")
     return out.getvalue()
@@ -68,7 +68,7 @@ def given(number: str) -> bytes:
 
 @dataclass(slots=True)
 class Live:
-    """One bot with its surroundings."""
+    """One running bot with its Discord, its provider and its CDN."""
 
     discord: discord_server.DiscordServer
     api: pikzels_server.StandIn
@@ -77,18 +77,18 @@ class Live:
     cdn: Cdn
 
     async def thumbnail(self, *, user_id: int = 1, **options: Any) -> discord_server.Interaction:
-        """Type /thumbnail; returns at once."""
+        """Send /thumbnail and return immediately."""
         return await self.discord.slash("thumbnail", options={"image": PHOTO, **options}, user_id=user_id)
 
     async def made(self, *, user_id: int = 1, **options: Any) -> discord_server.Message:
-        """Type /thumbnail and wait for the picture."""
+        """Send /thumbnail and wait for the image."""
         interaction = await self.thumbnail(user_id=user_id, **options)
         await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 20)
         assert interaction.message is not None
         return interaction.message
 
     async def said(self, *, user_id: int = 1, **options: Any) -> discord_server.Message:
-        """Type /thumbnail and wait for the words that end it."""
+        """Send /thumbnail and wait for the failure notice."""
         interaction = await self.thumbnail(user_id=user_id, **options)
         await interaction.wait(lambda i: i.message is not None and "charged" in i.message.content, 20)
         assert interaction.message is not None
@@ -99,7 +99,7 @@ class Live:
         return allowance.left
 
     async def job(self, message: discord_server.Message) -> Job:
-        """The job that `message` belongs to, once everything has come to rest."""
+        """Wait until the bot is idle and return the job of `message`."""
         await self.app.use_case.recovery.idle(10)
         job = await self.app.storage.ledger.job(message.content.rpartition("#")[2].split()[0])
         assert job is not None
@@ -117,7 +117,7 @@ async def running(
     clock: Callable[[], datetime] = app.utc_now,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[Live]:
-    """Start the bot in this process; `around` is a Discord and a Pikzels that stand already."""
+    """Start the bot in this process. `around` holds a Discord and a Pikzels that are already running."""
     async with AsyncExitStack() as stack:
         if around is None:
             discord = await stack.enter_async_context(discord_server.serve(keep_files=True))
@@ -144,19 +144,19 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 def settings_for(folder: Path, base_url: str, sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    given: dict[str, dict[str, Any]] = {
+    settings: dict[str, dict[str, Any]] = {
         "discord": {"token": "token"},
         "pikzels": {"api_key": KEY, "base_url": base_url, "timeout": 10},
         "storage": {"folder": str(folder)},
         "shutdown": {"grace": 5},
     }
     for name, section in sections.items():
-        given[name] = {**given.get(name, {}), **section}
-    return given
+        settings[name] = {**settings.get(name, {}), **section}
+    return settings
 
 
 def books(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The jobs and the entries in a closed database."""
+    """Read the jobs and the entries from a closed database."""
     with closing(sqlite3.connect(folder / "pikzels-bot.sqlite3")) as connection:
         connection.row_factory = sqlite3.Row
         jobs, entries = (
