@@ -69,7 +69,7 @@ KINDS = (
     "message deleted",
 )
 SHOWABLE = frozenset(KINDS) - {"refused", "outcome unknown", "reply lost", "reply refused", "unusable", "notified late"}
-UNREACHABLE = ("channel not writable", "message deleted")  # the bot can't post a final notice there
+UNREACHABLE = ("channel not writable", "message deleted")  # the bot cannot post a final notice there
 _FAILING = {
     "refused": ProviderRefused("GENERATION_REJECTED", 400),
     "notified late": ProviderRefused("CONTENT_POLICY", 400),
@@ -236,7 +236,7 @@ class SimulatedServices:
         await self._do(number, "notified: not charged" if "You were not charged." in text else "notified")
 
     async def show_progress(self, job: Job, status: Status) -> None:
-        """Do nothing. These tests don't check progress."""
+        """Do nothing. These tests do not check progress."""
 
     async def add_again_reaction(self, job: Job, message_id: int) -> None:
         await self._do(_number(job.request.image_url), f"reaction added to {message_id}")
@@ -244,15 +244,15 @@ class SimulatedServices:
 
 class Alerts:
     def send(self, level: AlertLevel, key: str, text: str) -> None:
-        """Do nothing. These tests don't check alerts."""
+        """Do nothing. These tests do not check alerts."""
 
 
 class Metrics:
     def started(self) -> None:
-        """Do nothing. These tests don't check metrics."""
+        """Do nothing. These tests do not check metrics."""
 
     def ended(self, outcome: str) -> None:
-        """Do nothing. These tests don't check metrics."""
+        """Do nothing. These tests do not check metrics."""
 
 
 class SourceImages:

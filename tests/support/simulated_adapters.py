@@ -1,4 +1,4 @@
-"""Adapters of one life on virtual time, behind `bot.domain.protocols`: they fail as the world decides."""
+"""Adapters for one process on virtual time. They implement `bot.domain.protocols`. The world makes them fail."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from bot.domain.failure_policy import CODES, policy_for
 from bot.domain.models import AlertLevel, Output, Queued, State
 from bot.text import failures
 from bot.text.formatting import NOT_CHARGED
-from tests.support.simulated_world import BAD, DAY, GOOD, Way
+from tests.support.simulated_world import BAD, DAY, GOOD, Reachability
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from bot.domain.errors import JobFailed
     from bot.domain.models import Job, Picture, Status, ThumbnailRequest
-    from tests.support.simulated_world import Asked, Life
+    from tests.support.simulated_world import Process, Submission
 
 _UNTIL_RESTART = ("INVALID_API_KEY", "ACCOUNT_SUSPENDED", "moved")
-_USUAL = tuple(code for code, verdict in CODES.items() if verdict.pause is None)
+_USUAL = tuple(code for code, policy in CODES.items() if policy.pause is None)
 _UNUSUAL = (
     OutcomeUnknown("reset"),
     OutcomeUnknown("html", status=502, request_id="req"),
@@ -42,245 +42,253 @@ _UNUSUAL = (
     ProviderRefused("NEW_TO_US", 503),
     ProviderRefused("INSUFFICIENT_CREDITS", 402),
 )
-_TIMEOUT = 180.0  # seconds a call may take
+_TIMEOUT = 180.0  # maximum seconds for a call
 _EXPIRES = DAY  # seconds the provider keeps an output
 
 
 class SourceImages:
-    """The pictures a job is made from lie where they are, or do not any more."""
+    """Source images that are available or have expired."""
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, process: Process) -> None:
+        self._process = process
 
     def check(self, _: ThumbnailRequest) -> None:
-        if self._life.world.happens("source expired"):
+        if self._process.world.happens("source expired"):
             raise SourceExpired("image")
 
     async def prepare(self, request: ThumbnailRequest) -> ThumbnailRequest:
-        await self._life.take(self._life.world.seconds(0.02), "preparing")
+        await self._process.wait(self._process.world.seconds(0.02), "preparing")
         self.check(request)
         return request
 
     async def keep(self, _: Job) -> None:
-        await self._life.take(self._life.world.seconds(2), "keeping the original")
+        await self._process.wait(self._process.world.seconds(2), "saving the source image")
 
 
 class Provider:
-    def __init__(self, life: Life, *, retry_server_errors: bool) -> None:
-        self._life = life
+    def __init__(self, process: Process, *, retry_server_errors: bool) -> None:
+        self._process = process
         self._retry_server_errors = retry_server_errors
 
     async def create(self, request: ThumbnailRequest) -> Output:
-        life, world = self._life, self._life.world
-        asked = world.by_address(request.image_url)
-        await life.take(world.seconds(0.1), "connecting")
+        process, world = self._process, self._process.world
+        submission = world.by_address(request.image_url)
+        await process.wait(world.seconds(0.1), "connecting")
         if world.is_down("provider unreachable"):
-            self._fail(asked, ProviderUnreachable())
-        self._check(asked, request.image_url)
-        asked.calls.append("under way")
-        world.note("call", asked)
+            self._fail(submission, ProviderUnreachable())
+        self._check(submission, request.image_url)
+        submission.calls.append("is in progress")
+        world.note("call", submission)
         failure = self._failure()
-        made = failure is None or (isinstance(failure, OutcomeUnknown) and world.chance.random() < 0.5)
+        generated = failure is None or (isinstance(failure, OutcomeUnknown) and world.chance.random() < 0.5)
         await asyncio.sleep(_TIMEOUT if failure is not None and world.happens("slow") else world.seconds(30))
-        if made:
-            asked.made_at = world.loop.time()
-            world.note("made", asked)
-        life.reach("made")
-        asked.calls.pop()
+        if generated:
+            submission.generated_at = world.loop.time()
+            world.note("generated", submission)
+        process.reach("generated at Pikzels")
+        submission.calls.pop()
         if failure is not None:
-            self._fail(asked, failure)
-        asked.calls.append("worked")
-        return Output(f"https://out.example/{asked.number}", f"req-{asked.number}")
+            self._fail(submission, failure)
+        submission.calls.append("succeeded")
+        return Output(f"https://out.example/{submission.number}", f"req-{submission.number}")
 
-    def _check(self, asked: Asked, address: str) -> None:
-        """The paid call is written down before, and made again only where no work can have been done."""
-        if asked.taken_back:
-            self._life.world.forbidden("called though it was taken back", asked)
-        for number, call in enumerate(asked.calls, 1):
+    def _check(self, submission: Submission, address: str) -> None:
+        """Check that the job was saved as `sending`, and that any earlier call provably did no work."""
+        if submission.cancelled:
+            self._process.world.report_violation("called although it was cancelled", submission)
+        for number, call in enumerate(submission.calls, 1):
             if isinstance(call, str):
-                self._life.world.forbidden(f"called again, though a call before {call}", asked)
+                self._process.world.report_violation(f"called again although an earlier call {call}", submission)
             elif not isinstance(call, ProviderUnreachable | ProviderRefused) or self._retries(call) < number:
-                self._life.world.forbidden(f"called again after {call!r}", asked)
-        [state] = self._life.world.raw.execute(
+                self._process.world.report_violation(f"called again after {call!r}", submission)
+        [state] = self._process.world.raw.execute(
             "SELECT state FROM jobs WHERE request ->> 'image_url' = ?", (address,)
         ).fetchone()
         if state != State.SENDING:
-            self._life.world.forbidden(f"called while the database says {state}", asked)
+            self._process.world.report_violation(f"called while the database says {state}", submission)
 
     def _retries(self, failure: JobFailed) -> int:
         return policy_for(failure, retry_server_errors=self._retry_server_errors).retries
 
-    def _fail(self, asked: Asked, failure: JobFailed) -> NoReturn:
-        asked.calls.append(failure)
-        self._life.world.note("call failed", asked, repr(failure))
+    def _fail(self, submission: Submission, failure: JobFailed) -> NoReturn:
+        submission.calls.append(failure)
+        self._process.world.note("call failed", submission, repr(failure))
         raise failure
 
     def _failure(self) -> JobFailed | None:
-        world = self._life.world
+        world = self._process.world
         if world.is_down("maintenance"):
             return ProviderRefused("SERVICE_UNDER_MAINTENANCE", 503, retry_after=self._pause())
-        if world.happens("calls off until a restart"):
+        if world.happens("calls rejected until a restart"):
             code = world.chance.choice(_UNTIL_RESTART)
             return ProviderMoved() if code == "moved" else ProviderRefused(code, 401)
         if world.is_down("provider failing") or world.happens("call fails"):
             return self._usual_failure()
-        if world.happens("unforeseen"):
-            raise RuntimeError("a fault in the client")
+        if world.happens("internal error"):
+            raise RuntimeError("a bug in the client")
         return None
 
     def _usual_failure(self) -> JobFailed:
-        chance = self._life.world.chance
+        chance = self._process.world.chance
         throttled = ProviderRefused("TOO_MANY_REQUESTS", 429, retry_after=self._pause())
         refused = ProviderRefused(chance.choice(_USUAL), 500, request_id="req")
         return chance.choice((*_UNUSUAL, throttled, refused, refused))
 
     def _pause(self) -> timedelta | None:
-        chance = self._life.world.chance
+        chance = self._process.world.chance
         return timedelta(seconds=chance.randint(1, 200)) if chance.random() < 0.5 else None
 
 
 class Downloader:
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, process: Process) -> None:
+        self._process = process
 
     async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
-        life, world = self._life, self._life.world
-        asked = world.by_address(address)
-        await life.take(world.seconds(0.3), "fetching")
-        if asked.made_at is None or world.loop.time() > asked.made_at + _EXPIRES or world.happens("output gone"):
+        process, world = self._process, self._process.world
+        submission = world.by_address(address)
+        await process.wait(world.seconds(0.3), "fetching")
+        if (
+            submission.generated_at is None
+            or world.loop.time() > submission.generated_at + _EXPIRES
+            or world.happens("output gone")
+        ):
             raise OutputGone("404")
         if world.is_down("source"):
             raise OutputUnreachable("timeout")
         yield BAD if world.happens("picture unusable") else GOOD
         if world.happens("download breaks"):
-            raise OutputUnreachable("broke off")
-        world.note("fetched", asked)
+            raise OutputUnreachable("connection closed")
+        world.note("fetched", submission)
 
 
 class Messenger:
-    """One message a request, and whatever else carries its picture."""
+    """Sends one message per request, and any other message that carries its picture."""
 
-    def __init__(self, life: Life, cancel: Callable[[str], bool]) -> None:
-        self._life = life
-        self._world = life.world
+    def __init__(self, process: Process, cancel: Callable[[str], bool]) -> None:
+        self._process = process
+        self._world = process.world
         self._cancel = cancel
 
-    async def answer(self, asked: Asked, job: Job, status: Status) -> int:
-        """The public answer to a command; its id."""
-        await self._life.take(self._world.seconds(0.2), "answering")
-        if self._is_away() or self._world.happens("answer refused"):
+    async def reply(self, submission: Submission, job: Job, status: Status) -> int:
+        """Post the public reply to a command and return its ID."""
+        await self._process.wait(self._world.seconds(0.2), "replying")
+        if self._is_unavailable() or self._world.happens("reply refused"):
             raise ConnectionError("Discord")
-        if asked.message is not None:
-            self._world.forbidden("a request was answered twice", asked)
-        asked.message = asked.number
-        self._world.note("answered", asked, type(status).__name__)
-        if isinstance(status, Queued) and self._world.happens("taken back"):
-            self._world.loop.call_later(self._world.seconds(20), self._take_back, asked, job)
-        await self._life.take(self._world.seconds(0.1), "answer taken")
-        if self._world.happens("answer lost"):
-            raise ConnectionError("Discord's answer")
-        return asked.message
+        if submission.message is not None:
+            self._world.report_violation("a request was answered twice", submission)
+        submission.message = submission.number
+        self._world.note("replied", submission, type(status).__name__)
+        if isinstance(status, Queued) and self._world.happens("cancelled"):
+            self._world.loop.call_later(self._world.seconds(20), self._cancel_submission, submission, job)
+        await self._process.wait(self._world.seconds(0.1), "reply accepted")
+        if self._world.happens("reply lost"):
+            raise ConnectionError("Discord's response")
+        return submission.message
 
-    def _take_back(self, asked: Asked, job: Job) -> None:
-        if not self._life.dead and self._cancel(job.id):
-            asked.taken_back = True
-            self._world.note("taken back", asked)
+    def _cancel_submission(self, submission: Submission, job: Job) -> None:
+        if not self._process.dead and self._cancel(job.id):
+            submission.cancelled = True
+            self._world.note("cancelled", submission)
 
     async def deliver(self, job: Job, picture: Picture) -> int:
-        asked = self._world.by_address(job.request.image_url)
+        submission = self._world.by_address(job.request.image_url)
         if picture.content is None and not picture.path.exists():
             raise FileNotFoundError(picture.path.name)
-        await self._life.take(self._world.seconds(0.5), "delivering")
-        self._hindered(asked, picture=True)
-        self._show(asked)
-        await self._life.take(self._world.seconds(0.3), "delivered at Discord")
-        if self._world.happens("delivery's answer lost"):
+        await self._process.wait(self._world.seconds(0.5), "delivering")
+        self._raise_if_blocked(submission, picture=True)
+        self._show(submission)
+        await self._process.wait(self._world.seconds(0.3), "delivered at Discord")
+        if self._world.happens("delivery response lost"):
             raise DeliveryDelayed("lost")
-        self.confirm(asked)
-        return asked.number
+        self.confirm(submission)
+        return submission.number
 
     async def hand_over(self, job: Job, _: Picture) -> int:
-        """A kept picture, for its requester alone."""
-        asked = self._world.by_address(job.request.image_url)
-        await self._life.take(self._world.seconds(0.5), "handing over")
-        if self._is_away():
+        """Show a saved picture to its requester only."""
+        submission = self._world.by_address(job.request.image_url)
+        await self._process.wait(self._world.seconds(0.5), "handing over")
+        if self._is_unavailable():
             raise ConnectionError("Discord")
-        self._show(asked)
-        asked.handed_over = True
-        await self._life.take(self._world.seconds(0.3), "handed over")
-        if self._world.happens("delivery's answer lost"):
-            raise ConnectionError("Discord's answer")
-        self.confirm(asked)
-        return 10**6 + asked.number
+        self._show(submission)
+        submission.handed_over = True
+        await self._process.wait(self._world.seconds(0.3), "handed over")
+        if self._world.happens("delivery response lost"):
+            raise ConnectionError("Discord's response")
+        self.confirm(submission)
+        return 10**6 + submission.number
 
     async def notify(self, job: Job) -> None:
         text = failures.outcome(job)
-        asked = self._world.by_address(job.request.image_url)
-        await self._life.take(self._world.seconds(0.3), "telling at Discord")
+        submission = self._world.by_address(job.request.image_url)
+        await self._process.wait(self._world.seconds(0.3), "sending the notice")
         try:
-            self._hindered(asked)
+            self._raise_if_blocked(submission)
         except MessageDeleted:
             return
         ended = job.state is State.RELEASED
         if ended != (NOT_CHARGED in text):
-            self._world.forbidden(f"a {job.state} job was told: {text!r}", asked)
-        asked.told += ended
-        self._world.note("told", asked, text.partition(" · ")[0])
-        await self._life.take(self._world.seconds(0.1), "told at Discord")
-        if self._world.happens("delivery's answer lost"):
+            self._world.report_violation(f"the notice for a {job.state} job was wrong: {text!r}", submission)
+        submission.notified += ended
+        self._world.note("notified", submission, text.partition(" · ")[0])
+        await self._process.wait(self._world.seconds(0.1), "notice sent")
+        if self._world.happens("delivery response lost"):
             raise DeliveryDelayed("lost")
 
     async def show_progress(self, job: Job, status: Status) -> None:
-        asked = self._world.by_address(job.request.image_url)
-        await self._life.take(self._world.seconds(0.5), "progress")
-        if asked.shown or asked.told or (isinstance(status, Queued) and asked.calls):
-            self._world.forbidden("progress was shown after the end", asked)
+        submission = self._world.by_address(job.request.image_url)
+        await self._process.wait(self._world.seconds(0.5), "progress")
+        if submission.shown or submission.notified or (isinstance(status, Queued) and submission.calls):
+            self._world.report_violation("progress was shown after a later step", submission)
 
     async def add_again_reaction(self, job: Job, message_id: int) -> None:
-        await self._life.take(self._world.seconds(0.3), "inviting")
-        self._world.note("invited", self._world.by_address(job.request.image_url), str(message_id))
+        await self._process.wait(self._world.seconds(0.3), "adding the reaction")
+        self._world.note("reaction added", self._world.by_address(job.request.image_url), str(message_id))
 
-    def confirm(self, asked: Asked) -> None:
-        """The bot knows now that the picture is to be seen."""
-        asked.confirmed_at, asked.excused = self._world.loop.time(), False
-        self._world.unsettled.append(asked)
+    def confirm(self, submission: Submission) -> None:
+        """Discord has confirmed the picture to the bot."""
+        submission.confirmed_at, submission.exempt = self._world.loop.time(), False
+        self._world.uncharged.append(submission)
 
-    def _show(self, asked: Asked) -> None:
-        if asked.made_at is None:
-            self._world.forbidden("a picture was shown that nobody made", asked)
-        asked.shown = True
-        self._world.note("shown", asked)
+    def _show(self, submission: Submission) -> None:
+        if submission.generated_at is None:
+            self._world.report_violation("a picture was shown that was never generated", submission)
+        submission.shown = True
+        self._world.note("shown", submission)
         self._world.counts["deliveries"] += 1
 
-    def _is_away(self) -> bool:
+    def _is_unavailable(self) -> bool:
         return self._world.is_down("discord") or self._world.is_down("gateway")
 
-    def _hindered(self, asked: Asked, *, picture: bool = False) -> None:
-        """Raises what keeps an edit from being done."""
-        way = self._world.way_of(asked)
-        if self._is_away() or way is Way.STUCK or self._world.happens("delivery delayed"):
+    def _raise_if_blocked(self, submission: Submission, *, picture: bool = False) -> None:
+        """Raise an error if the message cannot be edited now."""
+        reachability = self._world.reachability_of(submission)
+        if self._is_unavailable() or reachability is Reachability.DELAYED or self._world.happens("delivery delayed"):
             raise DeliveryDelayed("503")
-        if picture and self._world.happens("unforeseen"):
-            raise RuntimeError("a fault in the messenger")
-        if way is Way.DELETED:
+        if picture and self._world.happens("internal error"):
+            raise RuntimeError("a bug in the messenger")
+        if reachability is Reachability.DELETED:
             raise MessageDeleted("10008")
-        if way is Way.CLOSED or asked.message is None or (way is Way.ANEW and not picture):
+        if (
+            reachability is Reachability.UNREACHABLE
+            or submission.message is None
+            or (reachability is Reachability.NEW_MESSAGE_ONLY and not picture)
+        ):
             raise Undeliverable("403")
 
 
 class Alerts:
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, process: Process) -> None:
+        self._process = process
 
     def send(self, level: AlertLevel, key: str, _: str) -> None:
-        if not self._life.dead:
-            self._life.world.note("operator", None, f"{level} {key}")
-            self._life.world.counts[f"operator: {level}"] += 1
+        if not self._process.dead:
+            self._process.world.note("operator", None, f"{level} {key}")
+            self._process.world.counts[f"operator: {level}"] += 1
 
 
 class Metrics:
     def started(self) -> None:
-        """Nobody reads them here."""
+        """Do nothing. These tests do not check metrics."""
 
     def ended(self, outcome: str) -> None:
-        """Nobody reads them here."""
+        """Do nothing. These tests do not check metrics."""

@@ -21,8 +21,8 @@ from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
 from sandbox.failpoints import wrapped
 from tests.support.simulated_adapters import Alerts, Downloader, Messenger, Metrics, Provider, SourceImages
-from tests.support.simulated_disk import Disk, DiskReserve, Folder, MortalJournal, Spool, Trip
-from tests.support.simulated_world import HOUR, Life
+from tests.support.simulated_disk import Connection, CrashableJournal, DatabaseThread, DiskReserve, Spool, SpoolFolder
+from tests.support.simulated_world import HOUR, Process
 
 if TYPE_CHECKING:
     import random
@@ -35,30 +35,32 @@ if TYPE_CHECKING:
     from bot.domain.models import Circuit
     from bot.storage import journal
     from tests.support.invariants import Invariants
-    from tests.support.simulated_world import Asked, World
+    from tests.support.simulated_world import Submission, World
 
 MODELS = tuple(Model)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the bot of this day is configured, and how many requests it gets."""
+    """The day's bot settings and request load."""
 
     rules: QuotaRules
     members: int
     queue: dict[str, int]
     retry_server_errors: bool
-    gap: float  # seconds between two moments with requests
-    burst: int  # requests in such a moment, at most
-    fuse: int  # steps between two crashes, 0 for none
+    gap: float  # average seconds between two bursts of requests
+    burst: int  # maximum requests in one burst
+    crash_interval: int  # average steps between two crashes, or 0 for none
     stops: int
     journal: int  # bytes
 
     @classmethod
-    def drawn(cls, chance: random.Random) -> Plan:
-        burst, dearest = chance.choice((1, 1, 3, 12)), chance.choice((1, 2, 4))
+    def draw(cls, chance: random.Random) -> Plan:
+        burst, highest_cost = chance.choice((1, 1, 3, 12)), chance.choice((1, 2, 4))
         return cls(
-            rules=QuotaRules(chance.randint(2, 6) * dearest, {model: chance.randint(0, dearest) for model in MODELS}),
+            rules=QuotaRules(
+                chance.randint(2, 6) * highest_cost, {model: chance.randint(0, highest_cost) for model in MODELS}
+            ),
             members=chance.randint(15, 40),
             queue={
                 "concurrency": chance.randint(1, 6),
@@ -68,23 +70,23 @@ class Plan:
             retry_server_errors=chance.random() < 0.3,
             gap=chance.choice((60.0, 300.0, 600.0)) * burst,
             burst=burst,
-            fuse=chance.choice((0, 60, 300, 1500)),
+            crash_interval=chance.choice((0, 60, 300, 1500)),
             stops=chance.choice((0, 0, 2, 6)),
             journal=chance.choice((500, 4_000, 64_000)),
         )
 
 
-class Bot(Life):
+class Bot(Process):
     """One process with the real use case, queue, ledger and transactions."""
 
-    def __init__(self, world: World, plan: Plan, invariants: Invariants, *, fuse: int) -> None:
-        super().__init__(world, fuse=fuse)
+    def __init__(self, world: World, plan: Plan, invariants: Invariants, *, crash_after: int) -> None:
+        super().__init__(world, crash_after=crash_after)
         self.queue = RequestQueue(Circuits(clock=world.clock, on_open=self._on_open), **plan.queue)
-        connection = cast("aiosqlite.Connection", Trip(self))
-        self.database = Database(connection, cast("sqlite3.Connection", Disk(self, invariants)))
+        connection = cast("aiosqlite.Connection", DatabaseThread(self))
+        self.database = Database(connection, cast("sqlite3.Connection", Connection(self, invariants)))
         self.repository = JournaledLedger(
-            Ledger(self.database, spool=cast("Path", Folder(world))),
-            MortalJournal(world.journal, self, size=plan.journal),
+            Ledger(self.database, spool=cast("Path", SpoolFolder(world))),
+            CrashableJournal(world.journal, self, size=plan.journal),
             cast("journal.DiskReserve", DiskReserve(self)),
             clock=world.clock,
             on_unavailable=lambda _: None,
@@ -112,7 +114,7 @@ class Bot(Life):
 
     def _on_open(self, circuit: Circuit, until: datetime | None) -> None:
         self.world.note("circuit", None, circuit)
-        if until is None:  # the operator fixes it and restarts
+        if until is None:  # the operator fixes the problem and restarts the bot
             self.world.loop.call_later(self.world.chance.expovariate(1 / HOUR), self.end, "stop")
 
     @property
@@ -130,19 +132,21 @@ class Bot(Life):
                 await self.use_case.recovery.recover()
                 self.ready_at = self.world.loop.time()
             except StorageUnavailable:
-                await asyncio.sleep(self.world.seconds(30))  # a client that ended is replaced by a fresh one
+                await asyncio.sleep(self.world.seconds(30))  # the supervisor starts a new client
 
     async def stop(self, grace: float) -> None:
         await self.use_case.recovery.close(grace=grace)
         await self.repository.close()
         await self.database.drained()
 
-    async def accept(self, asked: Asked) -> None:
+    async def accept(self, submission: Submission) -> None:
         try:
-            await self.use_case.lifecycle.accept(asked.request, asked.requester, partial(self.messenger.answer, asked))
-        except (RequestRejected, ConnectionError) as refused:
-            self.world.note("refused", asked, type(refused).__name__)
-            self.world.counts[f"refused: {type(refused).__name__}"] += 1
+            await self.use_case.lifecycle.accept(
+                submission.request, submission.requester, partial(self.messenger.reply, submission)
+            )
+        except (RequestRejected, ConnectionError) as rejected:
+            self.world.note("rejected", submission, type(rejected).__name__)
+            self.world.counts[f"rejected: {type(rejected).__name__}"] += 1
 
     async def claim(self, member: int) -> None:
         try:
@@ -152,8 +156,8 @@ class Bot(Life):
         else:
             self.world.counts["claimed"] += claimed
 
-    async def tidy(self) -> None:
+    async def run_housekeeping(self) -> None:
         try:
             await self.use_case.recovery.tidy()
         except StorageUnavailable:
-            self.world.note("not tidied")
+            self.world.note("housekeeping failed")

@@ -1,4 +1,4 @@
-"""The disk under a bot on virtual time: its spool, and the database with real SQL; both may be full or gone."""
+"""The disk of a bot on virtual time: the spool and a database with real SQL. Both may be full or unavailable."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from bot.domain.models import Job
     from bot.storage.journal import Record
-    from tests.support.simulated_world import Life, World
+    from tests.support.simulated_world import Process, World
 
 T = TypeVar("T")
 
 
 class SpoolFile:
-    """A file of the spool, as `bot.storage.job_rows` and `bot.jobs.lifecycle` look at it."""
+    """A file in the spool, with the methods that `bot.storage.job_rows` and `bot.jobs.lifecycle` use."""
 
     __slots__ = ("_files", "name")
 
@@ -38,8 +38,8 @@ class SpoolFile:
         return self.name in self._files
 
 
-class Folder:
-    """Does one thing that a path does: leads to a file."""
+class SpoolFolder:
+    """Implements one operation of a path: it returns the file with a given name."""
 
     def __init__(self, world: World) -> None:
         self._files = world.files
@@ -49,11 +49,11 @@ class Folder:
 
 
 class Spool:
-    """Does what `bot.images.output_spool` does, on files that are names only."""
+    """Behaves like `bot.images.output_spool`, but stores only the names of the files."""
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
-        self._world = life.world
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._world = process.world
 
     async def write(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
         partial, final = f"{job.id}.part", f"{job.id}.png"
@@ -62,93 +62,96 @@ class Spool:
             async for piece in pieces:
                 self._touch(partial)
                 if piece == BAD:
-                    raise PictureUnusable("not a picture")
-            await self._life.take(self._world.seconds(0.02), "writing")
+                    raise PictureUnusable("this is not a picture")
+            await self._process.wait(self._world.seconds(0.02), "writing")
         except BaseException:
-            if not self._life.dead:
+            if not self._process.dead:
                 self._world.files.pop(partial, None)
             raise
         self._world.files[final] = self._world.files.pop(partial)
-        return Picture(Folder(self._world) / final, "PNG", 1280, 720, 1000, "ab")  # type: ignore[arg-type]  # a path of ours
+        return Picture(SpoolFolder(self._world) / final, "PNG", 1280, 720, 1000, "ab")  # type: ignore[arg-type]  # a simulated path
 
     async def hold_in_memory(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
         content = b"".join([piece async for piece in pieces])
         if content == BAD:
-            raise PictureUnusable("not a picture")
+            raise PictureUnusable("this is not a picture")
         if self._world.happens("memory full"):
             raise MemoryError
-        held = Folder(self._world) / job.id
-        return Picture(held, "PNG", 1280, 720, 1000, "ab", content=content)  # type: ignore[arg-type]  # a path of ours
+        held = SpoolFolder(self._world) / job.id
+        return Picture(held, "PNG", 1280, 720, 1000, "ab", content=content)  # type: ignore[arg-type]  # a simulated path
 
     def _touch(self, name: str) -> None:
-        self._life.reach("writing")
+        self._process.reach("writing")
         if self._world.is_down("spool full") or self._world.happens("spool error"):
             raise OSError(errno.ENOSPC, "full")
         self._world.files[name] = self._world.clock()
 
     async def remove(self, job: Job) -> None:
-        await self._life.take(0, "dropping")
+        await self._process.wait(0, "removing")
         for suffix in (".part", ".png"):
             self._world.files.pop(job.id + suffix, None)
 
     async def sweep(self, *, now: datetime, needed: frozenset[str]) -> int:
-        await self._life.take(0, "sweeping")
-        old = [name for name, at in self._world.files.items() if self._is_over(name, now - at, needed)]
+        await self._process.wait(0, "sweeping")
+        old = [name for name, at in self._world.files.items() if self._is_expired(name, now - at, needed)]
         for name in old:
             del self._world.files[name]
         return len(old)
 
-    def _is_over(self, name: str, age: timedelta, needed: frozenset[str]) -> bool:
+    def _is_expired(self, name: str, age: timedelta, needed: frozenset[str]) -> bool:
         job, _, suffix = name.partition(".")
         return job not in needed and age > (timedelta(hours=1) if suffix == "part" else CLAIM_LIFE)
 
 
-class Trip:
-    """The hop to the database's thread, instead of aiosqlite."""
+class DatabaseThread:
+    """Replaces aiosqlite's thread."""
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, process: Process) -> None:
+        self._process = process
 
-    async def _execute(self, commit: Callable[[Sequence[Any]], T], works: Sequence[Any]) -> T:
-        world = self._life.world
+    async def _execute(self, commit: Callable[[Sequence[Any]], T], batch: Sequence[Any]) -> T:
+        world = self._process.world
         await asyncio.sleep(world.seconds(0.1) if world.happens("commit slow") else 0)
-        self._life.reach("commit")
-        world.maybe_lose_books()
+        self._process.reach("commit")
+        world.maybe_break_database()
         try:
-            return commit(works)
+            return commit(batch)
         except Died:
             world.raw.rollback()
             raise
 
 
-class Disk:
-    """A connection to a database whose disk may be full or gone. `on_entries` is called at every commit of entries."""
+class Connection:
+    """A connection to a database whose disk may be full or unavailable.
 
-    def __init__(self, life: Life, on_entries: Callable[[], None]) -> None:
-        self._life = life
-        self._world = life.world
+    It calls `on_entries` after each commit that contains ledger entries.
+    """
+
+    def __init__(self, process: Process, on_entries: Callable[[], None]) -> None:
+        self._process = process
+        self._world = process.world
         self._on_entries = on_entries
-        self._wrote = self._entered = False
+        self._wrote = self._wrote_entries = False
 
     @property
     def in_transaction(self) -> bool:
         return self._world.raw.in_transaction
 
     def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
-        if self._world.is_down("books gone") and sql != "ROLLBACK":
+        if self._world.is_down("database unavailable") and sql != "ROLLBACK":
             raise sqlite3.OperationalError("disk I/O error")
         if sql.startswith("BEGIN"):
-            self._wrote = self._entered = False
+            self._wrote = self._wrote_entries = False
         if sql == "COMMIT":
             return self._commit()
         if sql.startswith(("UPDATE", "\n    INSERT")):
             self._wrote = True
-            self._entered = self._entered or "INTO entries" in sql
-            self._refuse_when_full()
+            self._wrote_entries = self._wrote_entries or "INTO entries" in sql
+            self._raise_if_full()
         return self._world.raw.execute(sql, parameters)
 
-    def _refuse_when_full(self) -> None:
-        """SQLite may notice at any statement, and may then have rolled back by itself."""
+    def _raise_if_full(self) -> None:
+        """SQLite may report a full disk at any statement, and may roll back automatically."""
         chance = self._world.chance
         if self._is_full() and chance.random() < 0.6:
             if chance.random() < 0.5:
@@ -156,69 +159,69 @@ class Disk:
             raise sqlite3.OperationalError("database or disk is full")
 
     def _is_full(self) -> bool:
-        if not self._world.is_down("books full"):
+        if not self._world.is_down("database full"):
             return False
-        self._world.room -= 1
-        return self._world.room < 0
+        self._world.writes_left -= 1
+        return self._world.writes_left < 0
 
     def _commit(self) -> sqlite3.Cursor:
         if not self._wrote:
             return self._world.raw.execute("COMMIT")
         if self._is_full():
             raise sqlite3.OperationalError("database or disk is full")
-        self._life.reach("before commit")
+        self._process.reach("before commit")
         done = self._world.raw.execute("COMMIT")
-        if self._entered:
+        if self._wrote_entries:
             self._on_entries()
-        self._life.reach("after commit")
+        self._process.reach("after commit")
         return done
 
 
-class MortalJournal(Journal):
-    """The real one, with points before and after each write where the process may die."""
+class CrashableJournal(Journal):
+    """The real journal. The process may also crash before or after each write."""
 
-    def __init__(self, path: Path, life: Life, *, size: int) -> None:
+    def __init__(self, path: Path, process: Process, *, size: int) -> None:
         super().__init__(path, size=size)
-        self._life = life
+        self._process = process
 
     def append(self, record: Record) -> None:
-        world = self._life.world
-        self._life.reach("before the journal")
+        world = self._process.world
+        self._process.reach("before the journal write")
         try:
             self._append(record)
         except OSError:
-            world.counts["journal took nothing"] += 1
+            world.counts["journal write failed"] += 1
             world.journal_failed_at = world.loop.time()
             raise
         world.note("journal", None, record["step"])
         world.counts["journaled"] += 1
-        self._life.reach("after the journal")
+        self._process.reach("after the journal write")
 
     def _append(self, record: Record) -> None:
-        if self._life.world.happens("journal fails"):
+        if self._process.world.happens("journal fails"):
             raise OSError(errno.EIO, "journal")
         super().append(record)
 
     def clear(self) -> None:
-        self._life.reach("before the journal is cleared")
+        self._process.reach("before the journal is cleared")
         super().clear()
-        self._life.reach("after the journal is cleared")
+        self._process.reach("after the journal is cleared")
 
 
 class DiskReserve:
-    """Once freed, it leaves room for some writes, or for none."""
+    """Freeing it allows a few more writes, or none."""
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, process: Process) -> None:
+        self._process = process
         self.is_allocated = False
 
     def allocate(self) -> bool:
-        self._life.reach("allocating the reserve")
-        self.is_allocated = self.is_allocated or not self._life.world.is_down("books full")
+        self._process.reach("allocating the reserve")
+        self.is_allocated = self.is_allocated or not self._process.world.is_down("database full")
         return self.is_allocated
 
     def free(self) -> None:
-        self._life.reach("freeing the reserve")
+        self._process.reach("freeing the reserve")
         if self.is_allocated:
-            self._life.world.room = self._life.world.chance.choice((0, 0, 3, 30))
+            self._process.world.writes_left = self._process.world.chance.choice((0, 0, 3, 30))
         self.is_allocated = False

@@ -1,4 +1,4 @@
-"""The world around a bot on virtual time: what it knows of every request, how it fails, and what it never forgives."""
+"""The world around a bot on virtual time. It tracks every request, injects faults and records violations."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ if TYPE_CHECKING:
 HOUR = 3600.0
 DAY = 24 * HOUR
 
-# For each way to fail: how likely a day has it at all, and between what chances of each occasion it lies then.
+# For each fault: the chance that a day has it at all, then the range of its chance on each occasion.
+# The order of the entries is the order of the random draws.
 RATES: Mapping[str, tuple[float, float, float]] = {
-    "answer lost": (0.4, 0.01, 0.3),
-    "answer refused": (0.4, 0.01, 0.2),
-    "books fail": (0.4, 0.002, 0.03),
+    "reply lost": (0.4, 0.01, 0.3),
+    "reply refused": (0.4, 0.01, 0.2),
+    "database fails": (0.4, 0.002, 0.03),
     "call fails": (0.6, 0.02, 0.5),
-    "calls off until a restart": (0.1, 0.005, 0.02),
+    "calls rejected until a restart": (0.1, 0.005, 0.02),
     "claim for everyone": (0.3, 0.1, 0.5),
     "clock jumps": (0.3, 0.05, 0.5),
     "commit slow": (0.3, 0.01, 0.2),
     "delivery delayed": (0.5, 0.02, 0.5),
-    "delivery's answer lost": (0.4, 0.02, 0.3),
+    "delivery response lost": (0.4, 0.02, 0.3),
     "download breaks": (0.5, 0.02, 0.5),
     "file lost": (0.2, 0.1, 0.5),
     "journal fails": (0.2, 0.1, 0.5),
     "memory full": (0.3, 0.1, 0.5),
     "message deleted": (0.3, 0.02, 0.2),
-    "no way of delivery": (0.3, 0.02, 0.2),
+    "channel not writable": (0.3, 0.02, 0.2),
     "only a new message": (0.3, 0.02, 0.2),
     "output gone": (0.2, 0.02, 0.1),
     "picture unusable": (0.3, 0.02, 0.2),
@@ -53,11 +54,11 @@ RATES: Mapping[str, tuple[float, float, float]] = {
     "slow": (0.4, 0.02, 0.3),
     "source expired": (0.2, 0.02, 0.1),
     "spool error": (0.3, 0.02, 0.3),
-    "stuck for a day": (0.1, 0.01, 0.03),
-    "taken back": (0.4, 0.1, 0.8),
-    "unforeseen": (0.2, 0.01, 0.05),
+    "delayed for a day": (0.1, 0.01, 0.03),
+    "cancelled": (0.4, 0.1, 0.8),
+    "internal error": (0.2, 0.01, 0.05),
 }
-# For each thing that can be down: how likely a day has it at all, at most how often, and how long in seconds.
+# For each outage: the chance that a day has it at all, its maximum count, and its range of durations in seconds.
 OUTAGES: Mapping[str, tuple[float, int, float, float]] = {
     "discord": (0.4, 4, 5, 4 * HOUR),
     "gateway": (0.4, 6, 5, HOUR),
@@ -67,14 +68,14 @@ OUTAGES: Mapping[str, tuple[float, int, float, float]] = {
     "source": (0.3, 3, 10, 8 * HOUR),
     "spool full": (0.3, 3, 10, 2 * HOUR),
 }
-BAD, GOOD = b"no picture", b"a picture"  # what an output's address may give
-_SHOWN = 10  # broken promises of a day: the first tell most
-LONG_OUTAGE = 26 * HOUR  # longer than anyone is told, and than any output is kept
-_LONG_ONES = {"discord": 0.002, "source": 0.002}
+BAD, GOOD = b"no picture", b"a picture"  # what an output URL may serve
+_MAX_VIOLATIONS = 10  # for one day; the first ones are the most useful
+LONG_OUTAGE = 26 * HOUR  # the bot no longer retries a notice after this, and the provider has deleted any output
+_LONG_OUTAGES = {"discord": 0.002, "source": 0.002}
 
 
 class Event(NamedTuple):
-    """One effect on the outside; `number` is the request's, 0 for none."""
+    """One external effect. `number` is the request's number, or 0 for none."""
 
     at: float
     what: str
@@ -82,59 +83,59 @@ class Event(NamedTuple):
     detail: str
 
 
-class Way(Enum):
-    """How a request's message can be reached."""
+class Reachability(Enum):
+    """What the bot can do with a request's message."""
 
-    OPEN = auto()
-    ANEW = auto()  # no edit works: a new message does
-    CLOSED = auto()
+    EDITABLE = auto()
+    NEW_MESSAGE_ONLY = auto()  # edits fail, but a new message works
+    UNREACHABLE = auto()
     DELETED = auto()
-    STUCK = auto()  # always later, for more than a day
+    DELAYED = auto()  # every attempt fails with a retryable error for more than a day
 
 
 @dataclass(slots=True, eq=False)
-class Asked:
-    """One request of a member, and everything the outside has seen of it."""
+class Submission:
+    """One member's request, and every external effect it has had."""
 
     number: int
     request: ThumbnailRequest
     requester: Requester
-    way: Way
-    closes_at: float  # seconds from which on `way` holds
-    calls: list[JobFailed | str] = field(default_factory=list)  # how each ended, as far as it did
-    made_at: float | None = None  # when the provider had the picture
-    message: int | None = None  # the public answer
-    shown: bool = False  # the picture was to be seen
-    confirmed_at: float | None = None  # the bot was told so
-    excused: bool = False  # the bot ended before it could write that down
+    reachability: Reachability
+    changes_at: float  # when `reachability` takes effect, in seconds
+    calls: list[JobFailed | str] = field(default_factory=list)  # the outcome of each call; the last may be in progress
+    generated_at: float | None = None  # when the provider finished the picture
+    message: int | None = None  # the public reply
+    shown: bool = False  # the picture was visible
+    confirmed_at: float | None = None  # when Discord confirmed the picture to the bot
+    exempt: bool = False  # the process ended before it could record the confirmation
     charged: bool = False
     released: bool = False
     handed_over: bool = False  # by a claim
-    taken_back: bool = False  # while it waited in line
-    told: int = 0
+    cancelled: bool = False  # while it was queued
+    notified: int = 0
 
 
 class World:
-    """Survives every life of the bot: the disk, the provider, Discord and the members."""
+    """The disk, the provider, Discord and the members. They outlive every process of the bot."""
 
     def __init__(self, seed: int, loop: Loop, *, journal: Path) -> None:
         self.loop = loop
-        self.chance = random.Random(seed)  # noqa: S311 - a course of events, not a secret
+        self.chance = random.Random(seed)  # noqa: S311 - a random scenario, not a secret
         self.raw = _database()
         self.journal = journal
         self.events: list[Event] = []
         self.counts: Counter[str] = Counter()
-        self.broken: list[str] = []
-        self.asked: list[Asked] = []
-        self.unsettled: list[Asked] = []  # confirmed, and not charged when last looked at
-        self.files: dict[str, datetime] = {}  # the spool: when each was written
-        self.skew = 0.0  # seconds our clock is ahead
-        self.calm = False
+        self.violations: list[str] = []
+        self.submissions: list[Submission] = []
+        self.uncharged: list[Submission] = []  # confirmed, but not charged at the last check
+        self.files: dict[str, datetime] = {}  # the spool's files, with the time of each write
+        self.skew = 0.0  # seconds by which the bot's clock is ahead
+        self.faults_stopped = False
         self.rates = {name: self._rate(*odds) for name, odds in RATES.items()}
         self.down: Counter[str] = Counter()
-        self.lasting = False  # something was down for longer than anyone is told
-        self.books_down_until = self.journal_failed_at = -math.inf
-        self.room = 0  # writes that a full disk takes nevertheless
+        self.had_long_outage = False  # an outage lasted longer than the bot retries a notice
+        self.database_down_until = self.journal_failed_at = -math.inf
+        self.writes_left = 0  # writes that still succeed on a full disk
         for what, odds in OUTAGES.items():
             self._plan_outages(what, *odds)
 
@@ -144,82 +145,84 @@ class World:
         return self._between(low, high) if self.chance.random() < odds else 0.0
 
     def _between(self, low: float, high: float) -> float:
-        """Somewhere between, every order of magnitude as likely."""
+        """Draw a number from a log-uniform distribution."""
         return low * math.pow(high / low, self.chance.random())
 
     def _plan_outages(self, what: str, odds: float, times: int, low: float, high: float) -> None:
         if self.chance.random() < odds:
             for _ in range(self.chance.randint(1, times)):
                 self.loop.call_at(self.chance.uniform(0, DAY), self._begin, what, self._between(low, high))
-        if self.chance.random() < _LONG_ONES.get(what, 0):
-            self.lasting = True
+        if self.chance.random() < _LONG_OUTAGES.get(what, 0):
+            self.had_long_outage = True
             self.loop.call_at(self.chance.uniform(0, DAY), self._begin, what, LONG_OUTAGE)
 
-    def maybe_lose_books(self) -> None:
-        """While they are written to: that is when it matters."""
-        if self.happens("books fail"):
-            self._begin(self.chance.choice(("books full", "books full", "books gone")), self._between(1, 1200))
+    def maybe_break_database(self) -> None:
+        """Start a database outage during a write, when it matters most."""
+        if self.happens("database fails"):
+            self._begin(
+                self.chance.choice(("database full", "database full", "database unavailable")), self._between(1, 1200)
+            )
 
     def _begin(self, what: str, seconds: float) -> None:
-        if self.calm:
+        if self.faults_stopped:
             return
         self.note(f"{what} down")
         self.counts[f"{what} down"] += 1
         self.down[what] += 1
         self.loop.call_later(seconds, self._end, what)
-        if what.startswith("books"):
-            self.books_down_until = max(self.books_down_until, self.loop.time() + seconds)
+        if what.startswith("database"):
+            self.database_down_until = max(self.database_down_until, self.loop.time() + seconds)
 
     def _end(self, what: str) -> None:
         self.down[what] -= 1
 
     def is_down(self, what: str) -> bool:
-        return self.down[what] > 0 and not self.calm
+        return self.down[what] > 0 and not self.faults_stopped
 
     def happens(self, what: str) -> bool:
-        """Whether this way to fail, which the day may not have at all, is met on this occasion."""
+        """Decide at random whether this fault happens now. Some days do not have it at all."""
         rate = self.rates[what]
-        if not rate or self.calm or self.chance.random() >= rate:
+        if not rate or self.faults_stopped or self.chance.random() >= rate:
             return False
         self.counts[what] += 1
         return True
 
     def seconds(self, usual: float) -> float:
-        """How long something takes that usually takes so long."""
+        """Draw the duration of something that usually takes `usual` seconds."""
         if self.happens("slow"):
             usual *= 20
         return usual * self.chance.uniform(0.2, 2)
 
-    # --- what is known -----------------------------------------------------------------------------------------------
+    # --- records -----------------------------------------------------------------------------------------------------
 
     def clock(self) -> datetime:
         return NOON + timedelta(seconds=self.loop.time() + self.skew)
 
-    def note(self, what: str, asked: Asked | None = None, detail: str = "") -> None:
-        self.events.append(Event(self.loop.time(), what, asked.number if asked else 0, detail))
+    def note(self, what: str, submission: Submission | None = None, detail: str = "") -> None:
+        self.events.append(Event(self.loop.time(), what, submission.number if submission else 0, detail))
 
-    def forbidden(self, what: str, asked: Asked | None = None) -> None:
-        """A promise was broken."""
-        self.note("BROKEN", asked, what)
-        if len(self.broken) >= _SHOWN:
+    def report_violation(self, what: str, submission: Submission | None = None) -> None:
+        """Record a violation."""
+        self.note("VIOLATION", submission, what)
+        if len(self.violations) >= _MAX_VIOLATIONS:
             return
         at = timedelta(seconds=round(self.loop.time(), 3))
-        self.broken.append(f"{what} (request {asked.number if asked else '-'}, after {at})")
+        self.violations.append(f"{what} (request {submission.number if submission else '-'}, after {at})")
 
-    def by_address(self, address: str) -> Asked:
-        return self.asked[int(address.rpartition("/")[2]) - 1]
+    def by_address(self, address: str) -> Submission:
+        return self.submissions[int(address.rpartition("/")[2]) - 1]
 
-    def way_of(self, asked: Asked) -> Way:
-        return asked.way if self.loop.time() >= asked.closes_at else Way.OPEN
+    def reachability_of(self, submission: Submission) -> Reachability:
+        return submission.reachability if self.loop.time() >= submission.changes_at else Reachability.EDITABLE
 
-    def drawn_way(self) -> Way:
+    def draw_reachability(self) -> Reachability:
         if self.happens("message deleted"):
-            return Way.DELETED
-        if self.happens("no way of delivery"):
-            return Way.CLOSED
+            return Reachability.DELETED
+        if self.happens("channel not writable"):
+            return Reachability.UNREACHABLE
         if self.happens("only a new message"):
-            return Way.ANEW
-        return Way.STUCK if self.happens("stuck for a day") else Way.OPEN
+            return Reachability.NEW_MESSAGE_ONLY
+        return Reachability.DELAYED if self.happens("delayed for a day") else Reachability.EDITABLE
 
 
 def _database() -> sqlite3.Connection:
@@ -239,28 +242,28 @@ def _schema() -> str:
 
 
 class Died(BaseException):
-    """The process is gone. Nothing that catches this has any effect any more."""
+    """The process has crashed. Code that catches this can no longer affect the world."""
 
 
-class Life:
-    """One process: when it is dead, nothing of it reaches the outside."""
+class Process:
+    """One process of the bot. After it dies, none of its code can affect the world."""
 
-    def __init__(self, world: World, *, fuse: int) -> None:
+    def __init__(self, world: World, *, crash_after: int) -> None:
         self.world = world
         self.dead = False
         self.over: asyncio.Future[str] = world.loop.create_future()
-        self._fuse = fuse  # so many steps from now it dies
+        self._steps_left = crash_after  # the process crashes when this reaches 0
 
     def reach(self, point: str) -> None:
-        """One step between two effects; here the process may end."""
+        """Mark a step between two effects. The process may crash here."""
         if self.dead:
             raise Died
-        self._fuse -= 1
-        if not self._fuse and not self.world.calm:
+        self._steps_left -= 1
+        if not self._steps_left and not self.world.faults_stopped:
             self.die(point)
             raise Died
 
-    async def take(self, seconds: float, point: str) -> None:
+    async def wait(self, seconds: float, point: str) -> None:
         await asyncio.sleep(seconds)
         self.reach(point)
 

@@ -1,4 +1,4 @@
-"""An event loop on virtual time: when nothing is ready, the clock jumps to the next timer. No sockets, no threads."""
+"""An event loop on virtual time, without sockets or threads. When it is idle, its clock jumps to the next timer."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_TRIP = 0.001  # seconds back from a thread
+_THREAD_DELAY = 0.001  # seconds until a thread's result arrives
 
 
-class Stuck(Exception):
-    """Nothing is ready, and nothing ever will be."""
+class Deadlock(Exception):
+    """Every task is waiting, and no timer is set."""
 
 
-class Numbered(asyncio.Task[T]):
-    """A task whose place in a set does not depend on its address: the same run is the same again."""
+class NumberedTask(asyncio.Task[T]):
+    """A task whose hash is its number, not its memory address. Sets of tasks iterate in the same order in every run."""
 
     number: int = 0
     owner: object = None  # the process it belongs to
@@ -30,7 +30,7 @@ class Numbered(asyncio.Task[T]):
 
 
 class Loop(asyncio.BaseEventLoop):
-    """Runs what is ready; then it is at once as late as the next timer says."""
+    """Runs all ready callbacks, then moves the clock to the next timer without waiting."""
 
     _scheduled: list[asyncio.TimerHandle]  # the base class's heap
 
@@ -38,39 +38,39 @@ class Loop(asyncio.BaseEventLoop):
         super().__init__()
         self._now = 0.0
         self._clock_resolution = 1e-9
-        self._selector = self  # the base class asks this one to wait
+        self._selector = self  # the base class calls `select` on this to wait
         self.owner: object = None
         self._numbers = count(1)
-        self.set_task_factory(self._numbered)  # type: ignore[arg-type]  # typeshed wants a loop of its own kind
+        self.set_task_factory(self._new_task)  # type: ignore[arg-type]  # typeshed expects the base loop type
 
     def time(self) -> float:
         return self._now
 
     def select(self, timeout: float | None) -> Sequence[Any]:
         if timeout is None:
-            raise Stuck
+            raise Deadlock
         if timeout > 0:
             self._now = self._scheduled[0].when()
         return ()
 
-    def run_in_executor(self, _: Any, call: Callable[..., T], *given: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """What would go to a thread is done here and now; its caller hears of it later, as always."""
+    def run_in_executor(self, _: Any, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        """Run the call immediately, without a thread. The caller still gets the result later."""
         future: asyncio.Future[T] = self.create_future()
         try:
-            answer = partial(future.set_result, call(*given))
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            answer = partial(future.set_exception, error)
-        self.call_later(_TRIP, lambda: None if future.done() else answer())
+            deliver = partial(future.set_result, call(*args))
+        except Exception as error:  # noqa: BLE001 - the caller receives it
+            deliver = partial(future.set_exception, error)
+        self.call_later(_THREAD_DELAY, lambda: None if future.done() else deliver())
         return future
 
-    def _numbered(self, loop: Loop, work: Coroutine[Any, Any, T], **given: Any) -> Numbered[T]:
-        task = Numbered.__new__(Numbered)
-        task.number, task.owner = next(self._numbers), self.owner  # before it is put into the set of all tasks
-        task.__init__(work, loop=loop, **given)  # type: ignore[misc]
+    def _new_task(self, loop: Loop, work: Coroutine[Any, Any, T], **options: Any) -> NumberedTask[T]:
+        task = NumberedTask.__new__(NumberedTask)
+        task.number, task.owner = next(self._numbers), self.owner  # set before the task joins the set of all tasks
+        task.__init__(work, loop=loop, **options)  # type: ignore[misc]
         return task
 
     def _process_events(self, _: Sequence[Any]) -> None:
-        """There are none."""
+        """Do nothing. This loop has no I/O events."""
 
     def _write_to_self(self) -> None:
-        """Nobody sleeps."""
+        """Do nothing. This loop never blocks, so nothing needs to wake it."""
