@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-ENGLISH = "en-US"
-
 CATALOGS: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
 
