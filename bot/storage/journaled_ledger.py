@@ -159,7 +159,9 @@ class JournaledLedger:
             try:
                 await asyncio.to_thread(self._journal.append, record)
             except OSError as error:
-                raise StorageUnavailable(f"the journal too ({type(error).__name__})") from error
+                lost = StorageUnavailable(f"the journal too ({type(error).__name__})")
+                self._on_unavailable(lost)
+                raise lost from error
             updated = journal_records.apply(current, record, self._ledger.spool)
             self._pending.append(record)
             self._unsynced_jobs[job.id] = updated

@@ -265,6 +265,7 @@ async def test_when_the_journal_fails_too_the_step_can_be_retried(tmp_path: Path
         (tmp_path / "journal").unlink()
         with pytest.raises(StorageUnavailable, match="the journal too"):
             await setup.repository.generated(job, OUTPUT, now=NOON)
+        assert setup.unavailable[-1].problem.startswith("the journal too"), "the operator is told of this as well"
         await setup.clear()
         assert (await setup.repository.generated(job, OUTPUT, now=NOON)).state is State.GENERATED
 
