@@ -130,6 +130,7 @@ async def opened(
             recovery=jobs.recovery,
             results=Results(repository=storage.history, job=storage.repository.job, clock=clock),
             fetch_image=partial(downloads.fetch_whole, cdn),
+            notices=notices,
             values=storage.repository,
             identify_limit=IdentifyLimit(storage.repository, clock=clock),
             clock=clock,

@@ -83,6 +83,8 @@ async def _keep_house(running: App) -> None:
         await _attempt(running.storage.database.checkpoint)
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)
         await _attempt(running.use_case.recovery.tidy)
+        if running.client.is_ready():
+            await _attempt(running.client.sync_commands)
 
 
 async def _attempt(step: Callable[[], Awaitable[object]]) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bot.domain.models import Format, Job, Model, Picture
     from bot.domain.protocols import KeyValueStore
     from bot.jobs.lifecycle import Lifecycle
+    from bot.jobs.notices import Notices
     from bot.jobs.outcomes import Outcomes
     from bot.jobs.recovery import Recovery
     from bot.jobs.results import Results
@@ -48,6 +49,7 @@ class Services:
     recovery: Recovery
     results: Results
     fetch_image: Callable[[str], Awaitable[bytes]]  # an image that Discord keeps, by its URL
+    notices: Notices
     values: KeyValueStore
     identify_limit: IdentifyLimit
     clock: Callable[[], datetime]
@@ -85,10 +87,25 @@ class Client(commands.Bot):
         """Between login and the gateway: everything that must be true before the first event."""
         for name in COGS:
             await self.load_extension(name)
-        await sync_commands(self.tree, application_id=self.application_id, values=self.services.values)
         await self.services.recovery.recover()
+        await self.sync_commands()
+
+    async def sync_commands(self) -> None:
+        """Register the commands if they have changed. If Discord refuses, those of the last time stay: the operator is
+        told, and the next connection or the next hour tries again.
+        """
+        try:
+            await sync_commands(self.tree, application_id=self.application_id, values=self.services.values)
+        except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
+            self.services.notices.commands_not_synced(_clause(error))
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Every IDENTIFY passes here; raises `IdentifyLimitReached` rather than come near Discord's daily limit."""
         await super().before_identify_hook(shard_id, initial=initial)
         await self.services.identify_limit.spend()
+
+
+def _clause(error: Exception) -> str:
+    if isinstance(error, discord.HTTPException):
+        return f"{error.status}/{error.code}"
+    return type(error).__name__

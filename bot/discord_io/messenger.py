@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import Enum, auto
 from io import BytesIO
 from typing import TYPE_CHECKING, TypeVar
@@ -12,23 +14,26 @@ from typing import TYPE_CHECKING, TypeVar
 import aiohttp
 import discord
 from discord.http import handle_message_parameters
+from discord.utils import MISSING, time_snowflake
 from discord.webhook.async_ import async_context
 
 from bot.discord_io import buttons
 from bot.domain.errors import DeliveryDelayed, MessageDeleted, NotStarted, Undeliverable
-from bot.domain.models import DEFAULT_UPLOAD_LIMIT, Queued
+from bot.domain.models import DEFAULT_UPLOAD_LIMIT, Downloading, require
 from bot.images import inspection
 from bot.text import failures, results
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
     from typing import Any
+
+    from discord.http import MultipartParameters
 
     from bot.domain.models import Job, Picture, Status
 
     Message = Mapping[str, Any]
-    _Method = Callable[[Job, str, Picture | None, discord.ui.View | None], Awaitable[Message]]
+    _Method = Callable[[Job, "_Content"], Awaitable[Message]]
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +41,14 @@ T = TypeVar("T")
 
 TOKEN_SECONDS = 14 * 60  # Discord accepts an interaction's token for 15 minutes
 _SECONDS = 120.0  # for one try of one method, discord.py's own retries included
-_PROGRESS_SECONDS = 5.0
+_PROGRESS_SECONDS = 10.0  # for one edit that shows progress, and so the longest that a result waits for one
 _PROGRESS_AT_ONCE = 4  # more would keep results waiting for a line that does not matter
+_SEED_SECONDS = 5.0
 
-_RECENT = 50  # messages looked through for one of ours
+_PAGE = 100  # messages of one look into a channel; Discord's maximum
+_PAGES = 10
+_SKEW = timedelta(minutes=1)  # between Discord's clock and ours
+_ANSWERED = timedelta(minutes=15)  # a reply later than this after its request has no token any more
 
 _UNKNOWN_MESSAGE = 10008
 _TEXT_REFUSED = (50035, 200000, 200001, 240000)  # invalid form, AutoMod, AutoMod on a name, harmful links
@@ -64,6 +73,18 @@ class _MethodFailed(Exception):
         self.for_its_text = for_its_text  # the text was refused, not the picture or the channel
 
 
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What one message shows. Without a picture it shows no file either, unless it is only about the `progress`: an
+    edit that arrives late must not take away what was delivered meanwhile.
+    """
+
+    text: str
+    picture: Picture | None = None
+    view: discord.ui.View | None = None
+    progress: bool = False
+
+
 class Messenger:
     """Shows states and pictures, by the first delivery method that works. `client` is the connection of the moment;
     `seed` is the reaction added under public results, if any.
@@ -76,6 +97,7 @@ class Messenger:
         self._clock = clock
         self._seed = seed
         self._progress = asyncio.Semaphore(_PROGRESS_AT_ONCE)
+        self._progress_edits: dict[str, asyncio.Task[None]] = {}  # in flight, by job
 
     async def deliver(self, job: Job, picture: Picture) -> int:
         """Show `picture` on the job's message, else in a new one, else to the requester alone. Returns the id of the
@@ -83,6 +105,7 @@ class Messenger:
 
         Raises `DeliveryDelayed` if the same may work later, `MessageDeleted`, `Undeliverable`.
         """
+        await self._progress_shown(job)
         new = () if job.requester.private else (self._as_new_message,)
         try:
             message = await self._try_each(job, picture, edits=self._edits(job), new=new)
@@ -93,13 +116,16 @@ class Messenger:
         return int(message["id"])
 
     async def notify(self, job: Job) -> None:
-        """Show how a job without a picture to show ended, in place of its message; raises as `deliver` does."""
+        """Show how a job without a picture to show ended, in place of its message, else to its requester alone; raises
+        as `deliver` does.
+        """
+        await self._progress_shown(job)
         try:
             await self._try_each(job, None, edits=self._edits(job))
         except MessageDeleted:
             return  # nobody is waiting there any more
         except Undeliverable as failure:
-            if not (job.requester.private or job.requester.reacted_to) or _never_answered(job):
+            if _never_answered(job):
                 raise
             await self._to_requester(job, None, failure)
 
@@ -128,16 +154,16 @@ class Messenger:
         """One method with the prompt below the picture; without it if Discord or a filter refuses the text."""
         direct = method == self._by_direct_message
         if picture is None:
-            view = None if direct else buttons.view(job, buttons.OF_ENDED)
-            return await method(job, failures.outcome(job), None, view)
-        view = None if direct else buttons.of_result(job)
+            outcome = failures.outcome_by_direct_message if direct else failures.outcome
+            return await method(job, _Content(outcome(job), view=buttons.view(job, buttons.OF_ENDED)))
+        view = buttons.of_result(job)
         text = results.result_by_direct_message if direct else results.result
         try:
-            return await method(job, text(job), picture, view)
+            return await method(job, _Content(text(job), picture, view))
         except _MethodFailed as failure:
             if not failure.for_its_text:
                 raise
-            return await method(job, text(job, with_prompt=False), picture, view)
+            return await method(job, _Content(text(job, with_prompt=False), picture, view))
 
     async def _to_requester(self, job: Job, picture: Picture | None, failure: Undeliverable) -> Message:
         """The last method: a direct message. If that fails too, the first failure is what is raised."""
@@ -153,19 +179,34 @@ class Messenger:
         if self._seed is None or job.requester.private or job.requester.guild_id is None:
             return
         with suppress(_MethodFailed, TimeoutError):
-            async with asyncio.timeout(_PROGRESS_SECONDS):
+            async with asyncio.timeout(_SEED_SECONDS):
                 await _tried("seed", self._client.http.add_reaction(job.requester.channel_id, message_id, self._seed))
 
     async def show_progress(self, job: Job, status: Status) -> None:
-        """Show how far a job is, if that is quickly done; a failure does not matter."""
-        if self._progress.locked():
+        """Show how far a job is, if that is quickly done; a failure does not matter. A caller that is cancelled leaves
+        the edit to its end: Discord may apply it all the same, so what comes next has to wait for it.
+        """
+        if self._progress.locked() and not isinstance(status, Downloading):  # that one is shown only once
             return
+        await self._progress_shown(job)
+        edit = asyncio.create_task(self._edit_progress(job, status), name=f"progress-{job.id}")
+        self._progress_edits[job.id] = edit
+        edit.add_done_callback(lambda _: self._progress_edits.pop(job.id, None))
+        await asyncio.shield(edit)
+
+    async def _edit_progress(self, job: Job, status: Status) -> None:
+        content = _Content(results.status(job, status), view=buttons.of_status(job, status), progress=True)
+        method = self._by_token if job.requester.token else self._by_bot
         async with self._progress:
             with suppress(_MethodFailed, TimeoutError):
                 async with asyncio.timeout(_PROGRESS_SECONDS):
-                    view = buttons.of_status(job, status) if isinstance(status, Queued) else None
-                    method = self._by_token if job.requester.token else self._by_bot
-                    await method(job, results.status(job, status), None, view)
+                    await method(job, content)
+
+    async def _progress_shown(self, job: Job) -> None:
+        """Wait until no edit of the job's progress is in flight."""
+        edit = self._progress_edits.get(job.id)
+        if edit is not None:
+            await asyncio.wait([edit])
 
     @property
     def _client(self) -> discord.Client:
@@ -176,16 +217,14 @@ class Messenger:
 
     # --- the methods: each builds its own discord.File, because a used one uploads nothing ----------------------------
 
-    async def _by_token(self, job: Job, text: str, picture: Picture | None, view: discord.ui.View | None) -> Message:
+    async def _by_token(self, job: Job, content: _Content) -> Message:
         age = (self._clock() - job.requester.asked_at).total_seconds()
         if not job.requester.token or age > TOKEN_SECONDS:
             raise _MethodFailed(_Next.TRY_NEXT, "token: expired")
         client = self._client
         webhook = discord.Webhook.partial(client.application_id or 0, job.requester.token, client=client)
-        files = await self._files(job, picture, limit=job.requester.upload_limit)
-        with handle_message_parameters(
-            content=text, attachments=files, view=view, allowed_mentions=_NO_MENTIONS, previous_allowed_mentions=None
-        ) as parameters:
+        files = await self._files(job, content, limit=job.requester.upload_limit)
+        with _parameters_of_edit(content, files) as parameters:
             # What Interaction.edit_original_response does, without an Interaction: one that outlives a restart.
             call = async_context.get().edit_original_interaction_response(
                 webhook.id,
@@ -197,45 +236,66 @@ class Messenger:
             )
             return await _tried("token", call)
 
-    async def _by_bot(self, job: Job, text: str, picture: Picture | None, view: discord.ui.View | None) -> Message:
-        message_id = job.message_id or await self._find(job)
-        files = await self._files(job, picture, limit=min(job.requester.upload_limit, DEFAULT_UPLOAD_LIMIT))
-        with handle_message_parameters(
-            content=text, attachments=files, view=view, allowed_mentions=_NO_MENTIONS, previous_allowed_mentions=None
-        ) as parameters:
+    async def _by_bot(self, job: Job, content: _Content) -> Message:
+        message_id = job.message_id or await self._find_reply(job)
+        files = await self._files(job, content, limit=min(job.requester.upload_limit, DEFAULT_UPLOAD_LIMIT))
+        with _parameters_of_edit(content, files) as parameters:
             call = self._client.http.edit_message(job.requester.channel_id, message_id, params=parameters)
             return await _tried("edit", call)
 
-    async def _find(self, job: Job) -> int:
+    async def _find_reply(self, job: Job) -> int:
         """The job's message, found by the job id in it: a kill between the reply and its commit leaves it unstored."""
-        recent = await _tried("find", self._client.http.logs_from(job.requester.channel_id, limit=_RECENT))
-        own = self._client.user.id if self._client.user is not None else 0
-        for message in recent:
-            if int(message["author"]["id"]) == own and f"#{job.id}" in message["content"]:
-                return int(message["id"])
+        asked = job.requester.asked_at
+        async for message in self._own_messages(job, job.requester.channel_id, asked, until=asked + _ANSWERED):
+            return int(message["id"])
         raise _MethodFailed(_Next.TRY_NEXT, "edit: no message known")
 
-    async def _as_new_message(
-        self, job: Job, text: str, picture: Picture | None, view: discord.ui.View | None
-    ) -> Message:
-        return await self._post("message", job.requester.channel_id, job, text, picture, view)
+    async def _find_result(self, job: Job, channel_id: int) -> Message | None:
+        """A message that shows the job's picture already: the program may have been killed before it knew, and the
+        nonce of a message works for minutes only.
+        """
+        ready = require(job.generated_at)
+        try:
+            async for message in self._own_messages(job, channel_id, ready, until=self._clock()):
+                if message["attachments"]:
+                    return message
+        except _MethodFailed as failure:
+            if failure.then is _Next.LATER:
+                raise
+        return None  # or the bot may not read there: the nonce has to do
 
-    async def _by_direct_message(
-        self, job: Job, text: str, picture: Picture | None, _: discord.ui.View | None
-    ) -> Message:
+    async def _own_messages(
+        self, job: Job, channel_id: int, since: datetime, *, until: datetime
+    ) -> AsyncIterator[Message]:
+        """The bot's own messages that name the job, in pages from `since` on."""
+        own = 0 if self._client.user is None else self._client.user.id
+        after, end = time_snowflake(since - _SKEW), time_snowflake(until + _SKEW)
+        for _ in range(_PAGES):
+            found = await _tried("find", self._client.http.logs_from(channel_id, limit=_PAGE, after=after))
+            for message in found:
+                if int(message["author"]["id"]) == own and results.names(message["content"], job):
+                    yield message
+            after = max((int(message["id"]) for message in found), default=end)
+            if len(found) < _PAGE or after >= end:
+                return
+
+    async def _as_new_message(self, job: Job, content: _Content) -> Message:
+        return await self._post("message", job.requester.channel_id, job, content)
+
+    async def _by_direct_message(self, job: Job, content: _Content) -> Message:
         """Without buttons: a direct message belongs to no server, so they would bypass the server's limits."""
         channel = await _tried("dm", self._client.http.start_private_message(job.requester.user_id))
-        return await self._post("dm", int(channel["id"]), job, text, picture, None)
+        return await self._post("dm", int(channel["id"]), job, replace(content, view=None))
 
-    async def _post(
-        self, name: str, channel_id: int, job: Job, text: str, picture: Picture | None, view: discord.ui.View | None
-    ) -> Message:
-        files = await self._files(job, picture, limit=min(job.requester.upload_limit, DEFAULT_UPLOAD_LIMIT))
+    async def _post(self, name: str, channel_id: int, job: Job, content: _Content) -> Message:
+        if content.picture is not None and (posted := await self._find_result(job, channel_id)) is not None:
+            return posted
+        files = await self._files(job, content, limit=min(job.requester.upload_limit, DEFAULT_UPLOAD_LIMIT))
         with handle_message_parameters(
             # The nonce makes Discord return the first message if this one is sent twice.
-            content=text,
+            content=content.text,
             files=files,
-            view=view,
+            view=content.view,
             allowed_mentions=_NO_MENTIONS,
             previous_allowed_mentions=None,
             nonce=job.id,
@@ -251,13 +311,23 @@ class Messenger:
             raise Undeliverable(f"cannot be made smaller than {limit} bytes")
         return await asyncio.to_thread(_file, job, fitting)
 
-    async def _files(self, job: Job, picture: Picture | None, *, limit: int) -> Sequence[discord.File]:
-        if picture is None:
+    async def _files(self, job: Job, content: _Content, *, limit: int) -> Sequence[discord.File]:
+        if content.picture is None:
             return []
         try:
-            return [await self.attachment(job, picture, limit)]
+            return [await self.attachment(job, content.picture, limit)]
         except Undeliverable as failure:
             raise _MethodFailed(_Next.TRY_NEXT, failure.observed) from None
+
+
+def _parameters_of_edit(content: _Content, files: Sequence[discord.File]) -> MultipartParameters:
+    return handle_message_parameters(
+        content=content.text,
+        attachments=MISSING if content.progress else files,
+        view=content.view,
+        allowed_mentions=_NO_MENTIONS,
+        previous_allowed_mentions=None,
+    )
 
 
 def _later(found: Sequence[_MethodFailed]) -> bool:

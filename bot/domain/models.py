@@ -205,7 +205,14 @@ class Generating:
     since: datetime
 
 
-Status: TypeAlias = Queued | Generating  # what a message shows before the job ends
+@dataclass(frozen=True, slots=True)
+class Downloading:
+    """The output is ready, but fetching it takes long; `next_try` is None while a try is under way."""
+
+    next_try: datetime | None
+
+
+Status: TypeAlias = Queued | Generating | Downloading  # what a message shows before the job ends
 
 
 @dataclass(frozen=True, slots=True)

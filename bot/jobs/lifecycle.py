@@ -22,7 +22,7 @@ from bot.domain.errors import (
 from bot.domain.failure_policy import may_download_again, policy_of
 from bot.domain.models import Generating, Job, Output, Picture, Queued, Reservation, require
 from bot.jobs.outcomes import DELIVERY_TIME, OUTPUT_LIFE
-from bot.jobs.progress import Progress
+from bot.jobs.progress import DownloadProgress, Progress
 from bot.jobs.retry import requested_pause
 
 if TYPE_CHECKING:
@@ -196,16 +196,18 @@ class Lifecycle:
 
     async def _fetch_until_whole(self, job: Job) -> Picture:
         expires = require(job.generated_at) + OUTPUT_LIFE
+        progress = DownloadProgress(job, messenger=self._ports.messenger, clock=self._ports.clock)
         tries = 0
-        while True:
-            tries += 1
-            try:
-                async with self._transfers:
-                    return await self._fetch(job)
-            except JobFailed as failure:
-                if not may_download_again(failure, tries) or self._ports.clock() >= expires:
-                    raise
-                await self._retry.pause(failure, tries)
+        async with progress.shown():
+            while True:
+                tries += 1
+                try:
+                    async with self._transfers:
+                        return await self._fetch(job)
+                except JobFailed as failure:
+                    if not may_download_again(failure, tries) or self._ports.clock() >= expires:
+                        raise
+                    await self._retry.pause(failure, tries, announce=progress.pausing)
 
     async def _fetch(self, job: Job) -> Picture:
         address = require(job.output).url
@@ -241,5 +243,5 @@ class Lifecycle:
                     return await self._ports.messenger.deliver(job, picture)
             except DeliveryDelayed as failure:
                 if self._ports.clock() >= until:
-                    raise
+                    raise Undeliverable(failure.observed) from None  # whole and paid for: it is kept
                 await self._retry.pause(failure, tries)

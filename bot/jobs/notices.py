@@ -47,5 +47,8 @@ class Notices:
     def spool_unwritable(self, observed: str) -> None:
         self._alerts.send(AlertLevel.PAGE, "spool", observed)
 
+    def commands_not_synced(self, observed: str) -> None:
+        self._alerts.send(AlertLevel.WARN, "commands", operator.commands_not_synced(observed))
+
     def older_database(self) -> None:
         self._alerts.send(AlertLevel.PAGE, "restored", operator.OLDER_DATABASE)

@@ -23,6 +23,7 @@ from bot.text import operator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import datetime
 
     from bot.jobs.ports import Ports
     from bot.jobs.retry import Retry
@@ -75,8 +76,7 @@ class Outcomes:
             return
         job = await self._retry.commit(self._ports.repository.parked, job, now=self._ports.clock())
         self._ports.notices.job_parked(job, failure)
-        with suppress(JobFailed):  # a text may be accepted where the picture was not
-            await self._ports.messenger.notify(job)
+        self._tasks.start_notice(self._notify_kept(job), job)
 
     async def _on_disk(self, job: Job) -> Job:
         """Write a picture that only memory holds to the spool before it has to wait."""
@@ -111,7 +111,7 @@ class Outcomes:
             return
         if job.state is State.SPOOLED:
             await self.park(job, Undeliverable("a fault of this program"))
-        elif job.state is not State.GENERATED:
+        elif job.state is not State.GENERATED or self._ports.clock() >= require(job.generated_at) + OUTPUT_LIFE:
             await self.release(job, InternalError())
         self._ports.notices.internal_error(job)
 
@@ -156,15 +156,19 @@ class Outcomes:
     async def notify(self, job: Job) -> None:
         """Show a released job's end to its requester, for as long as it takes; then record that."""
         try:
-            await self._notify_until_shown(job)
+            await self._notify_until_shown(job, until=require(job.ended_at) + DELIVERY_TIME)
         except Interrupted:
             return  # the next start notifies
         except JobFailed as failure:
             log.info("job %s: its requester could not be notified: %s", job.id, operator.failure(failure))
         await self._retry.commit(self._ports.repository.notified, job, now=self._ports.clock())
 
-    async def _notify_until_shown(self, job: Job) -> None:
-        until = require(job.ended_at) + DELIVERY_TIME
+    async def _notify_kept(self, job: Job) -> None:
+        """Say that the picture waits for its requester: a text may be accepted where the picture was not."""
+        with suppress(Interrupted, JobFailed):
+            await self._notify_until_shown(job, until=require(job.parked_at) + DELIVERY_TIME)
+
+    async def _notify_until_shown(self, job: Job, *, until: datetime) -> None:
         tries = 0
         while True:
             tries += 1
@@ -174,8 +178,14 @@ class Outcomes:
                 if self._ports.clock() >= until:
                     raise
                 await self._retry.pause(failure, tries)
+                if job.ended_at is None and await self._has_ended(job):
+                    return  # claimed meanwhile
             else:
                 return
+
+    async def _has_ended(self, job: Job) -> bool:
+        current = await self._ports.repository.job(job.id)
+        return current is None or current.ended_at is not None
 
 
 async def _one(piece: bytes) -> AsyncIterator[bytes]:

@@ -1,12 +1,15 @@
-"""Shows how far a job is: its position in the queue, then that it runs; never more than one edit in three seconds."""
+"""Shows how far a job is: its position in the queue, that it runs, and that its picture is late; never more than one
+edit in three seconds.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bot.domain.models import Generating, Queued
+from bot.domain.models import Downloading, Generating, Queued, require
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from bot.jobs.queue import Ticket
 
 PAUSE = 3.0  # seconds between two edits
+LATE = timedelta(seconds=30)  # a finished picture that has not been fetched for so long needs an explanation
 
 
 class Progress:
@@ -58,6 +62,39 @@ class Progress:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self._next - loop.time()))
         self._next = loop.time() + PAUSE
+
+
+class DownloadProgress:
+    """Says that a finished picture is late, and when it is fetched again."""
+
+    def __init__(self, job: Job, *, messenger: Messenger, clock: Callable[[], datetime]) -> None:
+        self._job = job
+        self._messenger = messenger
+        self._clock = clock
+        self._next_try: datetime | None = None
+        self._changed = asyncio.Event()
+
+    @asynccontextmanager
+    async def shown(self) -> AsyncIterator[None]:
+        """Show it for as long as the block lasts, once the picture is late."""
+        async with _beside(self._show()):
+            yield
+
+    def pausing(self, seconds: float) -> None:
+        """The next try comes after so many seconds."""
+        self._next_try = self._clock() + timedelta(seconds=seconds)
+        self._changed.set()
+
+    async def _show(self) -> None:
+        late = require(self._job.generated_at) + LATE - self._clock()
+        await asyncio.sleep(max(PAUSE, late.total_seconds()))
+        while True:
+            self._changed.clear()
+            known = self._next_try
+            coming = known if known is not None and known > self._clock() else None
+            await self._messenger.show_progress(self._job, Downloading(coming))
+            await asyncio.sleep(PAUSE)
+            await self._changed.wait()
 
 
 @asynccontextmanager

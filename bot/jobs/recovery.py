@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -41,14 +42,16 @@ class Recovery:
         self._retry = retry
         self._restored = restored
         self._recovered = False
+        self._recovering = asyncio.Lock()  # the first connection and the housekeeping may both come here
 
     async def recover(self) -> None:
         """After a start: end what cannot go on, continue what can, notify whoever was not notified. Once a process."""
-        if self._recovered:
-            return
-        unnotified = await self._ports.repository.unnotified_jobs()
-        paid = await self._settle(keep=not self._restored)
-        self._recovered = True  # only now: what could not be read is read again by the next connection
+        async with self._recovering:
+            if self._recovered:
+                return
+            unnotified = await self._ports.repository.unnotified_jobs()
+            paid = await self._settle(keep=not self._restored)
+            self._recovered = True  # only now: what could not be read is read again by the next connection
         for job in unnotified:
             self._tasks.start(self._outcomes.notify(job), job)
         for job in paid:
@@ -59,8 +62,11 @@ class Recovery:
 
     async def tidy(self) -> None:
         """Continue what a fault left behind, release what was not claimed in time, and remove files that no job needs.
-        Call it now and then.
+        Call it now and then. As long as nothing has been recovered it does that instead, by the rules of a start.
         """
+        if not self._recovered:
+            await self.recover()
+            return
         now = self._ports.clock()
         before = self._tasks.jobs
         jobs = await self._ports.repository.open_jobs()

@@ -36,9 +36,14 @@ class Retry:
         """The program is shutting down: nothing is tried again."""
         self._stopping.set()
 
-    async def pause(self, failure: JobFailed, tries: int) -> None:
-        """Wait before the next try, after the `tries`-th failed; raises `Interrupted` once the program stops."""
+    async def pause(
+        self, failure: JobFailed, tries: int, *, announce: Callable[[float], None] = lambda _seconds: None
+    ) -> None:
+        """Wait before the next try, after the `tries`-th failed; `announce` learns for how many seconds. Raises
+        `Interrupted` once the program stops.
+        """
         seconds = _seconds(failure, tries)
+        announce(seconds)
         log.info("job %s: try %d: %s; again in %.1f s", job_id.get(), tries, operator.failure(failure), seconds)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)

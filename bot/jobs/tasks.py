@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PREFIX = "job-"
+_NOTICE_PREFIX = "notice-"
 
 
 class JobTasks:
@@ -30,13 +31,20 @@ class JobTasks:
 
     @property
     def jobs(self) -> frozenset[str]:
-        """The ids of the jobs that have a task."""
+        """The ids of the jobs that a task is working on."""
         return frozenset(task.get_name().removeprefix(_PREFIX) for task in self._tasks)
 
     def start(self, work: Coroutine[None, None, None], job: Job) -> None:
         """Run `work` in a task of its own, with the job's id on every log line."""
+        self._start(work, job, _PREFIX)
+
+    def start_notice(self, work: Coroutine[None, None, None], job: Job) -> None:
+        """The same for work that only speaks of the job, which others may go on with meanwhile."""
+        self._start(work, job, _NOTICE_PREFIX)
+
+    def _start(self, work: Coroutine[None, None, None], job: Job, prefix: str) -> None:
         token = job_id.set(job.id)
-        task = asyncio.create_task(work, name=_PREFIX + job.id)
+        task = asyncio.create_task(work, name=prefix + job.id)
         job_id.reset(token)
         self._tasks.add(task)
         task.add_done_callback(self._done)

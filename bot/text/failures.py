@@ -97,6 +97,13 @@ def outcome(job: Job) -> str:
     return failure(job) if job.state is State.RELEASED else results.parked(job)
 
 
+def outcome_by_direct_message(job: Job) -> str:
+    """The same in a direct message, which says what it is about."""
+    _ = translator(job.requester.locale)
+    about = _("This is about your request in {channel}.").format(channel=f"<#{job.requester.channel_id}>")
+    return f"{outcome(job)}\n-# {about}"
+
+
 def failure(job: Job) -> str:
     """How a released job ended, from its stored reason: the same words now and after a restart."""
     _ = translator(job.requester.locale)

@@ -52,6 +52,10 @@ def storage_unavailable(error: StorageUnavailable) -> str:
     return f"the database cannot be written ({error.problem}): new requests are rejected until it can"
 
 
+def commands_not_synced(observed: str) -> str:
+    return f"Discord did not register the commands ({observed}): those of the last time stay"
+
+
 def circuit_opened(circuit: Circuit, until: datetime | None) -> str:
     back = "until the operator acts" if until is None else f"next trial {until:%Y-%m-%d %H:%M:%S} UTC"
     return f"{_CIRCUITS[circuit]}; new requests are rejected, {back}"

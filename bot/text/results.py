@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from bot.domain.models import Model, Queued
+from bot.domain.models import Downloading, Model, Queued
 from bot.text.formatting import (
     ALT_LENGTH,
     MODELS,
@@ -21,6 +22,7 @@ from bot.text.locales import translator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from bot.domain.models import Job, Status
 
@@ -38,9 +40,20 @@ def status(job: Job, shown: Status) -> str:
         case Queued(position):
             place = _("next in line") if position == 1 else _("{nth} in line").format(nth=ordinal(position))
             return f"{_('Queued')} · #{job.id} · {place}{_note(job)}"
+        case Downloading(next_try):
+            return _downloading(job, next_try)
         case _generating:
             started = _("started {time}").format(time=relative_time(_generating.since))
             return f"{_('Generating')} · #{job.id} · {started}{_note(job)}"
+
+
+def _downloading(job: Job, next_try: datetime | None) -> str:
+    _ = translator(job.requester.locale)
+    late = _(
+        "Your image is ready, but downloading it is taking longer than usual. You won't be charged unless it arrives."
+    )
+    again = "" if next_try is None else " " + _("Next try {time}.").format(time=relative_time(next_try))
+    return f"{late}{again} · #{job.id}"
 
 
 def _note(job: Job) -> str:
@@ -59,6 +72,11 @@ def result(job: Job, *, with_prompt: bool = True) -> str:
 
 def _prompt(job: Job, length: int) -> str:
     return shortened(harmless(job.request.prompt or ""), length).strip()
+
+
+def names(text: str, job: Job) -> bool:
+    """Whether a message of ours is about `job`; what stands in its code block is somebody's prompt."""
+    return re.search(rf"#{job.id}(?![0-9a-z])", text.partition("```")[0]) is not None
 
 
 def result_by_direct_message(job: Job, *, with_prompt: bool = True) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -54,11 +53,14 @@ class ChannelRoutes:
         return json_response(channels.payload(channels.direct(int(body["recipient_id"]))))
 
     async def _list_messages(self, request: web.Request) -> web.Response:
+        """Newest first; with `after`, the page that follows that id directly."""
         query = request.query
         after, before = int(query.get("after", 0)), int(query.get("before", 1 << 63))
+        limit = int(query.get("limit", 50))
         newest = self._state.messages.newest_first(path_id(request, "channel"))
-        found = (_visible_payload(message) for message in newest if after < message.id < before)
-        return json_response(list(islice(found, int(query.get("limit", 50)))))
+        found = [message for message in newest if after < message.id < before]
+        page = found[-limit:] if "after" in query else found[:limit]
+        return json_response([_visible_payload(message) for message in page])
 
     async def _post_message(self, request: web.Request) -> web.Response:
         channel_id = path_id(request, "channel")

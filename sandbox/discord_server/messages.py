@@ -144,6 +144,10 @@ class Messages:
         self._by_nonce: dict[tuple[int, str | int], Message] = {}
         self.by_id: dict[int, Message] = {}
 
+    def forget_nonces(self) -> None:
+        """Discord remembers a nonce for a few minutes."""
+        self._by_nonce.clear()
+
     def find(self, message_id: int) -> Message:
         message = self.by_id.get(message_id)
         if message is None or message.deleted:

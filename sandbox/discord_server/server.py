@@ -122,6 +122,10 @@ class DiscordServer(People):
         sending.add_done_callback(self._pending_events.discard)
         return sending
 
+    def forget_nonces(self) -> None:
+        """As after a few minutes: a message with a nonce used before is a new message."""
+        self._state.messages.forget_nonces()
+
     def expire_token(self, interaction: Interaction) -> None:
         interaction.expired = True
 

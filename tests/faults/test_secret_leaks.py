@@ -119,7 +119,7 @@ async def bot(
         connection = asyncio.create_task(opened.client.start(settings.discord.token.get_secret_value()))
         stack.push_async_callback(_cancel, connection)
         await discord.ready(10)
-        yield Live(discord, api, opened, folder, cdn)
+        yield Live(discord, api, opened, folder, cdn, stack)
     await discord.gone(10)
 
 

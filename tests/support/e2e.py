@@ -75,6 +75,13 @@ class Live:
     app: app.App
     folder: Path
     cdn: Cdn
+    stack: AsyncExitStack
+
+    async def connect(self) -> None:
+        """Connect to Discord, and disconnect at the end."""
+        connection = asyncio.create_task(self.app.client.start("token"))
+        self.stack.push_async_callback(_cancel, connection)
+        await self.discord.ready(10)
 
     async def thumbnail(self, *, user_id: int = 1, **options: Any) -> discord_server.Interaction:
         """Send /thumbnail and return immediately."""
@@ -114,10 +121,13 @@ async def running(
     output: bytes | None = None,
     around: tuple[discord_server.DiscordServer, pikzels_server.StandIn] | None = None,
     reach: Callable[[str], None] = lambda _: None,
+    connect: bool = True,
     clock: Callable[[], datetime] = app.utc_now,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[Live]:
-    """Start the bot in this process. `around` holds a Discord and a Pikzels that are already running."""
+    """Start the bot in this process. `around` holds a Discord and a Pikzels that are already running; without
+    `connect` the bot waits for `Live.connect`.
+    """
     async with AsyncExitStack() as stack:
         if around is None:
             discord = await stack.enter_async_context(discord_server.serve(keep_files=True))
@@ -132,10 +142,10 @@ async def running(
         bot = await stack.enter_async_context(
             app.opened(settings, clock=clock, cdn=cdn, wrap=partial(wrapped, reach=reach))
         )
-        connection = asyncio.create_task(bot.client.start("token"))
-        stack.push_async_callback(_cancel, connection)
-        await discord.ready(10)
-        yield Live(discord, api, bot, folder, cdn)
+        live = Live(discord, api, bot, folder, cdn, stack)
+        if connect:
+            await live.connect()
+        yield live
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
