@@ -40,6 +40,7 @@ _FOREIGN_SERVER = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.WA
 _MAINTENANCE = FailurePolicy(
     retries=0, pause=Circuit.MAINTENANCE, alert_level=AlertLevel.WARN, pause_for=timedelta(minutes=1)
 )
+_UNKNOWN_PRESET = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.WARN)  # says nothing about the service
 _THROTTLED = FailurePolicy(retries=2, pause=None, alert_level=AlertLevel.COUNT, throttle=True)
 
 CODES: Mapping[str, FailurePolicy] = MappingProxyType(
@@ -88,6 +89,7 @@ _UNKNOWN_OUTCOME = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.W
 _UNUSABLE = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.PAGE, counts=True)
 _MOVED = FailurePolicy(retries=0, pause=Circuit.MOVED, alert_level=AlertLevel.PAGE)
 _UNKNOWN_4XX = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.WARN)
+_FORBIDDEN = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.WARN, counts=True)
 _UNKNOWN_5XX = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.WARN, counts=True)
 _PAID_AND_LOST = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.PAGE)  # a paid image did not arrive
 _UNDELIVERABLE = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.WARN)
@@ -108,16 +110,20 @@ _BY_CLASS: Mapping[type[BaseException], FailurePolicy] = MappingProxyType(  # lo
 )
 
 
-def policy_of(failure: JobFailed, *, retry_server_errors: bool = False) -> FailurePolicy:
+def policy_of(failure: JobFailed, *, retry_server_errors: bool = False, preset: bool = False) -> FailurePolicy:
     """What `failure` means: decided where it is first seen, and carried along by it from then on."""
     if failure.policy is None:
-        failure.policy = policy_for(failure, retry_server_errors=retry_server_errors)
+        failure.policy = policy_for(failure, retry_server_errors=retry_server_errors, preset=preset)
     return failure.policy
 
 
-def policy_for(failure: JobFailed, *, retry_server_errors: bool = False) -> FailurePolicy:
-    """Look up what `failure` means; one that is not of a provider call allows no retry and opens no circuit."""
+def policy_for(failure: JobFailed, *, retry_server_errors: bool = False, preset: bool = False) -> FailurePolicy:
+    """Look up what `failure` means; one that is not of a provider call allows no retry and opens no circuit. `preset`
+    says that the request named a persona or a style: then that may be what was not found, and not the route.
+    """
     if isinstance(failure, ProviderRefused):
+        if preset and failure.code == "NOT_FOUND":
+            return _UNKNOWN_PRESET
         return _policy_for_code(failure.code, failure.status, retry_server_errors=retry_server_errors)
     return next(_BY_CLASS[ancestor] for ancestor in type(failure).__mro__ if ancestor in _BY_CLASS)
 
@@ -133,7 +139,7 @@ def _policy_for_code(code: str, status: int, *, retry_server_errors: bool) -> Fa
 
 def _policy_for_status(status: int) -> FailurePolicy:
     """A code the contract does not name: its HTTP class decides, and it is never retried."""
-    by_status = {401: _KEY, 402: _BALANCE, 403: _KEY}
+    by_status = {401: _KEY, 402: _BALANCE, 403: _FORBIDDEN}  # a 403 may be about a region or a single request
     return by_status.get(status) or (_UNKNOWN_5XX if status >= 500 else _UNKNOWN_4XX)  # noqa: PLR2004 - HTTP's classes
 
 

@@ -164,13 +164,14 @@ class Lifecycle:
 
     async def _call(self, request: ThumbnailRequest, ticket: Ticket) -> Output:
         """The paid call; repeated only if its policy says that the one before did no work."""
+        preset = request.persona is not None or request.style is not None
         tries = 0
         while True:
             tries += 1
             try:
                 output = await self._ports.provider.create(request)
             except JobFailed as failure:
-                policy = policy_of(failure, retry_server_errors=self._retry_server_errors)
+                policy = policy_of(failure, retry_server_errors=self._retry_server_errors, preset=preset)
                 ticket.failed(policy, retry_after=requested_pause(failure))
                 if tries > policy.retries:
                     raise

@@ -46,7 +46,7 @@ UNKNOWN: dict[str, tuple[int, Circuit | None]] = {
     "TEAPOT_IS_SHORT": (418, None),
     "KEY_OF_ANOTHER_AGE": (401, Circuit.KEY),
     "INVOICE_UNPAID": (402, Circuit.BALANCE),
-    "REGION_CLOSED": (403, Circuit.KEY),
+    "REGION_CLOSED": (403, None),
     "SOMETHING_NEW_BROKE": (500, None),
     "SOMETHING_NEW_IS_AWAY": (503, None),
 }

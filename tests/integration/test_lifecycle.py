@@ -116,6 +116,17 @@ async def test_an_empty_balance_refuses_requests_and_charges_nobody(
     assert "balance is empty" in alerts[0].getMessage()
 
 
+async def test_an_unknown_persona_of_one_member_closes_the_door_for_nobody(live: Live) -> None:
+    live.api.always(Reply.error("NOT_FOUND"))
+    for member in range(1, 7):
+        message = await live.said(user_id=member, persona="0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d")
+        assert "does not know that persona or style" in message.content
+        await live.app.use_case.recovery.idle(10)
+    live.api.always(Reply.ok())
+    assert live.app.queue.circuits.open == {}
+    assert (await live.made(user_id=7)).attachments
+
+
 async def test_a_refused_key_opens_the_circuit_and_is_never_logged(
     live: Live, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -123,6 +123,17 @@ def test_a_paid_image_that_is_lost_pages_the_operator() -> None:
     assert {policy_for(failure).alert_level for failure in lost} == {PAGE}
 
 
+def test_an_unnamed_403_counts_like_a_server_error_and_never_condemns_the_key() -> None:
+    assert policy_for(refused("REGION_CLOSED", 403)).pause is None
+    assert policy_for(refused("REGION_CLOSED", 403)).counts
+
+
+def test_what_is_not_found_counts_against_the_service_only_without_a_persona_or_style() -> None:
+    assert policy_for(refused("NOT_FOUND", 404), preset=True) == FailurePolicy(0, None, WARN)
+    assert policy_for(refused("NOT_FOUND", 404)).counts
+    assert policy_for(refused("INTERNAL_ERROR"), preset=True).counts
+
+
 def test_a_policy_is_decided_once_and_stored_on_the_failure() -> None:
     failure = refused("INTERNAL_ERROR")
     decided = policy_of(failure, retry_server_errors=True)
@@ -136,7 +147,7 @@ def test_a_policy_is_decided_once_and_stored_on_the_failure() -> None:
         (400, FailurePolicy(0, None, WARN)),
         (401, FailurePolicy(0, Circuit.KEY, PAGE)),
         (402, FailurePolicy(0, Circuit.BALANCE, PAGE)),
-        (403, FailurePolicy(0, Circuit.KEY, PAGE)),
+        (403, FailurePolicy(0, None, WARN, counts=True)),
         (404, FailurePolicy(0, None, WARN)),
         (418, FailurePolicy(0, None, WARN)),
         (429, FailurePolicy(0, None, WARN)),
