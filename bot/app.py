@@ -145,6 +145,7 @@ async def opened(
         app = App(Client(services), jobs, queue, storage, source_store)
         current.append(app)
         stack.push_async_callback(app.disconnect)
+        stack.push_async_callback(messenger.close)
         await _serve_health(stack, settings, metrics, app)
         stack.push_async_callback(jobs.recovery.close, grace=settings.shutdown.grace)
         yield app

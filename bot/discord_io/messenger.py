@@ -18,6 +18,7 @@ from discord.utils import MISSING, time_snowflake
 from discord.webhook.async_ import async_context
 
 from bot.discord_io import buttons
+from bot.discord_io.seed_queue import SeedQueue
 from bot.domain.errors import DeliveryDelayed, MessageDeleted, NotStarted, Undeliverable
 from bot.domain.models import DEFAULT_UPLOAD_LIMIT, Downloading, require
 from bot.images import inspection
@@ -43,7 +44,6 @@ TOKEN_SECONDS = 14 * 60  # Discord accepts an interaction's token for 15 minutes
 _SECONDS = 120.0  # for one try of one method, discord.py's own retries included
 _PROGRESS_SECONDS = 10.0  # for one edit that shows progress, and so the longest that a result waits for one
 _PROGRESS_AT_ONCE = 4  # more would keep results waiting for a line that does not matter
-_SEED_SECONDS = 5.0
 
 _PAGE = 100  # messages of one look into a channel; Discord's maximum
 _PAGES = 10
@@ -96,6 +96,7 @@ class Messenger:
         self._current_client = client
         self._clock = clock
         self._seed = seed
+        self._seeds = SeedQueue(self._add_seed, clock=clock)
         self._progress = asyncio.Semaphore(_PROGRESS_AT_ONCE)
         self._progress_edits: dict[str, asyncio.Task[None]] = {}  # in flight, by job
 
@@ -175,12 +176,22 @@ class Messenger:
             raise kind(observed) from None
 
     async def add_again_reaction(self, job: Job, message_id: int) -> None:
-        """Add the reaction that generates another image under a public result; a failure does not matter."""
-        if self._seed is None or job.requester.private or job.requester.guild_id is None:
-            return
-        with suppress(_MethodFailed, TimeoutError):
-            async with asyncio.timeout(_SEED_SECONDS):
-                await _tried("seed", self._client.http.add_reaction(job.requester.channel_id, message_id, self._seed))
+        """Add the reaction that generates another image under a public result, when Discord has time for it; a failure
+        does not matter.
+        """
+        if self._seed is not None and not job.requester.private and job.requester.guild_id is not None:
+            self._seeds.put(job.requester.channel_id, message_id)
+
+    async def _add_seed(self, channel_id: int, message_id: int) -> bool:
+        try:
+            await _tried("seed", self._client.http.add_reaction(channel_id, message_id, require(self._seed)))
+        except _MethodFailed as failure:
+            return failure.then is not _Next.LATER
+        return True
+
+    async def close(self) -> None:
+        """Give up what nobody waits for."""
+        await self._seeds.close()
 
     async def show_progress(self, job: Job, status: Status) -> None:
         """Show how far a job is, if that is quickly done; a failure does not matter. A caller that is cancelled leaves
