@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import discord
 from discord import app_commands
 
-from bot.discord_io import buttons
-from bot.text import refusals, results
+from bot.domain.errors import JobFailed
+from bot.domain.models import Claim
+from bot.text import operator, refusals, results
 from cogs import interactions
 
 if TYPE_CHECKING:
     from typing import Any
 
     from bot.discord_io.client import Client, Services
-    from bot.domain.models import Job, Picture
+
+log = logging.getLogger(__name__)
 
 
 async def setup(bot: Client) -> None:
@@ -27,9 +30,10 @@ def quota_command(services: Services) -> app_commands.Command[Any, ..., None]:
     @app_commands.command(name="quota", description="What you have used today and what is left (only you see it)")
     @app_commands.guild_only()
     async def quota(interaction: discord.Interaction[Client]) -> None:
-        allowances = await services.lifecycle.allowances(interaction.user.id)
-        text = refusals.allowances(allowances, locale=interactions.locale(interaction))
-        await interaction.response.send_message(text, ephemeral=True)
+        with services.recovery.waited_for():
+            allowances = await services.lifecycle.allowances(interaction.user.id)
+            text = refusals.allowances(allowances, locale=interactions.locale(interaction))
+            await interaction.response.send_message(text, ephemeral=True)
 
     return quota
 
@@ -38,19 +42,25 @@ def recover_command(services: Services) -> app_commands.Command[Any, ..., None]:
     @app_commands.command(name="recover", description="Get your finished images that could not be delivered")
     @app_commands.guild_only()
     async def recover(interaction: discord.Interaction[Client]) -> None:
-        await interaction.response.defer(ephemeral=True)
-
-        async def hand_over(job: Job, picture: Picture) -> int:
-            file = await services.attachment(job, picture, interactions.upload_limit(interaction))
-            view = buttons.view(job, buttons.OF_PRIVATE_RESULT)
-            message = await interaction.followup.send(
-                results.result(job), file=file, view=view, ephemeral=True, wait=True
+        with services.recovery.waited_for():
+            await interaction.response.defer(ephemeral=True)
+            claim = Claim(
+                interaction.user.id,
+                interaction.token,
+                upload_limit=interactions.upload_limit(interaction),
+                at=interaction.created_at,
             )
-            return message.id
-
-        if not await services.outcomes.claim(interaction.user.id, hand_over):
-            await interaction.followup.send(
-                results.nothing_to_recover(locale=interactions.locale(interaction)), ephemeral=True
-            )
+            text = await _claimed(services, claim, locale=interactions.locale(interaction))
+            if text is not None:
+                await interaction.followup.send(text, ephemeral=True)
 
     return recover
+
+
+async def _claimed(services: Services, claim: Claim, *, locale: str) -> str | None:
+    """Hand over a kept picture; returns what there is to say beside it."""
+    try:
+        return results.claimed(await services.outcomes.claim(claim), locale=locale)
+    except JobFailed as failure:
+        log.warning("a kept image could not be handed over: %s", operator.failure(failure))
+        return results.still_kept(locale=locale)

@@ -59,11 +59,12 @@ def make_thumbnail(services: Services) -> app_commands.ContextMenu:
     @app_commands.guild_only()
     async def callback(interaction: discord.Interaction[Client], message: discord.Message) -> None:
         images = _usable(_images(message), services)
-        draft = await services.results.save_draft(interaction.user.id, images)
-        fields = _fields(services.default_model, services.default_format, None)
-        if len(images) > 1:
-            fields.insert(0, _which(images))
-        await interaction.response.send_modal(_modal(_NEW + draft, "Make a thumbnail", fields))
+        with services.recovery.waited_for():
+            draft = await services.results.save_draft(interaction.user.id, images)
+            fields = _fields(services.default_model, services.default_format, None)
+            if len(images) > 1:
+                fields.insert(0, _which(images))
+            await interaction.response.send_modal(_modal(_NEW + draft, "Make a thumbnail", fields))
 
     return app_commands.ContextMenu(name="Make thumbnail", callback=callback)
 

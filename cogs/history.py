@@ -35,8 +35,9 @@ def history_command(services: Services) -> app_commands.Command[Any, ..., None]:
     @app_commands.command(name="history", description="Your results, newest first (only you see them)")
     @app_commands.guild_only()
     async def history(interaction: discord.Interaction[Client]) -> None:
-        await interaction.response.defer(ephemeral=True)
-        await show(interaction, await services.results.newest(interaction.user.id))
+        with services.recovery.waited_for():
+            await interaction.response.defer(ephemeral=True)
+            await show(interaction, await services.results.newest(interaction.user.id))
 
     return history
 
@@ -60,13 +61,15 @@ class PageButton(
         return cls(match["way"], match["job_id"])
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        pages = interaction.client.services.results
+        services = interaction.client.services
+        pages = services.results
         turn = pages.older if self.way == "older" else pages.newer
         try:
             if not interactions.is_private(interaction):
                 raise ResultGone  # forged: the list that it would replace is on a public message
-            await interaction.response.defer()
-            await show(interaction, await turn(interaction.user.id, self.job_id))
+            with services.recovery.waited_for():
+                await interaction.response.defer()
+                await show(interaction, await turn(interaction.user.id, self.job_id))
         except Exception as error:  # noqa: BLE001 - the error handler answers everything
             await answer_failure(interaction, error, interaction.client.services)
 

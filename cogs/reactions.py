@@ -86,8 +86,9 @@ class Reactions(commands.Cog):
         if job is None:
             return
         try:
-            if await self._is_person(event):
-                await act(event, job)
+            with self._services.recovery.waited_for():
+                if await self._is_person(event):
+                    await act(event, job)
         except Exception as error:  # noqa: BLE001 - the error handler answers everything
             locale, now = job.requester.locale, self._services.clock()
             text = explain(error, self._services, now=now, locale=locale, passing=(BotError, *UNREACHABLE))

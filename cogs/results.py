@@ -45,7 +45,8 @@ class JobButton(discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]], temp
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
         try:
-            await _PRESSED[self.action](interaction, await _job(interaction, self.job_id))
+            with interaction.client.services.recovery.waited_for():
+                await _PRESSED[self.action](interaction, await _job(interaction, self.job_id))
         except Exception as error:  # noqa: BLE001 - the error handler answers everything
             await answer_failure(interaction, error, interaction.client.services)
 
@@ -81,7 +82,13 @@ async def share(interaction: Press, job: Job) -> None:
         message = await interaction.followup.send(results.result(job), file=file, view=view, wait=True)
         return message.id
 
-    await interaction.client.services.results.share(job, interaction.user.id, post)
+    async def find(job: Job) -> int | None:
+        try:
+            return await interaction.client.services.find_shared(job, interaction.channel_id or 0)
+        except JobFailed:
+            raise NotAllowed("unknown_share") from None
+
+    await interaction.client.services.results.share(job, interaction.user.id, post, find=find)
     with suppress(discord.HTTPException):
         await interaction.edit_original_response(view=buttons.view(job, buttons.OF_RESULT))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from bot.discord_io.identify_limit import IdentifyLimit
-    from bot.domain.models import Format, Job, Model, Picture
+    from bot.domain.models import Format, Job, Model
     from bot.domain.protocols import KeyValueStore
     from bot.jobs.lifecycle import Lifecycle
     from bot.jobs.notices import Notices
@@ -48,12 +48,14 @@ class Services:
     outcomes: Outcomes
     recovery: Recovery
     results: Results
+    find_shared: Callable[
+        [Job, int], Awaitable[int | None]
+    ]  # the message of a share that was interrupted, in a channel
     fetch_image: Callable[[str], Awaitable[bytes]]  # an image that Discord keeps, by its URL
     notices: Notices
     values: KeyValueStore
     identify_limit: IdentifyLimit
     clock: Callable[[], datetime]
-    attachment: Callable[[Job, Picture, int], Awaitable[discord.File]]  # made to fit into so many bytes
     count_rejection: Callable[[str], None]  # by its kind
     default_model: Model
     default_format: Format

@@ -20,7 +20,7 @@ from discord.webhook.async_ import async_context
 from bot.discord_io import buttons
 from bot.discord_io.seed_queue import SeedQueue
 from bot.domain.errors import DeliveryDelayed, MessageDeleted, NotStarted, Undeliverable
-from bot.domain.models import DEFAULT_UPLOAD_LIMIT, Downloading, require
+from bot.domain.models import DEFAULT_UPLOAD_LIMIT, TOKEN_LIFE, Downloading, require
 from bot.images import inspection
 from bot.text import failures, results
 
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-TOKEN_SECONDS = 14 * 60  # Discord accepts an interaction's token for 15 minutes
 _SECONDS = 120.0  # for one try of one method, discord.py's own retries included
 _PROGRESS_SECONDS = 10.0  # for one edit that shows progress, and so the longest that a result waits for one
 _PROGRESS_AT_ONCE = 4  # more would keep results waiting for a line that does not matter
@@ -112,9 +111,18 @@ class Messenger:
             message = await self._try_each(job, picture, edits=self._edits(job), new=new)
         except Undeliverable as failure:
             message = await self._to_requester(job, picture, failure)
-        if not message.get("attachments"):
-            raise DeliveryDelayed("Discord's answer carries no attachment")
-        return int(message["id"])
+        return _carrier(message)
+
+    async def hand_over(self, job: Job, picture: Picture) -> int:
+        """Show a kept picture to its requester alone, in the answer to the command that `job.claim` names; raises as
+        `deliver` does.
+        """
+        claim = require(job.claim)
+        requester = replace(
+            job.requester, token=claim.token, asked_at=claim.at, upload_limit=claim.upload_limit, private=True
+        )
+        there = replace(job, requester=requester)
+        return _carrier(await self._try_each(there, picture, edits=(self._by_token,)))
 
     async def notify(self, job: Job) -> None:
         """Show how a job without a picture to show ended, in place of its message, else to its requester alone; raises
@@ -229,8 +237,7 @@ class Messenger:
     # --- the methods: each builds its own discord.File, because a used one uploads nothing ----------------------------
 
     async def _by_token(self, job: Job, content: _Content) -> Message:
-        age = (self._clock() - job.requester.asked_at).total_seconds()
-        if not job.requester.token or age > TOKEN_SECONDS:
+        if not job.requester.token or self._clock() > job.requester.asked_at + TOKEN_LIFE:
             raise _MethodFailed(_Next.TRY_NEXT, "token: expired")
         client = self._client
         webhook = discord.Webhook.partial(client.application_id or 0, job.requester.token, client=client)
@@ -274,6 +281,17 @@ class Messenger:
             if failure.then is _Next.LATER:
                 raise
         return None  # or the bot may not read there: the nonce has to do
+
+    async def find_shared(self, job: Job, channel_id: int) -> int | None:
+        """The public message of a share that was interrupted; raises `DeliveryDelayed` if that cannot be known now."""
+        since = require(job.sharing_at)
+        try:
+            async for message in self._own_messages(job, channel_id, since, until=since + _ANSWERED):
+                if message["attachments"]:
+                    return int(message["id"])
+        except _MethodFailed as failure:
+            raise DeliveryDelayed(failure.observed) from None
+        return None
 
     async def _own_messages(
         self, job: Job, channel_id: int, since: datetime, *, until: datetime
@@ -339,6 +357,13 @@ def _parameters_of_edit(content: _Content, files: Sequence[discord.File]) -> Mul
         allowed_mentions=_NO_MENTIONS,
         previous_allowed_mentions=None,
     )
+
+
+def _carrier(message: Message) -> int:
+    """The id of the message that carries the picture; Discord may take a message and drop its file."""
+    if not message.get("attachments"):
+        raise DeliveryDelayed("Discord's answer carries no attachment")
+    return int(message["id"])
 
 
 def _later(found: Sequence[_MethodFailed]) -> bool:

@@ -1,5 +1,5 @@
-"""Adds the reaction under results in the background: Discord takes about four a second in a channel, so that after a busy
-minute they are late, but never in the way of a result and never given up for being late.
+"""Adds the reaction under results in the background. Discord takes about four a second in a channel, so after a busy
+minute they are late; but they are never in the way of a result, and given up only when nobody looks for them any more.
 """
 
 from __future__ import annotations

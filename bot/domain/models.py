@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_UPLOAD_LIMIT = 10 * 1024 * 1024  # bytes that Discord accepts in one file anywhere
+TOKEN_LIFE = timedelta(minutes=14)  # Discord accepts an interaction's token for 15
 CLAIM_LIFE = timedelta(days=7)  # how long a picture that could not be delivered waits for its requester
 
 
@@ -170,6 +171,27 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """A request for a kept picture: the interaction whose answer shall carry it."""
+
+    user_id: int
+    token: str = field(repr=False)
+    upload_limit: int  # bytes Discord accepts there in one file
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """How many pictures a claim was given, and how many wait; `earlier` says that the answer to an earlier claim has
+    the picture.
+    """
+
+    handed_over: int
+    left: int
+    earlier: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One request and how far it is, as the database has it."""
 
@@ -189,6 +211,8 @@ class Job:
     reason: str | None = None  # why it was released
     parent_id: str | None = None  # the job it repeats
     shared_id: int | None = None  # the public message that shows a shared private result
+    sharing_at: datetime | None = None  # since when such a message is being posted
+    claim: Claim | None = None  # where the kept picture is being handed over
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,23 +18,24 @@ from bot.domain.errors import (
     Undeliverable,
 )
 from bot.domain.failure_policy import may_download_again
-from bot.domain.models import Job, Picture, State, require
+from bot.domain.models import TOKEN_LIFE, Claim, Claimed, Job, Picture, State, require
 from bot.text import operator
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
     from datetime import datetime
 
     from bot.jobs.ports import Ports
     from bot.jobs.retry import Retry
     from bot.jobs.tasks import JobTasks
 
-    HandOver = Callable[[Job, Picture], Awaitable[int]]
-
 log = logging.getLogger(__name__)
 
 OUTPUT_LIFE = timedelta(hours=24) - timedelta(minutes=5)  # the provider keeps an output for 24 hours
 DELIVERY_TIME = timedelta(hours=24)  # how long a delivery or a notification is tried
+
+
+_NOT_SHOWN = (PictureUnusable, Undeliverable)  # what was to be handed over is certainly not there
 
 
 class Outcomes:
@@ -115,43 +116,91 @@ class Outcomes:
             await self.release(job, InternalError())
         self._ports.notices.internal_error(job)
 
-    async def claim(self, user_id: int, hand_over: HandOver) -> int:
-        """Hand over every picture that is kept for a member, except those of jobs in progress; returns how many.
+    async def claim(self, claim: Claim) -> Claimed:
+        """Hand over the oldest picture that is kept for a member, unless its job is in progress.
 
-        `hand_over` shows one and returns the id of the message that carries it. A picture for which it fails stays
-        kept, and the first of its failures is raised once all have been tried.
+        One that Discord can't be shown stays kept and does not block the next; the first of these failures is raised
+        after that. Any other failure is raised at once: the picture may be there, so nothing may take its place.
         """
-        claimed, failures = 0, list[Exception]()
-        for job in await self._ports.repository.parked_jobs(user_id):
+        kept = await self._ports.repository.parked_jobs(claim.user_id)
+        failures = list[JobFailed]()
+        done: Claimed | None = None
+        for number, job in enumerate(kept, 1):
             if job.id in self.claimed:
                 continue
             self.claimed.add(job.id)  # from here on housekeeping does not release it
             try:
-                current = await self._ports.repository.job(job.id)
-                if current is not None and current.ended_at is None and job.id not in self._tasks.jobs:
-                    claimed += await self._hand_over(job, hand_over)
-            except Exception as failure:  # noqa: BLE001 - raised below: one bad picture must not block the others
+                done = await self._claim(job, claim, others=len(kept) - number)
+            except _NOT_SHOWN as failure:
                 failures.append(failure)
             finally:
                 self.claimed.discard(job.id)
+            if done is not None:
+                break
         if failures:
             raise failures[0]
-        return claimed
+        return done or Claimed(0, len(await self._ports.repository.parked_jobs(claim.user_id)))
 
-    async def _hand_over(self, job: Job, hand_over: HandOver) -> int:
-        """Hand over one picture; returns 1, or 0 if its file is gone."""
+    async def _claim(self, job: Job, claim: Claim, *, others: int) -> Claimed | None:
+        """Hand over one picture, first where that was begun before: it may be there already. None if it is not to be
+        had.
+        """
+        current = await self._ports.repository.job(job.id)
+        if current is None or current.ended_at is not None or job.id in self._tasks.jobs:
+            return None
+        if await self._finished_before(current):
+            return Claimed(1, others, earlier=True)
+        claimed = await self._ports.repository.claiming(current, claim)
+        try:
+            return Claimed(1, others) if await self._hand_over(claimed) else None
+        except _NOT_SHOWN:
+            await self._ports.repository.claiming(claimed, None)  # another picture may come there
+            raise
+
+    async def _finished_before(self, job: Job) -> bool:
+        if not self._can_finish(job):
+            return False
+        try:
+            return await self._hand_over(job)
+        except Undeliverable:
+            return False  # that message is gone
+
+    def _can_finish(self, job: Job) -> bool:
+        """Whether the place where the picture was being handed over can still be reached."""
+        return job.claim is not None and self._ports.clock() < job.claim.at + TOKEN_LIFE
+
+    async def finish_claim(self, job: Job) -> None:
+        """After a start: what was being handed over may be there already. Showing it there again changes nothing."""
+        tries = 0
+        while self._can_finish(job):
+            tries += 1
+            try:
+                await self._hand_over(job)
+            except DeliveryDelayed as failure:
+                try:
+                    await self._retry.pause(failure, tries)
+                except Interrupted:
+                    return
+            except JobFailed as failure:
+                log.info("job %s stays kept: %s", job.id, operator.failure(failure))
+                return
+            else:
+                return
+
+    async def _hand_over(self, job: Job) -> bool:
+        """Show one picture where its claim says, and charge for it; False if its file is gone."""
         picture = require(job.picture)
         if not picture.path.exists():
             await self.release(job, PictureUnusable("gone from the spool"))
-            return 0
-        message_id = await hand_over(job, picture)
+            return False
+        message_id = await self._ports.messenger.hand_over(job, picture)
         with suppress(TransitionRefused):  # claimed twice at the same moment: charged once
             await self._retry.commit(
                 self._ports.repository.delivered, job, message_id=message_id, now=self._ports.clock()
             )
             self._ports.metrics.ended("claimed")
         await self._ports.spool.remove(job)
-        return 1
+        return True
 
     async def notify(self, job: Job) -> None:
         """Show a released job's end to its requester, for as long as it takes; then record that."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bot.domain.errors import NotStarted, NotStartedCause, OutcomeUnknown, Undeliverable
+from bot.domain.errors import NotStarted, NotStartedCause, OutcomeUnknown, Restarting, Undeliverable
 from bot.domain.models import CLAIM_LIFE, Job, State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bot.jobs.lifecycle import Lifecycle
     from bot.jobs.outcomes import Outcomes
     from bot.jobs.ports import Ports
@@ -42,6 +45,7 @@ class Recovery:
         self._retry = retry
         self._restored = restored
         self._recovered = False
+        self._stopping = False
         self._recovering = asyncio.Lock()  # the first connection and the housekeeping may both come here
 
     async def recover(self) -> None:
@@ -51,9 +55,12 @@ class Recovery:
                 return
             unnotified = await self._ports.repository.unnotified_jobs()
             paid = await self._settle(keep=not self._restored)
+            claimed = await self._claimed()
             self._recovered = True  # only now: what could not be read is read again by the next connection
         for job in unnotified:
             self._tasks.start(self._outcomes.notify(job), job)
+        for job in claimed:
+            self._tasks.start(self._outcomes.finish_claim(job), job)
         for job in paid:
             self._tasks.start(self._lifecycle.run(job), job)
             self._tasks.start(self._ports.sources.keep(job), job)
@@ -81,8 +88,23 @@ class Recovery:
         if removed:
             log.info("%d files removed from the spool", removed)
 
+    async def _claimed(self) -> list[Job]:
+        """The jobs whose kept picture was being handed over."""
+        if self._restored:
+            return []  # they have been released
+        return [job for job in await self._ports.repository.open_jobs() if job.claim is not None]
+
+    @contextmanager
+    def waited_for(self) -> Iterator[None]:
+        """A shutdown waits for what the current task does in this block. Raises `Restarting` once it has begun."""
+        if self._stopping:
+            raise Restarting
+        with self._tasks.including_this():
+            yield
+
     def stop_accepting(self) -> None:
         """Reject new requests and dismiss those that are queued."""
+        self._stopping = True
         self._retry.stop()
         self._ports.queue.close()
 

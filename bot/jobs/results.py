@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from bot.domain.errors import DuplicateRequest, NotAllowed, ResultGone
+from bot.domain.errors import DuplicateRequest, NotAllowed, RequestRejected, ResultGone
 from bot.domain.models import State
 
 if TYPE_CHECKING:
@@ -91,9 +91,17 @@ class Results:
 
     # --- sharing and deleting --------------------------------------------------------------------------------------
 
-    async def share(self, job: Job, user_id: int, post: Callable[[], Awaitable[int]]) -> None:
-        """Have `post` show a private result to everyone, once. Raises `NotAllowed`, also for a second click at the
-        same time, and what `post` raises, after which it may be shared again.
+    async def share(
+        self,
+        job: Job,
+        user_id: int,
+        post: Callable[[], Awaitable[int]],
+        *,
+        find: Callable[[Job], Awaitable[int | None]],
+    ) -> None:
+        """Have `post` show a private result to everyone, once, also if it is interrupted: then `find` looks for the
+        message of the earlier attempt. Raises `NotAllowed`, also for a second click at the same time, and what `post`
+        raises; after a `RequestRejected` nothing was posted.
         """
         if user_id != job.requester.user_id:
             raise NotAllowed("share")
@@ -101,9 +109,21 @@ class Results:
             raise NotAllowed("shared")
         self._sharing.add(job.id)
         try:
-            await self._repository.shared(job, message_id=await post())
+            if job.sharing_at is not None and (posted := await find(job)) is not None:
+                await self._repository.shared(job, message_id=posted)
+                raise NotAllowed("shared")
+            await self._share(job, post)
         finally:
             self._sharing.discard(job.id)
+
+    async def _share(self, job: Job, post: Callable[[], Awaitable[int]]) -> None:
+        await self._repository.sharing(job, since=self._clock())
+        try:
+            message_id = await post()
+        except RequestRejected:
+            await self._repository.sharing(job, since=None)
+            raise
+        await self._repository.shared(job, message_id=message_id)
 
     async def delete(
         self, job: Job, user_id: int, remove: Callable[[], Awaitable[None]], *, message_id: int, moderator: bool

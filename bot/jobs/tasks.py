@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bot.ops.logs import job_id
 
@@ -24,7 +24,8 @@ class JobTasks:
     """The running tasks; a fault that ends one is logged, never swallowed."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._waiting: set[asyncio.Future[None]] = set()  # for the next task that ends
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -50,27 +51,45 @@ class JobTasks:
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s ended with a fault; the next start recovers its job", task.get_name(), exc_info=error)
 
     @contextmanager
     def including_this(self) -> Iterator[None]:
-        """Count the current task too: it has a hold, and the job has no task of its own yet."""
+        """Count the current task too: a person waits for what it does, or it has a hold and no job task yet."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine always runs in one
+        if task in self._tasks:
+            yield
+            return
         self._tasks.add(task)
         try:
             yield
         finally:
-            self._tasks.discard(task)
+            self._discard(task)
 
     async def idle(self, seconds: float) -> None:
-        """Wait until no task is running, for at most `seconds`."""
+        """Wait until nothing counted is being done, for at most `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self._tasks:
-                    await asyncio.wait(self._tasks)
+                    await self._changed()
+
+    async def _changed(self) -> None:
+        """Wait until one task is counted no longer: a task that only included itself may go on after that."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiting)
+        try:
+            await waiting
+        finally:
+            self._waiting.discard(waiting)
+
+    def _discard(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
 
     async def cancel(self) -> None:
         """Cancel every running task, and wait until it has ended."""

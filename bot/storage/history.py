@@ -66,6 +66,11 @@ class History:
         request = replace(job.request, image_sha256=image, support_sha256=support)
         await self._database.run("UPDATE jobs SET request = ? WHERE id = ?", (request_to_json(request), job.id))
 
+    async def sharing(self, job: Job, *, since: datetime | None) -> None:
+        """A message that shows a private result to everyone is about to be posted; None: it provably was not."""
+        at = None if since is None else ms(since)
+        await self._database.run("UPDATE jobs SET sharing_at = ? WHERE id = ?", (at, job.id))
+
     async def shared(self, job: Job, *, message_id: int) -> None:
         await self._database.run("UPDATE jobs SET shared_id = ? WHERE id = ?", (message_id, job.id))
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bot.domain.models import Format, Job, Model, Output, Picture, Requester, State, ThumbnailRequest, Weight
+from bot.domain.models import Claim, Format, Job, Model, Output, Picture, Requester, State, ThumbnailRequest, Weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +43,8 @@ def job_from_row(row: Row, spool: Path) -> Job:
         reason=row["reason"],
         parent_id=row["parent_id"],
         shared_id=row["shared_id"],
+        sharing_at=_maybe_time(row["sharing_at"]),
+        claim=_claim(row),
     )
 
 
@@ -92,6 +94,12 @@ def _requester(row: Row) -> Requester:
         reacted_to=row["reacted_to"],
         locale=row["locale"],
     )
+
+
+def _claim(row: Row) -> Claim | None:
+    if row["claim_token"] is None:
+        return None
+    return Claim(row["user_id"], row["claim_token"], row["claim_limit"], _time(row["claimed_at"]))
 
 
 def _picture(row: Row, spool: Path) -> Picture | None:

@@ -11,6 +11,7 @@ import logging
 import sqlite3
 from contextlib import suppress
 from contextvars import Context
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from bot.storage import journal_records
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bot.domain.models import Allowance, Limit, Reservation
+    from bot.domain.models import Allowance, Claim, Limit, Reservation
     from bot.storage.journal import DiskReserve, Journal, Record
     from bot.storage.ledger import Ledger
 
@@ -124,6 +125,13 @@ class JournaledLedger:
 
     async def parked(self, job: Job, *, now: datetime) -> Job:
         return await self._write(job, Step.PARKED, now)
+
+    async def claiming(self, job: Job, claim: Claim | None) -> Job:
+        """Where a picture is being handed over; while the disk is full, memory alone knows."""
+        if job.id not in self._unsynced_jobs:
+            with suppress(StorageUnavailable):
+                return await self._ledger.claiming(job, claim)
+        return replace(job, claim=claim)
 
     async def delivered(self, job: Job, *, message_id: int, now: datetime) -> Job:
         return await self._write(job, Step.DELIVERED, now, message_id=message_id)

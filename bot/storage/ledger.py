@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from bot.domain.models import Job, Limit, Output, Picture, Reservation
+    from bot.domain.models import Claim, Job, Limit, Output, Picture, Reservation
     from bot.storage.database import Database, Row, Transaction
 
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # no 0 o 1 i l: people read these ids aloud
@@ -131,6 +131,16 @@ class Ledger:
         """The picture could not be delivered; the hold stays until it is claimed or released."""
         return await self._move(job, Step.PARKED, parked_at=ms(now))
 
+    async def claiming(self, job: Job, claim: Claim | None) -> Job:
+        """The kept picture is about to be handed over there; None: it certainly was not."""
+        sql = """
+            UPDATE jobs SET claim_token = ?, claim_limit = ?, claimed_at = ?
+            WHERE id = ? AND parked_at IS NOT NULL AND ended_at IS NULL RETURNING *
+        """
+        values = (None, None, None) if claim is None else (claim.token, claim.upload_limit, ms(claim.at))
+        rows = await self._database.run(sql, (*values, job.id))
+        return self._moved(job, Step.PARKED, rows)
+
     async def delivered(self, job: Job, *, message_id: int, now: datetime) -> Job:
         """The hold becomes a charge: Discord has confirmed the message `message_id` that carries the picture."""
         return await self._end(
@@ -141,6 +151,7 @@ class Ledger:
             ended_at=ms(now),
             notified_at=ms(now),  # the picture speaks for itself
             token=None,
+            claim_token=None,
         )
 
     async def released(self, job: Job, *, reason: str, request_id: str | None, now: datetime) -> Job:
@@ -151,7 +162,8 @@ class Ledger:
 
     async def notified(self, job: Job, *, now: datetime) -> None:
         """The requester has been shown how the job ended; the interaction's token is no longer needed."""
-        sql = f"UPDATE jobs SET notified_at = ?, token = NULL WHERE id = ? AND {_allowed(Step.NOTIFIED)}"
+        erased = "notified_at = ?, token = NULL, claim_token = NULL"
+        sql = f"UPDATE jobs SET {erased} WHERE id = ? AND {_allowed(Step.NOTIFIED)}"
         await self._database.run(sql, (ms(now), job.id, *TRANSITIONS[Step.NOTIFIED].sources))
 
     async def job(self, job_id: str) -> Job | None:

@@ -52,6 +52,7 @@ NOT_ALLOWED: Mapping[str, str] = MappingProxyType(
     {
         "share": "Only the person who requested this image can share it.",
         "shared": "You've already shared this image.",
+        "unknown_share": "This image may have been shared before. Look in the channel, and try again later.",
         "delete": "Only the person who requested this image, or someone with Manage Messages, can delete it.",
         "cancel": "Only the person who requested this image, or someone with Manage Messages, can cancel it.",
         "unfinished": "This image isn't finished yet.",

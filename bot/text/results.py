@@ -10,6 +10,7 @@ from bot.domain.models import Downloading, Model, Queued
 from bot.text.formatting import (
     ALT_LENGTH,
     MODELS,
+    NOT_CHARGED,
     code_block,
     credits_,
     date_and_time,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from bot.domain.models import Job, Status
+    from bot.domain.models import Claimed, Job, Status
 
 _SHOWN_PROMPT = 900  # characters
 
@@ -156,8 +157,25 @@ def no_results(*, locale: str) -> str:
     return translator(locale)("You have no results yet. Create one with /thumbnail.")
 
 
-def nothing_to_recover(*, locale: str) -> str:
-    return translator(locale)("There is nothing to recover: every finished image was delivered.")
+def claimed(found: Claimed, *, locale: str) -> str | None:
+    """What /recover says beside the image; None if the image is all there is to say."""
+    _ = translator(locale)
+    if not found.handed_over:
+        if found.left:
+            return _("Your image is being delivered right now. If it doesn't appear, try again in a minute.")
+        return _("There is nothing to recover: every finished image was delivered.")
+    said = [_("Your image is in the answer to your earlier /recover.")] if found.earlier else []
+    if found.left == 1:
+        said.append(_("One more image is waiting. Use /recover again."))
+    elif found.left:
+        said.append(_("{count} more images are waiting. Use /recover again.").format(count=found.left))
+    return " ".join(said) or None
+
+
+def still_kept(*, locale: str) -> str:
+    """After a kept image could not be handed over."""
+    _ = translator(locale)
+    return f"{_('Your image could not be shown just now. It is kept: try /recover again.')} {_(NOT_CHARGED)}"
 
 
 def direct_messages_closed(*, locale: str) -> str:

@@ -222,9 +222,13 @@ async def test_a_delivery_waits_for_the_progress_edit_that_is_in_flight(
 async def test_a_picture_on_disk_that_discord_refuses_for_a_day_is_kept_for_its_requester(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
 ) -> None:
-    servers.discord.fail("PATCH", "*", status=503, times=1000)
     async with running(tmp_path, monkeypatch, around=servers, shutdown={"grace": 0.1}) as live:
-        await live.thumbnail()
+        live.api.script(Reply.hold())
+        asked = await live.thumbnail()
+        await live.api.called(1)
+        servers.discord.fail("PATCH", f"/webhooks/*/{asked.token}/*", status=503, times=1000)
+        servers.discord.fail("PATCH", "/channels/*", status=503, times=1000)
+        live.api.release()
         await live.api.downloaded(1)
         await live.discord.wait(lambda discord: any(seen.method == "PATCH" for seen in discord.requests))
     async with running(tmp_path, monkeypatch, around=servers, clock=Clock(25), shutdown={"grace": 0.1}) as live:
@@ -232,13 +236,13 @@ async def test_a_picture_on_disk_that_discord_refuses_for_a_day_is_kept_for_its_
         async with asyncio.timeout(20):
             while not await live.app.storage.repository.parked_jobs(1):  # noqa: ASYNC110 - a row sends no signal
                 await asyncio.sleep(0.05)
+    async with running(tmp_path, monkeypatch, around=servers) as live:
         claim = await live.discord.slash("recover", user_id=1)
         await claim.wait(lambda i: any(message.attachments for message in (i.message, *i.followups) if message))
-        [allowance] = await live.app.use_case.lifecycle.allowances(1)
+        await live.app.use_case.recovery.idle(10)
     [job], entries = stored_rows(tmp_path)
     assert job["state"] == "delivered"
     assert [entry["kind"] for entry in entries] == ["hold", "charge"]
-    assert allowance.used == 0  # it counts on the day it was asked for
 
 
 async def test_a_fault_that_recurs_is_ended_once_the_provider_keeps_the_output_no_longer(

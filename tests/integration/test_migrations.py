@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from bot.domain.models import Job, Picture
 
 FULL = ThumbnailRequest(
     image_url="https://cdn.example/1/7/cat.png",
@@ -77,11 +76,6 @@ def create_schema_1(path: Path, jobs: Mapping[str, Mapping[str, Any]]) -> None:
         connection.commit()
 
 
-async def deliver_claim(_: Job, picture: Picture) -> int:
-    assert picture.path.read_bytes() == png()
-    return 77
-
-
 async def test_a_job_in_every_state_continues_after_the_migration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +105,9 @@ async def test_a_job_in_every_state_continues_after_the_migration(
         create_schema_1(tmp_path / "pikzels-bot.sqlite3", jobs)
         async with running(tmp_path, monkeypatch, around=(discord, api)) as live:
             await live.app.use_case.recovery.idle(10)
-            assert await live.app.use_case.outcomes.claim(1 + list(jobs).index("prkd"), deliver_claim) == 1
+            claim = await live.discord.slash("recover", user_id=1 + list(jobs).index("prkd"))
+            await claim.wait(lambda i: i.message is not None and bool(i.message.attachments))
+            await live.app.use_case.recovery.idle(10)
             assert (await live.app.use_case.recovery._ports.repository.open_jobs()) == []
             assert len(api.calls) == 1, "a job was paid for twice"
         rows, entries = stored_rows(tmp_path)

@@ -22,7 +22,7 @@ from bot.domain.errors import (
     ProviderUnreachable,
     Undeliverable,
 )
-from bot.domain.models import AlertLevel, Model, Output
+from bot.domain.models import DEFAULT_UPLOAD_LIMIT, AlertLevel, Claim, Model, Output
 from bot.domain.quota import QuotaRules
 from bot.images.output_spool import OutputSpool
 from bot.jobs import use_case
@@ -302,7 +302,8 @@ async def run_process(scenario: Scenario, chance: random.Random) -> None:
         await bot.recovery.recover()
         await asyncio.gather(*(_send_request(bot, services, number) for number in range(scenario.request_count)))
         await bot.recovery.idle(SPEEDUP * 10)
-        await bot.outcomes.claim(MEMBER, services.hand_over)
+        while (await bot.outcomes.claim(Claim(MEMBER, "token", DEFAULT_UPLOAD_LIMIT, _now()))).handed_over:
+            pass
         await bot.recovery.close(grace=1.0)
         await repository.close()
 

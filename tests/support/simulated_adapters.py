@@ -208,12 +208,12 @@ class Messenger:
         submission = self._world.by_address(job.request.image_url)
         await self._process.wait(self._world.seconds(0.5), "handing over")
         if self._is_unavailable():
-            raise ConnectionError("Discord")
+            raise DeliveryDelayed("Discord")
         self._show(submission)
         submission.handed_over = True
         await self._process.wait(self._world.seconds(0.3), "handed over")
         if self._world.happens("delivery response lost"):
-            raise ConnectionError("Discord's response")
+            raise DeliveryDelayed("Discord's response")
         self.confirm(submission)
         return 10**6 + submission.number
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from bot.domain.errors import RequestRejected, StorageUnavailable
-from bot.domain.models import Model
+from bot.domain.errors import JobFailed, RequestRejected, StorageUnavailable
+from bot.domain.models import DEFAULT_UPLOAD_LIMIT, Claim, Model
 from bot.domain.quota import QuotaRules
 from bot.jobs import use_case
 from bot.jobs.circuits import Circuits
@@ -149,12 +149,13 @@ class Bot(Process):
             self.world.counts[f"rejected: {type(rejected).__name__}"] += 1
 
     async def claim(self, member: int) -> None:
+        claim = Claim(member, "token", DEFAULT_UPLOAD_LIMIT, self.world.clock())
         try:
-            claimed = await self.use_case.outcomes.claim(member, self.messenger.hand_over)
-        except (StorageUnavailable, ConnectionError) as error:
+            claimed = await self.use_case.outcomes.claim(claim)
+        except (StorageUnavailable, JobFailed) as error:
             self.world.note("claim failed", None, type(error).__name__)
         else:
-            self.world.counts["claimed"] += claimed
+            self.world.counts["claimed"] += claimed.handed_over
 
     async def run_housekeeping(self) -> None:
         try:
