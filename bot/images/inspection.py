@@ -1,7 +1,8 @@
-"""Finds out what kind of image a file is, from its header alone: no pixel is decoded."""
+"""What kind of image a file is, from its header or to its end, without decoding a pixel; and a smaller copy of it."""
 
 from __future__ import annotations
 
+import os
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from bot.domain.errors import PictureUnusable
 from bot.domain.models import Picture
+from bot.images import formats
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,19 +24,38 @@ _DAMAGE = (Image.DecompressionBombError, Image.DecompressionBombWarning, OSError
 
 
 def inspect(path: Path, *, sha256: str, content: bytes | None = None) -> Picture:
-    """Read the header of the file at `path`, or of `content` if that is given; raises `PictureUnusable`.
+    """Read the header of the file at `path`, or of `content` if that is given; raises `PictureUnusable`, `OSError`.
 
-    Only the decoders of `TYPES` are tried.
+    What follows the header may be missing. Reads as much as a hostile file makes it: call it in a thread.
     """
-    try:
-        with Image.open(path if content is None else BytesIO(content), formats=TYPES) as image:
-            kind, (width, height) = image.format, image.size
-    except _DAMAGE as error:
-        raise PictureUnusable("not an image of a known type") from error
+    with _opened(path, content) as file:
+        return _read(file, path, sha256, content)
+
+
+def inspect_to_the_end(path: Path, *, sha256: str, content: bytes | None = None) -> Picture:
+    """As `inspect`, and raises `PictureUnusable` for a file that is cut off or damaged in its structure.
+
+    Reads the whole file: call it in a thread.
+    """
+    with _opened(path, content) as file:
+        picture = _read(file, path, sha256, content)
+        formats.check_to_the_end(file, picture.type)
+    return picture
+
+
+def _opened(path: Path, content: bytes | None) -> BinaryIO:
+    return path.open("rb") if content is None else BytesIO(content)
+
+
+def _read(file: BinaryIO, path: Path, sha256: str, content: bytes | None) -> Picture:
+    kind, width, height = formats.read_header(file)
+    _check_dimensions(width, height)
+    return Picture(path, kind, width, height, file.seek(0, os.SEEK_END), sha256, content)
+
+
+def _check_dimensions(width: int, height: int) -> None:
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
         raise PictureUnusable(f"dimensions out of bounds: {width} x {height}")
-    size = path.stat().st_size if content is None else len(content)
-    return Picture(path, str(kind), width, height, size, sha256, content)
 
 
 def shrink(picture: Picture, *, limit: int) -> Picture | None:
@@ -44,7 +65,8 @@ def shrink(picture: Picture, *, limit: int) -> Picture | None:
     `PictureUnusable` for one that is damaged after its header.
     """
     try:
-        with _opened(picture) as source, Image.open(source, formats=TYPES) as image:
+        with _opened(picture.path, picture.content) as source, Image.open(source, formats=TYPES) as image:
+            _check_dimensions(*image.size)  # Pillow may read another header of the file than `inspect` did
             image.draft("RGB", image.size)
             flat = image.convert("RGB")
             for quality, scale in ((92, 1.0), (85, 1.0), (80, 0.75), (75, 0.5), (70, 0.25)):
@@ -56,7 +78,3 @@ def shrink(picture: Picture, *, limit: int) -> Picture | None:
     except _DAMAGE as error:
         raise PictureUnusable("damaged") from error
     return None
-
-
-def _opened(picture: Picture) -> BinaryIO:
-    return picture.path.open("rb") if picture.content is None else BytesIO(picture.content)

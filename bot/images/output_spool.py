@@ -62,7 +62,7 @@ class OutputSpool:
     def _finish(self, job: Job, partial: Path, descriptor: int, block: bytearray, digest: hashlib._Hash) -> Picture:
         _append(descriptor, block, digest)
         os.fsync(descriptor)
-        picture = inspection.inspect(partial, sha256=digest.hexdigest())
+        picture = inspection.inspect_to_the_end(partial, sha256=digest.hexdigest())
         final = self.folder / (job.id + picture.suffix)
         partial.replace(final)
         _sync_folder(self.folder)
@@ -80,7 +80,7 @@ class OutputSpool:
                 if self._held.total() > HELD_BYTES:
                     raise MemoryError
             digest = hashlib.sha256(content).hexdigest()
-            return inspection.inspect(self.folder / job.id, sha256=digest, content=bytes(content))
+            return inspection.inspect_to_the_end(self.folder / job.id, sha256=digest, content=bytes(content))
         except BaseException:
             self._held.pop(job.id, None)
             raise

@@ -1,9 +1,15 @@
-"""The type and size of an image are read from its header, and only three types are accepted."""
+"""The type and size of an image are read from its header, and a finished image is checked to its end."""
 
+import contextlib
 import io
 import struct
+import time
+import tracemalloc
 import zlib
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bot.domain.errors import PictureUnusable
-from bot.images.inspection import MAX_SIDE, inspect, shrink
+from bot.images.formats import MAX_PARTS
+from bot.images.inspection import MAX_SIDE, inspect, inspect_to_the_end, shrink
 from tests.support.factories import image_bytes
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -135,6 +142,229 @@ def test_damage_raises_at_most_one_kind_of_error(
         shrink(picture, limit=10**6)
     except PictureUnusable:
         pass
+
+
+# --- to the end ---------------------------------------------------------------------------------------------------
+
+
+def noise(mode: str = "RGB", *, width: int = 48, height: int = 27) -> Image.Image:
+    return Image.effect_noise((width, height), 80).convert(mode)
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def exif_of_a_camera() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x010F] = "A camera"
+    return exif
+
+
+def interlaced_png() -> bytes:
+    """A gray image of 8 x 8 pixels in the seven passes of Adam7, which Pillow can only read."""
+    passes = ((1, 1), (1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4))
+    rows = b"".join((b"\0" + b"\x7f" * width) * height for width, height in passes)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 1))
+    return SIGNATURE + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
+
+
+def jpeg_with_a_thumbnail() -> bytes:
+    """A whole JPEG, with its own end, is inside the first segment."""
+    content = saved(noise(), "JPEG")
+    thumbnail = saved(noise(width=16, height=9), "JPEG")
+    return content[:2] + segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + thumbnail) + content[2:]
+
+
+def jpeg_with_repeated_fill_bytes() -> bytes:
+    content = saved(noise(), "JPEG")
+    start = content.index(b"\xff\xdb")
+    return content[:start] + b"\xff" * 9 + content[start:]
+
+
+HONEST: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "PNG": ("PNG", lambda: saved(noise(), "PNG")),
+    "PNG, gray with 16 bits": ("PNG", lambda: saved(noise("I;16"), "PNG")),
+    "PNG, a palette with transparency": ("PNG", lambda: saved(noise("P"), "PNG", transparency=3)),
+    "PNG, black and white": ("PNG", lambda: saved(noise("1"), "PNG")),
+    "PNG, RGBA with a profile and Exif": (
+        "PNG",
+        lambda: saved(noise("RGBA"), "PNG", icc_profile=b"profile" * 99, exif=exif_of_a_camera()),
+    ),
+    "PNG, interlaced": ("PNG", interlaced_png),
+    "PNG, animated": ("PNG", lambda: saved(noise(), "PNG", save_all=True, append_images=[noise(), noise()])),
+    "PNG, several chunks of pixels": ("PNG", lambda: saved(noise(width=300, height=300), "PNG")),
+    "JPEG": ("JPEG", lambda: saved(noise(), "JPEG")),
+    "JPEG, gray": ("JPEG", lambda: saved(noise("L"), "JPEG")),
+    "JPEG, CMYK": ("JPEG", lambda: saved(noise("CMYK"), "JPEG")),
+    "JPEG, progressive": ("JPEG", lambda: saved(noise(), "JPEG", progressive=True, quality=95)),
+    "JPEG, with restarts": ("JPEG", lambda: saved(noise(), "JPEG", restart_marker_blocks=1)),
+    "JPEG, a comment and a profile in parts": (
+        "JPEG",
+        lambda: saved(noise(), "JPEG", comment=b"cat", icc_profile=b"x" * 200_000, exif=exif_of_a_camera()),
+    ),
+    "JPEG, a thumbnail in Exif": ("JPEG", jpeg_with_a_thumbnail),
+    "JPEG, fill bytes": ("JPEG", jpeg_with_repeated_fill_bytes),
+    "WebP, lossy": ("WEBP", lambda: saved(noise(), "WEBP")),
+    "WebP, lossless": ("WEBP", lambda: saved(noise(), "WEBP", lossless=True)),
+    "WebP, lossy with transparency": ("WEBP", lambda: saved(noise("RGBA"), "WEBP")),
+    "WebP, a profile and Exif": ("WEBP", lambda: saved(noise(), "WEBP", icc_profile=b"odd", exif=exif_of_a_camera())),
+    "WebP, animated": ("WEBP", lambda: saved(noise(), "WEBP", save_all=True, append_images=[noise(), noise()])),
+}
+
+
+@cache
+def honest(name: str) -> tuple[str, bytes]:
+    kind, make = HONEST[name]
+    return kind, make()
+
+
+def to_the_end(content: bytes) -> tuple[str, int, int]:
+    picture = inspect_to_the_end(Path("k3f9"), sha256="ab", content=content)
+    assert (picture.size, picture.sha256, picture.content) == (len(content), "ab", content)
+    return picture.type, picture.width, picture.height
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_what_honest_encoders_make_is_whole(file: Path, name: str) -> None:
+    kind, content = honest(name)
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        expected = (kind, *image.size)
+    assert to_the_end(content) == expected
+    file.write_bytes(content)
+    for picture in (inspect(file, sha256="ab"), inspect_to_the_end(file, sha256="ab")):
+        assert (picture.type, picture.width, picture.height, picture.size) == (*expected, len(content))
+
+
+@pytest.mark.parametrize("name", HONEST)
+@pytest.mark.parametrize("after", [b"\0" * 5000, b"\xff", b"<script>alert(1)</script>"])
+def test_anything_may_follow_the_end_of_an_image(name: str, after: bytes) -> None:
+    kind, content = honest(name)
+    assert to_the_end(content + after)[0] == kind
+
+
+def test_a_jpeg_with_a_second_one_behind_it_is_a_jpeg() -> None:
+    content = saved(noise(), "MPO", save_all=True, append_images=[noise(width=16, height=9)])
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.format == "MPO"  # Pillow's name of it
+    assert to_the_end(content) == ("JPEG", 48, 27)
+    assert to_the_end(content[: content.index(b"\xff\xd9") + 2]) == ("JPEG", 48, 27)
+
+
+@given(name=st.sampled_from(sorted(HONEST)), missing=st.integers(1, 400), data=st.data())
+def test_an_image_that_lacks_its_last_bytes_is_refused(name: str, missing: int, data: st.DataObject) -> None:
+    _, content = honest(name)
+    left = max(0, len(content) - missing) if data.draw(st.booleans()) else data.draw(st.integers(0, len(content) - 1))
+    with pytest.raises(PictureUnusable):
+        to_the_end(content[:left])
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG, progressive", "JPEG, a thumbnail in Exif", "WebP, animated"])
+def test_an_image_is_refused_wherever_it_is_cut_off(name: str) -> None:
+    _, content = honest(name)
+    for left in range(len(content)):
+        with pytest.raises(PictureUnusable):
+            to_the_end(content[:left])
+
+
+@given(place=st.integers(8, 10**6), bit=st.integers(0, 7))
+def test_a_flipped_bit_in_a_png_is_noticed(place: int, bit: int) -> None:
+    content = bytearray(honest("PNG")[1])
+    content[8 + place % (len(content) - 8)] ^= 1 << bit
+    with pytest.raises(PictureUnusable):
+        to_the_end(bytes(content))
+
+
+@given(name=st.sampled_from(sorted(HONEST)), place=st.integers(0, 10**6), junk=st.binary(min_size=1, max_size=40))
+def test_damage_anywhere_raises_at_most_one_kind_of_error(name: str, place: int, junk: bytes) -> None:
+    content = bytearray(honest(name)[1])
+    start = place % len(content)
+    content[start : start + len(junk)] = junk
+    with contextlib.suppress(PictureUnusable):
+        to_the_end(bytes(content))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0)) + chunk(b"IEND", b""),
+        b"\xff\xd8" + segment(0xC0, struct.pack(">BHHB", 8, 9, 9, 0)) + b"\xff\xd9",
+        b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(10),
+    ],
+    ids=["PNG", "JPEG", "WebP"],
+)
+def test_an_image_without_pixels_is_refused(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    assert inspect(file, sha256="").width
+    with pytest.raises(PictureUnusable, match="without pixels"):
+        to_the_end(content)
+
+
+# --- hostile files ------------------------------------------------------------------------------------------------
+
+TEN_MEGABYTES = 10 * 1024 * 1024
+
+
+def repeated(part: bytes) -> bytes:
+    return part * (TEN_MEGABYTES // len(part))
+
+
+FRAME = segment(0xC0, struct.pack(">BHHB", 8, 9, 9, 0))
+SCAN = segment(0xDA, bytes(4))
+HEADER = chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))
+VP8X = b"RIFF\xff\xff\x9f\0WEBPVP8X\x0a\0\0\0" + bytes(10)
+HOSTILE = {
+    "JPEG of tiny comments": lambda: b"\xff\xd8" + repeated(segment(0xFE, b"")) + FRAME + SCAN + b"\xff\xd9",
+    "JPEG of tiny comments after its frame": lambda: b"\xff\xd8" + FRAME + repeated(segment(0xFE, b"")) + SCAN,
+    "JPEG of tiny scans": lambda: b"\xff\xd8" + FRAME + repeated(SCAN),
+    "JPEG of fill bytes": lambda: b"\xff\xd8" + repeated(b"\xff"),
+    "JPEG of stuffed bytes": lambda: b"\xff\xd8" + FRAME + SCAN + repeated(b"\xff\0"),
+    "JPEG of restarts": lambda: b"\xff\xd8" + FRAME + SCAN + repeated(b"\xff\xd0"),
+    "PNG of tiny chunks": lambda: SIGNATURE + HEADER + repeated(chunk(b"tEXt", b"")),
+    "PNG of chunks without pixels": lambda: SIGNATURE + HEADER + repeated(chunk(b"IDAT", b"")),
+    "WebP of tiny chunks": lambda: VP8X + repeated(b"ABCD\0\0\0\0"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_of_millions_of_parts_is_refused_quickly(file: Path, name: str) -> None:
+    file.write_bytes(HOSTILE[name]())
+    started = time.process_time()
+    with pytest.raises(PictureUnusable, match="too many parts" if "tiny" in name else None):
+        inspect_to_the_end(file, sha256="")
+    assert time.process_time() - started < 2, "many times what it needs, a fraction of what all the parts would"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_of_millions_of_parts_needs_little_memory(file: Path, name: str) -> None:
+    file.write_bytes(HOSTILE[name]())
+    tracemalloc.start()
+    with pytest.raises(PictureUnusable):
+        inspect_to_the_end(file, sha256="")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("part", "before", "after"),
+    [
+        (chunk(b"IDAT", b"x"), SIGNATURE + HEADER, chunk(b"IEND", b"")),
+        (segment(0xFE, b"x"), b"\xff\xd8" + FRAME + SCAN, b"\xff\xd9"),
+    ],
+    ids=["PNG", "JPEG"],
+)
+def test_as_many_parts_as_any_honest_image_could_have_are_accepted(part: bytes, before: bytes, after: bytes) -> None:
+    assert to_the_end(before + part * (MAX_PARTS - 2) + after)
+    with pytest.raises(PictureUnusable, match="too many parts"):
+        to_the_end(before + part * (MAX_PARTS + 1) + after)
 
 
 # --- making a result fit ------------------------------------------------------------------------------------------
