@@ -1,11 +1,13 @@
-"""Downloads an image safely: only from a public address (or loopback in a sandbox), and without following redirects.
+"""Downloads an image safely: only from a public address, or from loopback in a sandbox.
 
-The URL comes from the provider, so it is treated as hostile: https, no credentials, no redirect. The address connected
-to is the one that was checked, so a name that resolves differently the second time changes nothing.
+The URL comes from the provider, so it is treated as hostile: https, no credentials. So is the address of a redirect.
+The address connected to is the one that was checked, so a name that resolves differently the second time changes
+nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 import socket
@@ -27,10 +29,14 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 25 * 1024 * 1024
 _GONE = (403, 404, 410)
+_REDIRECTS = (301, 302, 303, 307, 308)
+_HOPS = 3  # redirects in a row
+_CONNECT_SECONDS = 10.0
 
 _LONGEST = 8192  # characters; what common servers accept in a request line
 _LONGEST_NAME = 253
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 # The last label begins with a letter: "2130706433", "0x7f.1" and "127.1" are no addresses to Python, but to the C
 # library's resolver they are.
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -46,9 +52,7 @@ def check(address: str, *, loopback: bool) -> URL:
 
     `loopback` says that the API itself is on this machine: then the output must be there too.
     """
-    # Parsers disagree on blanks, control characters and backslashes: dropped, kept, or the end of the host.
-    if len(address) > _LONGEST or not address.isprintable() or " " in address or "\\" in address:
-        raise OutputRefused("too long, or with characters that do not belong in an address")
+    _check_characters(address)
     try:
         url = URL(address)
         host, port = url.host and url.raw_host, url.port  # `host` raises for punycode that means nothing
@@ -65,6 +69,26 @@ def check(address: str, *, loopback: bool) -> URL:
     if not _may_connect(host):
         raise OutputRefused("not a public host")
     return url
+
+
+def redirected(url: URL, location: str, *, loopback: bool) -> URL:
+    """Where a redirect from `url` to `location` leads, checked as `check` does; raises `OutputRefused`."""
+    if not location:
+        raise OutputRefused("redirects without an address")
+    if _SCHEME.match(location):
+        return check(location, loopback=loopback)
+    _check_characters(location)
+    try:
+        target = str(url.join(URL(location)))
+    except ValueError:
+        raise OutputRefused("redirects to what is not an address") from None
+    return check(target, loopback=loopback)
+
+
+def _check_characters(address: str) -> None:
+    # Parsers disagree on blanks, control characters and backslashes: dropped, kept, or the end of the host.
+    if len(address) > _LONGEST or not address.isprintable() or " " in address or "\\" in address:
+        raise OutputRefused("too long, or with characters that do not belong in an address")
 
 
 def _is_loopback(host: str) -> bool:
@@ -129,27 +153,29 @@ class PublicResolver(AbstractResolver):
 
 
 class ImageDownloader(HttpClient):
-    """Downloads images without key or cookies. `timeout` is the total seconds of one download.
+    """Downloads images without key or cookies. `timeout` is the total seconds of one download, with its redirects.
 
     No connection is kept: each download goes to an address that was checked for it.
     """
 
     def __init__(self, *, loopback: bool, timeout: float = 120.0, resolver: AbstractResolver | None = None) -> None:
         self._loopback = loopback
+        self._seconds = timeout
         inner = resolver or ThreadedResolver()
         super().__init__(
             connector=aiohttp.TCPConnector(
                 limit=32, force_close=True, resolver=inner if loopback else PublicResolver(inner)
             ),
             headers={"Accept": "image/png, image/jpeg, image/webp"},
-            timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=10.0),
+            timeout=aiohttp.ClientTimeout(total=timeout),
         )
 
     async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
         """Yield the image in pieces; raises `OutputRefused`, `OutputGone`, `OutputUnreachable`, `PictureUnusable`."""
         url = check(address, loopback=self._loopback)
+        deadline = asyncio.get_running_loop().time() + self._seconds
         try:
-            async with self._session.get(url, allow_redirects=False) as response:
+            async with await self._followed(url, deadline) as response:
                 _check_answer(response)
                 async for piece in capped(response, MAX_BYTES):
                     yield piece
@@ -157,6 +183,25 @@ class ImageDownloader(HttpClient):
             raise PictureUnusable("too large") from None
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             raise OutputUnreachable(type(error).__name__) from None
+
+    async def _followed(self, url: URL, deadline: float) -> aiohttp.ClientResponse:
+        """The answer behind at most three redirects. They are not left to aiohttp, which would check none of them."""
+        seen: set[URL] = set()
+        while url not in seen and len(seen) <= _HOPS:
+            seen.add(url)
+            response = await self._session.get(url, allow_redirects=False, timeout=_time_until(deadline))
+            if response.status not in _REDIRECTS:
+                return response
+            response.close()
+            url = redirected(url, response.headers.get("Location", ""), loopback=self._loopback)
+        raise OutputUnreachable("redirected in a circle, or too often")
+
+
+def _time_until(deadline: float) -> aiohttp.ClientTimeout:
+    left = deadline - asyncio.get_running_loop().time()
+    if left <= 0:  # to aiohttp, zero is no limit
+        raise TimeoutError
+    return aiohttp.ClientTimeout(total=left, sock_connect=_CONNECT_SECONDS)
 
 
 def _check_answer(response: aiohttp.ClientResponse) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from bot.domain.errors import JobFailed, OutputGone, OutputRefused, OutputUnreachable, PictureUnusable
-from bot.images.downloads import MAX_BYTES, ImageDownloader, PublicResolver, check
+from bot.images.downloads import MAX_BYTES, ImageDownloader, PublicResolver, check, redirected
 from sandbox.pikzels_server.replies import Reply
 from sandbox.pikzels_server.server import StandIn, serve
 from tests.support.addresses import HOSTILE, ORDINARY, PRIVATE_ADDRESSES
@@ -276,23 +277,12 @@ async def test_any_other_status_can_be_retried(api: StandIn, address: str, statu
     await assert_download_fails(OutputUnreachable, address)
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_not_followed(api: StandIn, address: str, status: int) -> None:
+@pytest.mark.parametrize("status", [300, 304, 305, 306, 399])
+async def test_another_status_with_a_location_is_not_followed(api: StandIn, address: str, status: int) -> None:
     async with serve(output=image_bytes()) as elsewhere:
         api.script_output(Reply.redirect(f"{elsewhere.base_url}/output/x.png", status=status))
         await assert_download_fails(OutputUnreachable, address)
         assert elsewhere.downloads == []
-
-
-@pytest.mark.parametrize("private", PRIVATE_ADDRESSES)
-@pytest.mark.parametrize("status", [302, 307])
-async def test_a_redirect_to_a_private_address_is_not_followed(
-    api: StandIn, address: str, connections: list[str], status: int, private: str
-) -> None:
-    host = f"[{private}]" if ":" in private else private
-    api.script_output(Reply.redirect(f"http://{host}/latest/meta-data/", status=status))
-    await assert_download_fails(OutputUnreachable, address)
-    assert (connections, len(api.downloads)) == (["127.0.0.1"], 1)
 
 
 @pytest.mark.parametrize(
@@ -343,3 +333,87 @@ async def test_an_unreachable_server_can_be_retried() -> None:
     async with serve() as gone:
         pass
     await assert_download_fails(OutputUnreachable, f"{gone.base_url}/output/x.png")
+
+
+# --- redirects ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_followed_and_nothing_of_ours_goes_along(status: int, address: str, api: StandIn) -> None:
+    async with serve(output=b"elsewhere") as elsewhere, ImageDownloader(loopback=True) as downloads:
+        location = f"{elsewhere.base_url}/output/x.png?signature=a%20b#part"
+        answer = {"Location": location, "Set-Cookie": "a=b; Path=/", "Content-Type": "image/png"}
+        api.script_output(Reply.raw(status, b"moved", answer))
+        assert await download(downloads, address) == b"elsewhere"
+    [call] = elsewhere.downloads
+    assert not call.keyed
+    assert {"Cookie", "Authorization", "Referer"}.isdisjoint(call.headers)
+    assert (call.headers["Accept-Encoding"], call.headers["Accept"]) == (
+        "identity",
+        "image/png, image/jpeg, image/webp",
+    )
+
+
+@pytest.mark.parametrize("location", ["/output/other.png", "other.png", "./other.png#part", "../output/other.png?a=b"])
+async def test_a_relative_redirect_starts_from_the_address_that_redirects(
+    api: StandIn, address: str, location: str
+) -> None:
+    api.script_output(Reply.redirect(location))
+    async with ImageDownloader(loopback=True) as downloads:
+        assert await download(downloads, address) == image_bytes()
+    assert len(api.downloads) == 2
+
+
+async def test_three_redirects_are_followed_and_a_fourth_is_not(api: StandIn, address: str) -> None:
+    chain = [Reply.redirect(f"/output/{number}.png") for number in range(4)]
+    api.script_output(*chain[:3])
+    async with ImageDownloader(loopback=True) as downloads:
+        assert await download(downloads, address) == image_bytes()
+    assert len(api.downloads) == 4
+    api.script_output(*chain)
+    await assert_download_fails(OutputUnreachable, address)
+    assert len(api.downloads) == 8
+
+
+@pytest.mark.parametrize("location", ["any.png", "#part", "?", "x.png"], ids=["itself", "fragment", "query", "other"])
+async def test_a_redirect_in_a_circle_is_given_up(api: StandIn, address: str, location: str) -> None:
+    api.always_output(Reply.redirect(location))
+    await assert_download_fails(OutputUnreachable, address)
+    assert len(api.downloads) <= 2
+
+
+@pytest.mark.parametrize("headers", [{}, {"Location": ""}], ids=["none", "empty"])
+async def test_a_redirect_without_an_address_is_refused(api: StandIn, address: str, headers: dict[str, str]) -> None:
+    api.script_output(Reply.raw(302, b"", headers))
+    await assert_download_fails(OutputRefused, address)
+
+
+@pytest.mark.parametrize("private", [address for address in PRIVATE_ADDRESSES if address not in ("127.0.0.1", "::1")])
+@pytest.mark.parametrize("status", [302, 307])
+async def test_a_redirect_to_a_private_address_is_refused_without_a_connection(
+    api: StandIn, address: str, connections: list[str], status: int, private: str
+) -> None:
+    host = f"[{private}]" if ":" in private else private
+    api.script_output(Reply.redirect(f"http://{host}/latest/meta-data/", status=status))
+    await assert_download_fails(OutputRefused, address)
+    assert (connections, len(api.downloads)) == (["127.0.0.1"], 1)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda hostile: ascii(hostile)[1:61])
+def test_a_redirect_to_a_hostile_address_is_refused(hostile: str) -> None:
+    """Unless it is hostile only for being relative: then it stays at the public server that sends it."""
+    with contextlib.suppress(OutputRefused):
+        target = redirected(URL("https://base.example.org/a.png"), hostile, loopback=False)
+        assert not hostile.startswith(("http:", "https:"))
+        assert target.host == "base.example.org" or hostile == "//cdn.example.com/x"
+
+
+@pytest.mark.parametrize("address", ORDINARY, ids=lambda address: ascii(address)[1:61])
+def test_a_redirect_to_an_ordinary_public_address_leads_there(address: str) -> None:
+    assert redirected(URL("https://base.example.org/a.png"), address, loopback=False) == check(address, loopback=False)
+
+
+async def test_a_chain_of_redirects_ends_at_the_time_limit_of_one_download(api: StandIn, address: str) -> None:
+    chain = [Reply.redirect(f"/output/{number}.png").after(0.25) for number in range(3)]
+    api.script_output(*chain)
+    await assert_download_fails(OutputUnreachable, address, limit=0.4)

@@ -144,24 +144,26 @@ async def test_a_refused_key_opens_the_circuit_and_is_never_logged(
     [
         (Reply.raw(404), 3, "no longer available"),
         (Reply.raw(200, b"<html>not a picture</html>"), 2, "not a usable image"),
-        (Reply.redirect("https://elsewhere.example/x.png"), None, None),
+        (Reply.redirect("https://elsewhere.example/x.png"), 1, "unusable"),
+        (Reply.raw(302), 1, "unusable"),
     ],
-    ids=["gone", "not a picture", "redirect"],
+    ids=["gone", "not a picture", "redirect to a refused address", "redirect without an address"],
 )
 async def test_an_unusable_output_is_released_and_pages_the_operator(
-    live: Live, reply: Reply, downloads: int | None, text: str | None, caplog: pytest.LogCaptureFixture
+    live: Live, reply: Reply, downloads: int, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     live.api.always_output(reply)
-    if downloads is None:  # a redirect is retried for as long as the output lives
-        await live.thumbnail()
-        await live.api.downloaded(2)
-        assert await live.left() == 4
-        return
     message = await live.said()
-    assert text is not None
     assert text in message.content
     assert (len(live.api.downloads), call_count(live), await live.left()) == (downloads, 1, 5)
     assert any(record.levelno == logging.ERROR and "operator:" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_redirected_output_is_delivered_and_charged_once(live: Live) -> None:
+    live.api.script_output(Reply.redirect("/output/moved.png"))
+    message = await live.made()
+    assert message.attachments[0].data == png()
+    assert (len(live.api.downloads), call_count(live), await live.left()) == (2, 1, 4)
 
 
 async def test_an_interrupted_download_is_retried_without_a_second_call(live: Live) -> None:

@@ -59,7 +59,7 @@ AFTER_DOWNLOAD = (
     errors.Undeliverable("x"),
 )
 AFTER_THE_ANSWER: dict[type[errors.JobFailed], AlertLevel] = {
-    errors.OutputRefused: COUNT,
+    errors.OutputRefused: PAGE,
     errors.OutputGone: PAGE,
     errors.PictureUnusable: PAGE,
     errors.Undeliverable: WARN,
