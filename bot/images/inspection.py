@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 TYPES = ("PNG", "JPEG", "WEBP")
 MAX_SIDE = 16_384  # pixels; WebP's own limit is 16 383, nothing Discord shows needs more
 MAX_PIXELS = 64_000_000
+_BUFFER = 64 * 1024  # bytes, in which a walk through small parts can step back
 
 # Pillow's bomb error is neither an OSError nor a ValueError; its warning is raised where warnings are errors.
 _DAMAGE = (Image.DecompressionBombError, Image.DecompressionBombWarning, OSError, ValueError, SyntaxError)
@@ -44,7 +45,7 @@ def inspect_to_the_end(path: Path, *, sha256: str, content: bytes | None = None)
 
 
 def _opened(path: Path, content: bytes | None) -> BinaryIO:
-    return path.open("rb") if content is None else BytesIO(content)
+    return path.open("rb", _BUFFER) if content is None else BytesIO(content)
 
 
 def _read(file: BinaryIO, path: Path, sha256: str, content: bytes | None) -> Picture:

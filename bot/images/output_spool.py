@@ -8,28 +8,26 @@ import os
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from bot.domain.models import CLAIM_LIFE
 from bot.images import folders, inspection
+from bot.images.incoming import IncomingFile, to_its_end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable
+    from collections.abc import AsyncIterable
     from datetime import datetime
     from pathlib import Path
 
     from bot.domain.models import Job, Picture
 
-T = TypeVar("T")
-
 CAP_BYTES = 512 * 1024 * 1024
 HELD_BYTES = 64 * 1024 * 1024  # in memory, while the disk is full
-_BLOCK = 256 * 1024  # bytes collected for one trip to a thread
 _SUFFIXES = (folders.PARTIAL, ".png", ".jpg", ".webp")  # of every file that a job can have here
 
 
 class OutputSpool:
-    """The folder of inspection. A file under its final name is whole and flushed to disk."""
+    """The folder of finished images. A file under its final name is whole and flushed to disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,16 +40,11 @@ class OutputSpool:
         Raises `PictureUnusable`, `OSError`, and whatever `pieces` raises; nothing is left behind then.
         """
         partial = self.folder / f"{job.id}{folders.PARTIAL}"
-        digest = hashlib.sha256()
-        block = bytearray()
         try:
             with partial.open("wb", 0) as file:
-                async for piece in pieces:
-                    block += piece
-                    if len(block) >= _BLOCK:
-                        await _to_its_end(_append, file.fileno(), block, digest)
-                        block = bytearray()
-                picture = await _to_its_end(self._finish, job, partial, file.fileno(), block, digest)
+                incoming = IncomingFile(file.fileno())
+                await incoming.receive(pieces)
+                picture = await to_its_end(self._finish, job, partial, file.fileno(), incoming)
                 self._held.pop(job.id, None)
                 return picture
         except BaseException:
@@ -59,10 +52,10 @@ class OutputSpool:
                 self._remove(job.id)
             raise
 
-    def _finish(self, job: Job, partial: Path, descriptor: int, block: bytearray, digest: hashlib._Hash) -> Picture:
-        _append(descriptor, block, digest)
+    def _finish(self, job: Job, partial: Path, descriptor: int, incoming: IncomingFile) -> Picture:
+        incoming.flush()
         os.fsync(descriptor)
-        picture = inspection.inspect_to_the_end(partial, sha256=digest.hexdigest())
+        picture = inspection.inspect_to_the_end(partial, sha256=incoming.sha256)
         final = self.folder / (job.id + picture.suffix)
         partial.replace(final)
         _sync_folder(self.folder)
@@ -72,15 +65,15 @@ class OutputSpool:
         """Hold the picture in memory while the disk is full; raises `MemoryError` over the cap,
         `PictureUnusable`, and whatever `pieces` raises.
         """
-        content = bytearray()
+        held: list[bytes] = []
+        self._held[job.id] = 0
         try:
             async for piece in pieces:
-                content += piece
-                self._held[job.id] = len(content)
+                held.append(piece)
+                self._held[job.id] += len(piece)
                 if self._held.total() > HELD_BYTES:
                     raise MemoryError
-            digest = hashlib.sha256(content).hexdigest()
-            return inspection.inspect_to_the_end(self.folder / job.id, sha256=digest, content=bytes(content))
+            return await asyncio.to_thread(_examined, self.folder / job.id, held)
         except BaseException:
             self._held.pop(job.id, None)
             raise
@@ -106,21 +99,9 @@ class OutputSpool:
         return deleted
 
 
-async def _to_its_end(call: Callable[..., T], *given: Any) -> T:
-    """Run `call` in a thread; a cancellation waits for it, or its file could be closed while it writes."""
-    work = asyncio.get_running_loop().run_in_executor(None, call, *given)
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise
-
-
-def _append(descriptor: int, block: bytearray, digest: hashlib._Hash) -> None:
-    view = memoryview(block)
-    digest.update(view)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _examined(path: Path, pieces: list[bytes]) -> Picture:
+    content = b"".join(pieces)
+    return inspection.inspect_to_the_end(path, sha256=hashlib.sha256(content).hexdigest(), content=content)
 
 
 def _sync_folder(folder: Path) -> None:

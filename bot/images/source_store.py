@@ -7,11 +7,13 @@ import base64
 import hashlib
 import os
 import secrets
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bot.domain.errors import PictureUnusable
 from bot.images import folders, inspection
+from bot.images.incoming import IncomingFile, to_its_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NO_TIME = 0.0  # a time at which nothing is too old
+_BLOCK = 3 * 64 * 1024  # bytes read at once; base64 turns three into four
 
 
 class SourceStore:
@@ -30,6 +33,7 @@ class SourceStore:
         self._folder = folder
         self._life = life
         self._cap = cap
+        self._lock = threading.Lock()  # of the total, which several threads add to
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._total = sum(status.st_size for status, _ in folders.files_in(folder))
 
@@ -42,26 +46,26 @@ class SourceStore:
         what `pieces` raises; nothing is left behind then.
         """
         partial = self._folder / f"{secrets.token_hex(8)}{folders.PARTIAL}"
-        digest = hashlib.sha256()
         try:
-            with partial.open("wb") as file:
-                async for piece in pieces:
-                    digest.update(piece)
-                    file.write(piece)
-            inspection.inspect(partial, sha256="")
-            await asyncio.to_thread(self._rename_to_hash, partial, digest.hexdigest())
+            with partial.open("wb", 0) as file:
+                incoming = IncomingFile(file.fileno())
+                await incoming.receive(pieces)
+                return await to_its_end(self._finish, partial, incoming)
         except BaseException:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
-        return digest.hexdigest()
 
-    def _rename_to_hash(self, partial: Path, sha256: str) -> None:
-        target = self._folder / sha256
-        self._total += 0 if target.exists() else partial.stat().st_size
-        partial.replace(target)
-        if self._total > self._cap:  # a busy hour must not fill the disk before the next sweep
-            self._sweep(_NO_TIME)
+    def _finish(self, partial: Path, incoming: IncomingFile) -> str:
+        incoming.flush()
+        size = inspection.inspect(partial, sha256="").size
+        with self._lock:
+            target = self._folder / incoming.sha256
+            self._total += 0 if target.exists() else size
+            partial.replace(target)
+            if self._total > self._cap:  # a busy hour must not fill the disk before the next sweep
+                self._sweep(_NO_TIME)
+        return incoming.sha256
 
     def has(self, sha256: str) -> bool:
         return (self._folder / sha256).is_file()
@@ -71,21 +75,29 @@ class SourceStore:
         return await asyncio.to_thread(self._data_url, self._folder / sha256)
 
     def _data_url(self, path: Path) -> str | None:
+        digest = hashlib.sha256()
         try:
-            kind = inspection.inspect(path, sha256="").type.lower()
-            content = path.read_bytes()
+            parts = [f"data:image/{inspection.inspect(path, sha256='').type.lower()};base64,"]
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):  # in one piece, other threads would wait for base64
+                    digest.update(block)
+                    parts.append(base64.b64encode(block).decode())
             os.utime(path)
         except (OSError, PictureUnusable):
             return None
-        if hashlib.sha256(content).hexdigest() != path.name:  # a power cut came between its name and its bytes
+        if digest.hexdigest() != path.name:  # a power cut came between its name and its bytes
             return None
-        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        return "".join(parts)
 
     async def sweep(self, *, now: datetime) -> int:
         """Delete what was not used for its life, what is abandoned half written, and the least recently used over the
         cap; returns how many.
         """
-        return await asyncio.to_thread(self._sweep, now.timestamp())
+        return await asyncio.to_thread(self._locked_sweep, now.timestamp())
+
+    def _locked_sweep(self, now: float) -> int:
+        with self._lock:
+            return self._sweep(now)
 
     def _sweep(self, now: float) -> int:
         deleted, self._total = folders.sweep(

@@ -7,10 +7,12 @@ so they are never chained or passed on, only named.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -55,10 +57,9 @@ class Pikzels(HttpClient):
         """Make the paid call; raises `ProviderRefused`, `ProviderUnreachable`, `ProviderMoved`, `AnswerUnusable`,
         `OutcomeUnknown`.
         """
+        content = aiohttp.BytesIOPayload(BytesIO(await _encoded(request)), content_type="application/json")
         try:
-            async with self._session.post(
-                self._url, json=create_from_image.body(request), allow_redirects=False
-            ) as response:
+            async with self._session.post(self._url, data=content, allow_redirects=False) as response:
                 return self._read(response.status, response.headers, await _body(response))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             # Both are raised only while the connection is being made: nothing has left.
@@ -94,6 +95,12 @@ class Pikzels(HttpClient):
         except (ValueError, OverflowError):
             return None
         return pause if pause > timedelta(0) else None
+
+
+async def _encoded(request: ThumbnailRequest) -> bytes:
+    if request.image_base64 is None and request.support_base64 is None:
+        return create_from_image.encoded(request)
+    return await asyncio.to_thread(create_from_image.encoded, request)
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes | None:

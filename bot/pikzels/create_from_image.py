@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
+
+import orjson
 
 if TYPE_CHECKING:
     from bot.domain.models import ThumbnailRequest
 
 PATH = "/v2/thumbnail/image"
+_IMAGES = ("image_base64", "support_image_base64")
 
 
 def body(request: ThumbnailRequest) -> dict[str, str]:
@@ -25,3 +29,14 @@ def body(request: ThumbnailRequest) -> dict[str, str]:
         "style": request.style,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def encoded(request: ThumbnailRequest) -> bytes:
+    """The body as it is sent. Call it in a thread if the request has base64, which can be 14 MB for each image."""
+    fields = (b'"%b": %b' % (name.encode(), _encoded(name, value)) for name, value in body(request).items())
+    return b"{" + b", ".join(fields) + b"}"
+
+
+def _encoded(name: str, value: str) -> bytes:
+    """json takes 80 ms for an image of 10 MB and lets no other thread run; orjson does not accept half a character."""
+    return orjson.dumps(value) if name in _IMAGES else json.dumps(value).encode()

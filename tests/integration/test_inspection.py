@@ -20,12 +20,7 @@ from bot.domain.errors import PictureUnusable
 from bot.images.formats import MAX_PARTS
 from bot.images.inspection import MAX_SIDE, inspect, inspect_to_the_end, shrink
 from tests.support.factories import image_bytes
-
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+from tests.support.hostile_images import FRAME, HEADER, HOSTILE, SCAN, SIGNATURE, chunk, segment
 
 
 def png(width: int, height: int, *, pixels: bytes = b"") -> bytes:
@@ -171,10 +166,6 @@ def interlaced_png() -> bytes:
     return SIGNATURE + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def segment(marker: int, content: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
-
-
 def jpeg_with_a_thumbnail() -> bytes:
     """A whole JPEG, with its own end, is inside the first segment."""
     content = saved(noise(), "JPEG")
@@ -308,29 +299,6 @@ def test_an_image_without_pixels_is_refused(file: Path, content: bytes) -> None:
 
 
 # --- hostile files ------------------------------------------------------------------------------------------------
-
-TEN_MEGABYTES = 10 * 1024 * 1024
-
-
-def repeated(part: bytes) -> bytes:
-    return part * (TEN_MEGABYTES // len(part))
-
-
-FRAME = segment(0xC0, struct.pack(">BHHB", 8, 9, 9, 0))
-SCAN = segment(0xDA, bytes(4))
-HEADER = chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0))
-VP8X = b"RIFF\xff\xff\x9f\0WEBPVP8X\x0a\0\0\0" + bytes(10)
-HOSTILE = {
-    "JPEG of tiny comments": lambda: b"\xff\xd8" + repeated(segment(0xFE, b"")) + FRAME + SCAN + b"\xff\xd9",
-    "JPEG of tiny comments after its frame": lambda: b"\xff\xd8" + FRAME + repeated(segment(0xFE, b"")) + SCAN,
-    "JPEG of tiny scans": lambda: b"\xff\xd8" + FRAME + repeated(SCAN),
-    "JPEG of fill bytes": lambda: b"\xff\xd8" + repeated(b"\xff"),
-    "JPEG of stuffed bytes": lambda: b"\xff\xd8" + FRAME + SCAN + repeated(b"\xff\0"),
-    "JPEG of restarts": lambda: b"\xff\xd8" + FRAME + SCAN + repeated(b"\xff\xd0"),
-    "PNG of tiny chunks": lambda: SIGNATURE + HEADER + repeated(chunk(b"tEXt", b"")),
-    "PNG of chunks without pixels": lambda: SIGNATURE + HEADER + repeated(chunk(b"IDAT", b"")),
-    "WebP of tiny chunks": lambda: VP8X + repeated(b"ABCD\0\0\0\0"),
-}
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -16,7 +16,9 @@ import pytest
 from bot.domain.errors import PictureUnusable
 from bot.domain.models import CLAIM_LIFE
 from bot.images.output_spool import CAP_BYTES, OutputSpool
+from tests.support.event_loop import counted_turns, recorded_threads
 from tests.support.factories import NOON, a_job, image_bytes
+from tests.support.hostile_images import HOSTILE
 
 JOB = a_job()
 NOISE = image_bytes(width=480, height=270, noisy=True)
@@ -267,3 +269,29 @@ async def test_incoming_images_count_as_memory_and_written_ones_do_not(
 
 def test_parent_folders_are_created(tmp_path: Path) -> None:
     assert OutputSpool(tmp_path / "a" / "b").folder.is_dir()
+
+
+# --- the event loop -------------------------------------------------------------------------------------------------
+
+
+async def one_piece(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("way", ["write", "hold_in_memory"])
+async def test_the_event_loop_goes_on_while_a_hostile_file_is_examined(spool: OutputSpool, way: str, name: str) -> None:
+    content = HOSTILE[name]()
+    async with counted_turns() as turns:
+        with pytest.raises(PictureUnusable):
+            await getattr(spool, way)(JOB, one_piece(content))
+    assert turns.count > 100
+
+
+async def test_an_image_is_written_hashed_and_examined_in_threads(
+    spool: OutputSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = recorded_threads(monkeypatch, "os.write", "bot.images.formats.check_to_the_end")
+    await spool.write(JOB, pieces_of(image_bytes(width=960, height=540, noisy=True)))
+    await spool.hold_in_memory(JOB, one_piece(NOISE))
+    assert calls == {"os.write": {False}, "bot.images.formats.check_to_the_end": {False}}

@@ -7,6 +7,7 @@ import json
 import logging
 import traceback
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from sandbox.pikzels_server.contract import CODES as STATUSES
 from sandbox.pikzels_server.contract import Problem
 from sandbox.pikzels_server.replies import Reply, When
 from sandbox.pikzels_server.server import StandIn, serve
+from tests.support.event_loop import recorded_threads
 from tests.support.factories import API_KEY, NOON, request
 from tests.support.provider_contract import CODES
 
@@ -111,6 +113,24 @@ async def test_exactly_the_request_is_sent_with_the_key(api: StandIn, requested:
     assert sent.headers["Accept"] == "application/json"
     assert sent.headers["Accept-Encoding"] == "identity"
     assert {"Cookie", "Authorization"}.isdisjoint(sent.headers)
+
+
+TEN_MEGABYTES = "data:image/png;base64," + "iVBORw0KGgo=" * 1_165_084
+
+
+async def test_images_of_ten_megabytes_are_sent_as_they_are(api: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = replace(
+        REQUEST, prompt='naïve "猫" \\ \ud83d', image_base64=TEN_MEGABYTES, support_base64=TEN_MEGABYTES[:-4]
+    )
+    calls = recorded_threads(monkeypatch, "bot.pikzels.create_from_image.encoded")
+    async with client(api.base_url, timeout=30) as pikzels:
+        await pikzels.create(large)
+    assert calls == {"bot.pikzels.create_from_image.encoded": {False}}, "made in a thread: it takes a while"
+    [sent] = api.calls
+    assert sent.body == body(large)
+    assert sent.headers["Content-Type"] == "application/json"
+    assert int(sent.headers["Content-Length"]) > 2 * 10**7
+    assert "Transfer-Encoding" not in sent.headers
 
 
 async def test_a_cookie_the_provider_sets_is_not_kept(api: StandIn) -> None:

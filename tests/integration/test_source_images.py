@@ -15,7 +15,9 @@ import pytest
 from bot.domain.errors import OutputGone, PictureUnusable, SourceExpired, StorageUnavailable
 from bot.images.source_images import SourceImages
 from bot.images.source_store import SourceStore
+from tests.support.event_loop import counted_turns, recorded_threads
 from tests.support.factories import NOON, a_job, image_bytes, request
+from tests.support.hostile_images import HOSTILE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -165,6 +167,28 @@ async def test_without_retention_or_space_nothing_is_stored(tmp_path: Path, life
     assert not store.enabled
     await store.sweep(now=datetime.now(UTC))
     assert files(tmp_path) == set()
+
+
+@pytest.mark.parametrize("name", ["JPEG of tiny comments", "JPEG of fill bytes"])
+async def test_the_event_loop_goes_on_while_a_hostile_file_is_examined(tmp_path: Path, name: str) -> None:
+    async def one_piece() -> AsyncIterator[bytes]:
+        yield content
+
+    store, content = open_store(tmp_path, cap=10**9), HOSTILE[name]()
+    async with counted_turns() as turns:
+        with pytest.raises(PictureUnusable):
+            await store.add(one_piece())
+    assert turns.count > 100
+
+
+async def test_an_image_is_written_examined_and_read_back_in_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = recorded_threads(monkeypatch, "os.write", "bot.images.formats.read_header", "base64.b64encode")
+    store, large = open_store(tmp_path, cap=10**9), image_bytes(width=960, height=540, noisy=True)
+    found = await store.data_url(await store.add(pieces(large)))
+    assert calls == {"os.write": {False}, "bot.images.formats.read_header": {False}, "base64.b64encode": {False}}
+    assert found == f"data:image/png;base64,{base64.b64encode(large).decode()}"
 
 
 # --- the URL or the bytes --------------------------------------------------------------------------------------------
