@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NO_TIME = 0.0  # a time at which nothing is too old
+_ROOM = 0.9  # of the cap, to which a full folder is swept: each sweep looks at every file in it
 _BLOCK = 3 * 64 * 1024  # bytes read at once; base64 turns three into four
 
 
@@ -64,7 +65,7 @@ class SourceStore:
             self._total += 0 if target.exists() else size
             partial.replace(target)
             if self._total > self._cap:  # a busy hour must not fill the disk before the next sweep
-                self._sweep(_NO_TIME)
+                self._sweep(_NO_TIME, cap=max(int(_ROOM * self._cap), min(size, self._cap)))
         return incoming.sha256
 
     def has(self, sha256: str) -> bool:
@@ -97,10 +98,8 @@ class SourceStore:
 
     def _locked_sweep(self, now: float) -> int:
         with self._lock:
-            return self._sweep(now)
+            return self._sweep(now, cap=self._cap)
 
-    def _sweep(self, now: float) -> int:
-        deleted, self._total = folders.sweep(
-            self._folder, now=now, life_seconds=self._life.total_seconds(), cap=self._cap
-        )
+    def _sweep(self, now: float, *, cap: int) -> int:
+        deleted, self._total = folders.sweep(self._folder, now=now, life_seconds=self._life.total_seconds(), cap=cap)
         return deleted

@@ -141,6 +141,28 @@ async def test_over_the_cap_the_least_recently_used_images_are_removed_at_once(t
     assert await store.sweep(now=datetime.now(UTC)) == 0
 
 
+async def test_at_the_cap_room_is_made_for_more_than_one_image(tmp_path: Path) -> None:
+    images = [image_bytes(width=100 + number) for number in range(12)]
+    cap = sum(map(len, images[:10]))
+    store = open_store(tmp_path, cap=cap)
+    for number, content in enumerate(images[:10]):
+        age(tmp_path, await store.add(pieces(content)), by=timedelta(hours=20 - number))
+    assert len(files(tmp_path)) == 10
+    await store.add(pieces(images[10]))
+    left = files(tmp_path)
+    assert 0.7 < sum((tmp_path / "sources" / name).stat().st_size for name in left) / cap < 0.9
+    await store.add(pieces(images[11]))
+    assert files(tmp_path) == left | {sha256_of(images[11])}, "the folder was not swept again"
+
+
+async def test_the_image_that_was_just_added_stays_if_it_fits_into_the_cap_alone(tmp_path: Path) -> None:
+    large = image_bytes(width=640, height=360, noisy=True)
+    store = open_store(tmp_path, cap=len(large))
+    age(tmp_path, await store.add(pieces(CAT)), by=timedelta(hours=1))
+    await store.add(pieces(large))
+    assert files(tmp_path) == {sha256_of(large)}
+
+
 async def test_an_image_larger_than_the_cap_removes_no_other(tmp_path: Path) -> None:
     large = image_bytes(width=640, height=360, noisy=True)
     store = open_store(tmp_path, cap=len(large) - 1)
