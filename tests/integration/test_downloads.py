@@ -329,6 +329,25 @@ async def test_a_download_ends_at_its_time_limit(api: StandIn, address: str, rep
     await assert_download_fails(OutputUnreachable, address, limit=0.3)
 
 
+async def test_a_download_that_hangs_ends_after_two_minutes(
+    api: StandIn, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, skipped = asyncio.get_running_loop(), 0.0
+    real_time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real_time() + skipped)
+    api.script_output(Reply.hang())
+    async with ImageDownloader(loopback=True) as downloads:
+        task = asyncio.create_task(download(downloads, address))
+        await api.downloaded(1)
+        skipped = 115.0
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not task.done()
+        skipped = 122.0
+        with pytest.raises(OutputUnreachable):
+            await asyncio.wait_for(task, 5)
+
+
 async def test_an_unreachable_server_can_be_retried() -> None:
     async with serve() as gone:
         pass

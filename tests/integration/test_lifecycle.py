@@ -87,6 +87,17 @@ async def test_a_429_is_retried_after_its_pause(live: Live) -> None:
     assert live.api.calls[1].at.timestamp() - live.api.calls[0].at.timestamp() >= 1.0
 
 
+async def test_a_429_pauses_the_other_members_for_as_long_as_it_asks(live: Live) -> None:
+    live.api.script(Reply.error("TOO_MANY_REQUESTS", retry_after="1"))
+    await live.thumbnail(user_id=1)
+    await live.api.called(1)
+    await live.thumbnail(user_id=2)
+    await live.api.called(3, 4.0)  # without Retry-After, the pause is 5 seconds
+    first, *others = (call.at.timestamp() for call in live.api.calls)
+    assert min(others) - first >= 1.0
+    await live.app.use_case.recovery.idle(10)
+
+
 async def test_an_unreachable_provider_is_reported_and_not_charged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -79,6 +80,23 @@ async def test_the_final_name_appears_only_when_the_image_is_complete(spool: Out
     await spool.write(JOB, pieces_of(NOISE, then=lambda: seen.update(names(spool))))
     assert seen == {"k3f9.part"}
     assert names(spool) == ["k3f9.png"]
+
+
+async def test_an_image_is_flushed_before_it_gets_its_name_and_its_name_before_it_counts(
+    spool: OutputSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[bool, int, list[str]]] = []
+    flush = os.fsync
+
+    def record(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        folder = stat.S_ISDIR(status.st_mode)
+        flushed.append((folder, 0 if folder else status.st_size, names(spool)))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    await spool.write(JOB, pieces_of(NOISE))
+    assert flushed == [(False, len(NOISE), ["k3f9.part"]), (True, 0, ["k3f9.png"])]
 
 
 async def test_writing_again_replaces_the_old_file(spool: OutputSpool) -> None:
