@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Row = sqlite3.Row
+
+log = logging.getLogger(__name__)
 
 _BATCH = 256  # transactions in one commit: limits how long the first waits for the last
 
@@ -168,9 +171,16 @@ def _outcome(work: Callable[[], Any]) -> Any:
         return error
 
 
+def _no_reserve() -> None:
+    """There is no room to make."""
+
+
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[Database]:
-    """Open, lock, verify and migrate the database at `path`; raises `DatabaseUnusable` and leaves nothing open."""
+async def opened(path: Path, *, make_room: Callable[[], None] = _no_reserve) -> AsyncIterator[Database]:
+    """Open, lock, verify and migrate the database at `path`; raises `DatabaseUnusable` and leaves nothing open.
+
+    `make_room` is called if the disk has no room for what must be written before the bot can start.
+    """
     marker = _marker(path)
     raw: list[sqlite3.Connection] = []
 
@@ -184,15 +194,15 @@ async def opened(path: Path) -> AsyncIterator[Database]:
     except sqlite3.Error as error:
         raise DatabaseUnusable(f"cannot be opened: {error}") from error
     try:
-        await _prepare(connection)
+        await _prepare(connection, make_room)
         last = await _last_entry(connection)
         database = Database(connection, raw[0], restored=last < _remembered(marker))
-        marker.write_text(f"{last}\n")
+        _remember(marker, last)
         try:
             yield database
         finally:
             await database.drained()
-            marker.write_text(f"{await _last_entry(connection)}\n")
+            _remember(marker, await _last_entry(connection))
     finally:
         await connection.close()
 
@@ -220,21 +230,44 @@ def _remembered(marker: Path) -> int:
         return 0
 
 
-async def _prepare(connection: aiosqlite.Connection) -> None:
+def _remember(marker: Path, last: int) -> None:
+    try:
+        marker.write_text(f"{last}\n")
+    except OSError as error:  # a full disk: a marker that is behind only notices less
+        log.warning("%s could not be written: %s", marker.name, type(error).__name__)
+
+
+async def _prepare(connection: aiosqlite.Connection, make_room: Callable[[], None]) -> None:
     connection.row_factory = sqlite3.Row
     try:
-        for pragma in _PRAGMAS:
-            await connection.execute_fetchall(pragma)
-        await connection.execute_fetchall("BEGIN IMMEDIATE")  # take the lock now, not at the first write
-        await connection.execute_fetchall("COMMIT")
-        verdict = [str(row[0]) for row in await connection.execute_fetchall("PRAGMA quick_check(1)")]
-        if verdict != ["ok"]:
-            raise DatabaseUnusable(f"is damaged: {verdict[0]}")
-        await _migrate(connection)
-        await connection.execute_fetchall(_TRUNCATE_WAL)  # after a kill it still contains what was erased
+        try:
+            await _verify_and_migrate(connection)
+        except sqlite3.OperationalError as error:
+            if not _lacks_room(error):
+                raise
+            make_room()
+            await _verify_and_migrate(connection)
     except sqlite3.Error as error:
         locked = "locked" in str(error)
         raise DatabaseUnusable("is in use by another instance" if locked else f"cannot be used: {error}") from error
+
+
+def _lacks_room(error: sqlite3.OperationalError) -> bool:
+    """Whether room may help: a disk quota is reported as an I/O error."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
+async def _verify_and_migrate(connection: aiosqlite.Connection) -> None:
+    for pragma in _PRAGMAS:
+        await connection.execute_fetchall(pragma)
+    await connection.execute_fetchall("BEGIN IMMEDIATE")  # take the lock now, not at the first write
+    await connection.execute_fetchall("COMMIT")
+    verdict = [str(row[0]) for row in await connection.execute_fetchall("PRAGMA quick_check(1)")]
+    if verdict != ["ok"]:
+        raise DatabaseUnusable(f"is damaged: {verdict[0]}")
+    await _migrate(connection)
+    with suppress(sqlite3.OperationalError):  # on a full disk the log stays as it is, until the next checkpoint
+        await connection.execute_fetchall(_TRUNCATE_WAL)  # after a kill it still contains what was erased
 
 
 async def _migrate(connection: aiosqlite.Connection) -> None:
@@ -246,4 +279,8 @@ async def _migrate(connection: aiosqlite.Connection) -> None:
         raise DatabaseUnusable(f"was written by a newer version of this program (schema {version})")
     for number in sorted(number for number in scripts if number > version):
         script = scripts[number].read_text("utf-8")
-        await connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        try:
+            await connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        except sqlite3.Error:
+            await connection.rollback()  # `executescript` would commit the half of it before a second try
+            raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import IO
 
     Record: TypeAlias = dict[str, Any]
 
@@ -41,7 +42,7 @@ class Journal:
             raise JournalFull(self._end)
         with self._path.open("r+b", 0) as file:
             file.seek(self._end)
-            file.write(line)
+            _write(file, line)
             os.fsync(file.fileno())
         self._end += len(line)
 
@@ -66,8 +67,15 @@ class Journal:
     def _allocate_file(self) -> None:
         mode = "r+b" if self._path.exists() else "x+b"
         with self._path.open(mode, 0) as file:
-            file.write(bytes(self._size))
+            _write(file, bytes(self._size))
             os.fsync(file.fileno())
+
+
+def _write(file: IO[bytes], content: bytes) -> None:
+    """Write all of `content`: an almost full disk takes a part of it before it reports an error."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _line(record: Record) -> bytes:

@@ -273,13 +273,17 @@ class JournaledLedger:
 
     async def set_value(self, name: str, value: str) -> None:
         """Such values are precautions: while the disk is full, memory holds them, since nothing may wait for one."""
-        try:
-            await self._ledger.set_value(name, value)
-            self._values.pop(name, None)
-        except StorageUnavailable as unavailable:
-            self._values[name] = value
-            await self._make_room()
-            self._on_unavailable(unavailable)
+        self._values[name] = value
+        for _ in range(2):  # the second time with the room of the reserve
+            try:
+                await self._ledger.set_value(name, value)
+            except StorageUnavailable as unavailable:
+                await self._make_room()
+                self._on_unavailable(unavailable)
+            else:
+                if self._values.get(name) == value:  # and not a newer one
+                    del self._values[name]
+                return
 
     async def allowances(self, limits: Sequence[Limit]) -> list[Allowance]:
         return await self._ledger.allowances(limits)

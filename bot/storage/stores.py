@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,11 +46,11 @@ async def opened(
     """Open the database in `folder`, and flush what the last process left in the journal. `spool` is the folder of the
     pictures. Raises `DatabaseUnusable`, and `InvalidConfiguration` if the folder has no room for the journal.
     """
-    async with database.opened(folder / "pikzels-bot.sqlite3") as store:
+    reserve = DiskReserve(folder / "ballast")
+    async with database.opened(folder / "pikzels-bot.sqlite3", make_room=reserve.free) as store:
         ledger = Ledger(store, spool=spool)
-        repository = JournaledLedger(
-            ledger, _journal(folder), DiskReserve(folder / "ballast"), clock=clock, on_unavailable=on_unavailable
-        )
+        journal = _journal(folder / "journal", reserve)
+        repository = JournaledLedger(ledger, journal, reserve, clock=clock, on_unavailable=on_unavailable)
         if flushed := await repository.replay():
             log.info("%d records flushed from the journal", flushed)
         try:
@@ -59,8 +59,11 @@ async def opened(
             await repository.close()
 
 
-def _journal(folder: Path) -> Journal:
+def _journal(path: Path, reserve: DiskReserve) -> Journal:
     try:
-        return Journal(folder / "journal")
+        with suppress(OSError):
+            return Journal(path)
+        reserve.free()
+        return Journal(path)
     except OSError as error:
         raise InvalidConfiguration("storage.folder", f"has no room ({type(error).__name__})") from error

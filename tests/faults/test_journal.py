@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import sqlite3
 import subprocess
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +19,7 @@ import pytest
 from bot.domain.errors import StorageUnavailable, TransitionRefused
 from bot.domain.models import Job, Output, Picture, State
 from bot.storage import database
-from bot.storage.journal import DiskReserve, Journal, JournalFull
+from bot.storage.journal import JOURNAL_BYTES, DiskReserve, Journal, JournalFull
 from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
 from sandbox.pikzels_server.replies import Reply
@@ -472,6 +475,50 @@ async def test_the_bot_goes_online_with_a_full_disk(
     fill_up(small_disk)
     async with running(small_disk / "data", monkeypatch, around=servers) as live:
         assert "today: 1 of 10" in (await private_answer(live, "quota")).content
+
+
+async def test_the_bot_goes_online_with_a_full_disk_after_a_kill(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    alive, killed = small_disk / "alive", small_disk / "killed"
+    async with running(alive, monkeypatch, around=servers) as live:
+        await live.made()
+        for number in range(100):  # so that the checkpoint of the log needs room
+            await live.app.storage.ledger.set_value(f"fact {number}", "x" * 4096)
+        shutil.copytree(alive, killed)  # what a kill would leave
+    shutil.rmtree(alive)
+    fill_up(small_disk)
+    async with running(killed, monkeypatch, around=servers) as live:
+        assert "today: 1 of 10" in (await private_answer(live, "quota")).content
+        counted = await live.app.storage.ledger.get_value("identified")
+        assert counted is not None
+        assert len(json.loads(counted)) == 2, "the next start must know of this one, however full the disk is"
+
+
+async def test_an_older_database_is_migrated_with_the_room_of_the_reserve_if_there_is_no_other(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = resources.files("bot.storage").joinpath("migrations", "sqlite", "0001_jobs_and_entries.sql").read_text()
+    (small_disk / "data").mkdir()
+    with closing(sqlite3.connect(small_disk / "data" / "pikzels-bot.sqlite3")) as connection:
+        connection.executescript(f"{script}\nPRAGMA user_version = 1;")
+    Journal(small_disk / "data" / "journal")
+    assert DiskReserve(small_disk / "data" / "ballast").allocate()
+    fill_up(small_disk)
+    async with running(small_disk / "data", monkeypatch) as live:
+        assert "today: 0 of 10" in (await private_answer(live, "quota")).content
+
+
+async def test_a_journal_that_was_never_allocated_gets_the_room_of_the_reserve(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    async with running(small_disk / "data", monkeypatch, around=servers):
+        pass
+    (small_disk / "data" / "journal").write_bytes(b"")  # killed while it was allocated
+    fill_up(small_disk)
+    async with running(small_disk / "data", monkeypatch, around=servers) as live:
+        assert "today: 0 of 10" in (await private_answer(live, "quota")).content
+    assert (small_disk / "data" / "journal").stat().st_size == JOURNAL_BYTES
 
 
 async def private_answer(live: Live, command: str) -> discord_server.Message:

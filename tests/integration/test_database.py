@@ -8,7 +8,7 @@ import sys
 import threading
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -232,3 +232,87 @@ async def test_ledger_entries_cannot_be_changed_or_deleted(tmp_path: Path) -> No
                 await opened.run(attempt)
         with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
             await opened.run(ENTRY)
+
+
+# --- a full disk at the start -----------------------------------------------------------------------------------------
+
+
+class FullDisk(sqlite3.Connection):
+    """A connection whose `lacking` statements fail until the reserve is freed; one that never fits fails for ever."""
+
+    lacking: ClassVar[tuple[str, ...]] = ()
+    reserve: ClassVar[Path]
+    never: ClassVar[bool] = False
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        self._check(sql)
+        return super().execute(sql, parameters)
+
+    def executescript(self, sql_script: str, /) -> sqlite3.Cursor:
+        if any(part in sql_script for part in self.lacking) and (self.never or self.reserve.exists()):
+            super().execute("BEGIN")
+            super().execute("CREATE TABLE half_migrated (x)")
+        self._check(sql_script)
+        return super().executescript(sql_script)
+
+    def _check(self, sql: str) -> None:
+        if any(part in sql for part in self.lacking) and (self.never or self.reserve.exists()):
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+
+@pytest.fixture
+def reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A reserve of room on a disk that is full; a test says for which statements."""
+    FullDisk.reserve = tmp_path / "ballast"
+    FullDisk.reserve.write_bytes(b"room")
+    monkeypatch.setattr(FullDisk, "never", FullDisk.never)
+    monkeypatch.setattr(FullDisk, "lacking", FullDisk.lacking)
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=FullDisk))
+    return FullDisk.reserve
+
+
+async def test_a_log_that_cannot_be_truncated_does_not_stop_a_start(tmp_path: Path, reserve: Path) -> None:
+    FullDisk.lacking, FullDisk.never = ("wal_checkpoint", "INTO facts"), True
+    async with database.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink) as opened:
+        assert await value_of(opened, "a") is None
+    assert reserve.exists(), "what is not needed now leaves the room to what is"
+
+
+async def test_a_migration_that_finds_no_room_gets_that_of_the_reserve(tmp_path: Path, reserve: Path) -> None:
+    FullDisk.lacking = ("CREATE TABLE jobs",)
+    async with database.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink) as opened:
+        await opened.run(JOB)
+        assert await opened.run("SELECT 1 FROM sqlite_schema WHERE name = 'half_migrated'") == []
+    assert not reserve.exists()
+
+
+async def test_a_migration_that_finds_no_room_at_all_is_refused_and_can_be_repeated(
+    tmp_path: Path, reserve: Path
+) -> None:
+    FullDisk.lacking, FullDisk.never = ("CREATE TABLE jobs",), True
+    with pytest.raises(DatabaseUnusable, match="disk is full"):
+        async with database.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink):
+            pass
+    FullDisk.lacking = ()
+    async with open_database(tmp_path) as opened:
+        await opened.run(JOB)
+
+
+async def test_the_reserve_is_never_freed_for_a_database_of_another_instance(tmp_path: Path) -> None:
+    freed: list[bool] = []
+    async with open_database(tmp_path):
+        with pytest.raises(DatabaseUnusable, match="in use"):
+            async with database.opened(tmp_path / "bot.sqlite3", make_room=lambda: freed.append(True)):
+                pass
+    assert freed == []
+
+
+async def test_a_marker_that_cannot_be_written_stops_neither_start_nor_stop(tmp_path: Path) -> None:
+    async with open_database(tmp_path) as opened:
+        await set_value(opened, "a", "1")
+    (tmp_path / "bot.sqlite3.marker").unlink()
+    (tmp_path / "bot.sqlite3.marker").mkdir()
+    async with open_database(tmp_path) as opened:
+        assert (opened.restored, await value_of(opened, "a")) == (False, "1")
