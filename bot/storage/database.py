@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import secrets
 import sqlite3
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import aiosqlite
 
 from bot.domain.errors import DatabaseUnusable, StorageUnavailable
+from bot.storage.marker import Marker, Position, is_older
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Row = sqlite3.Row
-
-log = logging.getLogger(__name__)
 
 _BATCH = 256  # transactions in one commit: limits how long the first waits for the last
 
@@ -42,6 +41,14 @@ _PRAGMAS = (
 )
 
 _TRUNCATE_WAL = "PRAGMA wal_checkpoint(TRUNCATE)"
+
+_RECORD_START = "INSERT OR REPLACE INTO facts (name, value) VALUES ('start', ?), ('marker', ?)"
+_POSITION = """
+    SELECT
+        (SELECT COALESCE(MAX(id), 0) FROM entries),
+        COALESCE((SELECT value FROM facts WHERE name = 'start'), ''),
+        COALESCE((SELECT value FROM facts WHERE name = 'marker'), '')
+"""
 
 
 class Transaction:
@@ -67,8 +74,16 @@ class Database:
     no cancellation reaches it.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, raw: sqlite3.Connection, *, restored: bool = False) -> None:
-        self.restored = restored  # entries of the last stop are missing: an older copy replaced the database
+    def __init__(
+        self,
+        connection: aiosqlite.Connection,
+        raw: sqlite3.Connection,
+        *,
+        marker: Marker | None = None,
+        restored: bool = False,
+    ) -> None:
+        self.restored = restored  # an older copy replaced the database
+        self._marker = marker
         self._connection = connection
         self._transaction = Transaction(raw)
         self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
@@ -86,10 +101,19 @@ class Database:
         return await self._enqueue(partial(self._undoable, steps))
 
     async def checkpoint(self) -> None:
-        """Move the write-ahead log into the database and truncate it: what was erased is then gone from the disk."""
+        """Move the write-ahead log into the database and truncate it: what was erased is then gone from the disk.
+        Then record in the marker how far the database is.
+        """
         await self.drained()
         with suppress(sqlite3.Error):  # on a full disk it stays as it is
             await self._connection.execute_fetchall(_TRUNCATE_WAL)
+        await self.mark()
+
+    async def mark(self) -> None:
+        """Record in the marker how far the database is, as far as both can be read and written."""
+        if self._marker is not None:
+            with suppress(sqlite3.Error):
+                await asyncio.to_thread(self._marker.write, await _position(self._connection))
 
     async def drained(self) -> None:
         """Wait until nothing is being written."""
@@ -181,7 +205,8 @@ async def opened(path: Path, *, make_room: Callable[[], None] = _no_reserve) -> 
 
     `make_room` is called if the disk has no room for what must be written before the bot can start.
     """
-    marker = _marker(path)
+    marker = Marker(path)
+    marker.check_not_missing()
     raw: list[sqlite3.Connection] = []
 
     def connect() -> sqlite3.Connection:
@@ -195,46 +220,29 @@ async def opened(path: Path, *, make_room: Callable[[], None] = _no_reserve) -> 
         raise DatabaseUnusable(f"cannot be opened: {error}") from error
     try:
         await _prepare(connection, make_room)
-        last = await _last_entry(connection)
-        database = Database(connection, raw[0], restored=last < _remembered(marker))
-        _remember(marker, last)
+        restored = await _record_start(connection, marker.read())
+        database = Database(connection, raw[0], marker=marker, restored=restored)
+        await database.mark()
         try:
             yield database
         finally:
             await database.drained()
-            _remember(marker, await _last_entry(connection))
+            await database.mark()
     finally:
         await connection.close()
 
 
-def _marker(path: Path) -> Path:
-    """The file that says there was a database; raises `DatabaseUnusable` if the database is gone."""
-    marker = path.with_name(path.name + ".marker")
-    if marker.exists() and not path.exists():
-        raise DatabaseUnusable(
-            f"is missing although it existed before; restore it, or delete {marker.name} to start with an empty one"
-        )
-    return marker
+async def _position(connection: aiosqlite.Connection) -> Position:
+    [[last, start, found]] = await connection.execute_fetchall(_POSITION)
+    return Position(last, start, found)
 
 
-async def _last_entry(connection: aiosqlite.Connection) -> int:
-    [[last]] = await connection.execute_fetchall("SELECT COALESCE(MAX(id), 0) FROM entries")
-    return int(last)
-
-
-def _remembered(marker: Path) -> int:
-    """The id of the last entry when the marker was written; 0 if it can't be read."""
-    try:
-        return int(marker.read_text())
-    except (OSError, ValueError):
-        return 0
-
-
-def _remember(marker: Path, last: int) -> None:
-    try:
-        marker.write_text(f"{last}\n")
-    except OSError as error:  # a full disk: a marker that is behind only notices less
-        log.warning("%s could not be written: %s", marker.name, type(error).__name__)
+async def _record_start(connection: aiosqlite.Connection, found: str) -> bool:
+    """Give this start an id in the database; returns whether the database is older than the marker `found`."""
+    restored = is_older(await _position(connection), found)
+    with suppress(sqlite3.OperationalError):  # on a full disk the id of the last start stays
+        await connection.execute_fetchall(_RECORD_START, (secrets.token_hex(8), found))
+    return restored
 
 
 async def _prepare(connection: aiosqlite.Connection, make_room: Callable[[], None]) -> None:

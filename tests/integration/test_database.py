@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -38,6 +39,14 @@ async def open_database(folder: Path) -> AsyncIterator[Database]:
 async def value_of(opened: Database, name: str) -> str | None:
     rows = await opened.run("SELECT value FROM facts WHERE name = ?", (name,))
     return rows[0]["value"] if rows else None
+
+
+async def names_in(opened: Database) -> list[str]:
+    """The names of the values that a test has set."""
+    return [
+        row["name"]
+        for row in await opened.run("SELECT name FROM facts WHERE name NOT IN ('start', 'marker') ORDER BY name")
+    ]
 
 
 INSERT = "INSERT INTO facts (name, value) VALUES (?, ?)"
@@ -88,7 +97,7 @@ async def test_one_failure_in_a_group_does_not_affect_the_other_transactions(tmp
         outcomes = await asyncio.gather(*works, opened.write(failing), set_value(opened, "d"), return_exceptions=True)
         assert outcomes[:3] == ["a", "b", "c"]
         assert isinstance(outcomes[3], sqlite3.IntegrityError)
-        names = [row["name"] for row in await opened.run("SELECT name FROM facts ORDER BY name")]
+        names = await names_in(opened)
     assert names == ["a", "b", "c", "d"]
 
 
@@ -116,10 +125,10 @@ async def test_a_full_disk_fails_only_the_transaction_that_does_not_fit(tmp_path
         outcomes = await asyncio.gather(*works, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [type(None), StorageUnavailable, type(None)]
         assert "full" in str(outcomes[1])
-        assert [row["name"] for row in await opened.run("SELECT name FROM facts")] == ["after", "before"]
+        assert await names_in(opened) == ["after", "before"]
         await opened.run("PRAGMA max_page_count = 1073741823")
         await opened.write(large)
-        assert [row["name"] for row in await opened.run("SELECT name FROM facts")] == ["after", "before", "large"]
+        assert await names_in(opened) == ["after", "before", "large"]
 
 
 async def test_cancelling_a_caller_stops_neither_its_transaction_nor_the_next(tmp_path: Path) -> None:
@@ -139,7 +148,7 @@ async def test_cancelling_a_caller_stops_neither_its_transaction_nor_the_next(tm
         after = asyncio.create_task(set_value(opened, "after"))
         proceed.set()
         await after
-        names = [row["name"] for row in await opened.run("SELECT name FROM facts")]
+        names = await names_in(opened)
     assert caller.cancelled()
     assert sorted(names) == ["after", "first", "second"]
 
@@ -199,6 +208,106 @@ async def test_a_restored_older_copy_is_detected_once(tmp_path: Path) -> None:
         assert opened.restored
     async with open_database(tmp_path) as opened:
         assert not opened.restored
+
+
+async def copy_of(opened: Database, path: Path) -> None:
+    """Copy an open database, as a backup would."""
+    await opened._connection.execute_fetchall("VACUUM INTO ?", (str(path),))
+
+
+async def test_a_copy_from_before_the_start_that_was_killed_is_detected(tmp_path: Path) -> None:
+    path, marker, copy = tmp_path / "bot.sqlite3", tmp_path / "bot.sqlite3.marker", tmp_path / "copy.sqlite3"
+    async with open_database(tmp_path) as opened:
+        await copy_of(opened, copy)
+    async with open_database(tmp_path):
+        written_at_the_start = marker.read_bytes()
+    marker.write_bytes(written_at_the_start)  # as a kill would leave it: no entry is missing from the copy
+    copy.replace(path)
+    async with open_database(tmp_path) as opened:
+        assert opened.restored
+    async with open_database(tmp_path) as opened:
+        assert not opened.restored
+
+
+async def test_a_copy_from_the_hour_before_the_last_checkpoint_is_detected(tmp_path: Path) -> None:
+    path, marker, copy = tmp_path / "bot.sqlite3", tmp_path / "bot.sqlite3.marker", tmp_path / "copy.sqlite3"
+    async with open_database(tmp_path) as opened:
+        await opened.run(JOB)
+        await copy_of(opened, copy)
+        await opened.run(ENTRY)
+        await opened.checkpoint()
+        written_by_the_checkpoint = marker.read_bytes()
+    marker.write_bytes(written_by_the_checkpoint)
+    copy.replace(path)
+    async with open_database(tmp_path) as opened:
+        assert opened.restored
+
+
+async def test_a_marker_that_is_behind_the_database_is_no_reason_for_an_alarm(tmp_path: Path) -> None:
+    marker = tmp_path / "bot.sqlite3.marker"
+    async with open_database(tmp_path) as opened:
+        await opened.run(JOB)
+    before = marker.read_bytes()
+    for _ in range(3):  # killed each time between the database and the marker
+        async with open_database(tmp_path) as opened:
+            assert not opened.restored
+        marker.write_bytes(before)
+    async with open_database(tmp_path) as opened:
+        await opened.run(ENTRY)
+        assert not opened.restored
+        written_at_the_start = marker.read_bytes()
+    marker.write_bytes(written_at_the_start)  # killed later
+    async with open_database(tmp_path) as opened:
+        assert not opened.restored
+
+
+async def test_a_copy_without_the_id_of_a_start_is_older_than_a_marker_with_one(tmp_path: Path) -> None:
+    async with open_database(tmp_path):
+        pass
+    with sqlite3.connect(tmp_path / "bot.sqlite3") as connection:  # as an earlier version would have left it
+        connection.execute("DELETE FROM facts")
+    connection.close()
+    async with open_database(tmp_path) as opened:
+        assert opened.restored
+
+
+@pytest.mark.parametrize(("content", "restored"), [(b"0\n", False), (b"7\n", True), (b"", False), (b"\xff?\n", False)])
+async def test_a_marker_of_an_earlier_version_or_an_unreadable_one_stops_no_start(
+    tmp_path: Path, content: bytes, *, restored: bool
+) -> None:
+    async with open_database(tmp_path):
+        pass
+    (tmp_path / "bot.sqlite3.marker").write_bytes(content)
+    async with open_database(tmp_path) as opened:
+        assert opened.restored == restored
+    async with open_database(tmp_path) as opened:
+        assert not opened.restored
+
+
+async def test_a_start_that_cannot_be_recorded_raises_no_alarm_later(tmp_path: Path, reserve: Path) -> None:
+    for lacking in ((), ("INTO facts",), ()):
+        FullDisk.lacking, FullDisk.never = lacking, True
+        async with database.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink) as opened:
+            assert not opened.restored
+
+
+async def test_the_marker_is_on_the_disk_before_it_replaces_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker, flush, flushed = tmp_path / "bot.sqlite3.marker", os.fsync, list[tuple[bytes, int, int]]()
+
+    def observed(descriptor: int) -> None:
+        new = os.fstat(descriptor)
+        flushed.append((marker.read_bytes(), new.st_ino, new.st_size))
+        flush(descriptor)
+
+    async with open_database(tmp_path):
+        pass
+    before = marker.read_bytes()
+    monkeypatch.setattr(os, "fsync", observed)
+    async with open_database(tmp_path):
+        after = marker.stat()
+        assert flushed == [(before, after.st_ino, after.st_size)]
 
 
 async def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
