@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bot.domain.errors import StorageUnavailable, TransitionRefused
-from bot.domain.models import TRANSITIONS, Job, Output, Picture, Step
+from bot.domain.models import TRANSITIONS, Job, Output, Picture, State, Step
 from bot.storage import journal_records
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class JournaledLedger:
         self._on_unavailable = on_unavailable
         self._pending: list[Record] = []
         self._unsynced_jobs: dict[str, Job] = {}  # as their pending records say
+        self._notified: set[str] = set()  # those of them whose requesters have been notified
         self._writing: set[asyncio.Task[Job]] = set()
         self._values: dict[str, str] = {}  # values that the database has not accepted
         self._journal_lock = asyncio.Lock()  # a record must not be cleared while it is written
@@ -80,8 +81,15 @@ class JournaledLedger:
         for record in left:
             job = self._unsynced_jobs.get(record["job"]) or await self._ledger.job(record["job"])
             if job is not None:
-                self._unsynced_jobs[job.id] = journal_records.apply(job, record, self._ledger.spool)
+                self._note(job, record)
         self._start_flushing()
+
+    def _note(self, job: Job, record: Record) -> Job:
+        """Continue from `record`, which the database has not seen; returns the job as it is now."""
+        updated = self._unsynced_jobs[job.id] = journal_records.apply(job, record, self._ledger.spool)
+        if Step(record["step"]) is Step.NOTIFIED:
+            self._notified.add(job.id)
+        return updated
 
     async def close(self) -> None:
         """Try once more; what is still pending then stays in the journal."""
@@ -170,9 +178,8 @@ class JournaledLedger:
                 lost = StorageUnavailable(f"the journal too ({type(error).__name__})")
                 self._on_unavailable(lost)
                 raise lost from error
-            updated = journal_records.apply(current, record, self._ledger.spool)
             self._pending.append(record)
-            self._unsynced_jobs[job.id] = updated
+            updated = self._note(current, record)
         self._start_flushing()
         return updated
 
@@ -210,6 +217,7 @@ class JournaledLedger:
             if not self._pending:
                 await asyncio.to_thread(self._journal.clear)
                 self._unsynced_jobs.clear()
+                self._notified.clear()
 
     async def _flush_record(self, record: Record) -> None:
         """Apply one record, perhaps a second time: then the job is no longer in a state that allows it."""
@@ -266,7 +274,9 @@ class JournaledLedger:
         return [job for job in self._as_recorded(await self._ledger.parked_jobs(user_id)) if job.ended_at is None]
 
     async def unnotified_jobs(self) -> list[Job]:
-        return [job for job in await self._ledger.unnotified_jobs() if job.id not in self._unsynced_jobs]
+        stored = [job for job in await self._ledger.unnotified_jobs() if job.id not in self._unsynced_jobs]
+        released = [job for job in self._unsynced_jobs.values() if job.state is State.RELEASED]
+        return stored + [job for job in released if job.id not in self._notified]
 
     async def get_value(self, name: str) -> str | None:
         return self._values.get(name) or await self._ledger.get_value(name)

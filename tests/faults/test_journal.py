@@ -215,12 +215,10 @@ async def test_a_journaled_release_takes_effect_and_returns_the_hold(tmp_path: P
         job = await setup.sent_job()
         await setup.fill()
         ended = await setup.repository.released(job, reason="outcome_unknown", request_id="req_2", now=NOON)
-        assert (ended.state, ended.reason, await setup.repository.unnotified_jobs()) == (
-            State.RELEASED,
-            "outcome_unknown",
-            [],
-        )
+        assert (ended.state, ended.reason) == (State.RELEASED, "outcome_unknown")
+        assert await setup.repository.unnotified_jobs() == [ended]
         await setup.repository.notified(ended, now=NOON)
+        assert await setup.repository.unnotified_jobs() == []
         await setup.clear()
         await setup.wait_until_flushed()
         [allowance] = await setup.repository.allowances([limit()])
@@ -326,6 +324,39 @@ async def test_a_startup_that_cannot_flush_yet_continues_from_the_journal(tmp_pa
         await store._connection.execute_fetchall("PRAGMA query_only = OFF")
         await journaled.close()
         assert outcome(await Ledger(store, spool=tmp_path).job(job.id)) == outcome(expected)
+
+
+@pytest.mark.parametrize("notified", [False, True])
+async def test_a_startup_that_cannot_flush_knows_whose_release_was_not_told(tmp_path: Path, *, notified: bool) -> None:
+    async with journaled_setup(tmp_path) as setup:
+        stored = await setup.repository.released(await setup.sent_job(), reason="first", request_id=None, now=NOON)
+        job = await setup.sent_job()
+        await setup.fill()
+        later = NOON + timedelta(seconds=1)
+        journaled = await setup.repository.released(job, reason="second", request_id=None, now=later)
+        if notified:
+            await setup.repository.notified(journaled, now=later)
+    async with database.opened(tmp_path / "bot.sqlite3") as store:
+        await store._connection.execute_fetchall("PRAGMA query_only = ON")
+        ledger, journal = Ledger(store, spool=tmp_path), Journal(tmp_path / "journal")
+        reserve = DiskReserve(tmp_path / "ballast")
+        repository = JournaledLedger(ledger, journal, reserve, clock=lambda: NOON, on_unavailable=lambda _: None)
+        await repository.replay()
+        unnotified = await repository.unnotified_jobs()
+        assert [job.id for job in unnotified] == [stored.id, *([] if notified else [journaled.id])]
+        assert unnotified[-1].requester.token == "interaction-token"
+        await repository.close()
+
+
+async def test_a_release_that_was_told_is_not_told_again_while_the_journal_is_flushed(tmp_path: Path) -> None:
+    async with journaled_setup(tmp_path) as setup:
+        job = await setup.sent_job()
+        await setup.fill()
+        ended = await setup.repository.released(job, reason="outcome_unknown", request_id=None, now=NOON)
+        await setup.repository.notified(ended, now=NOON)
+        setup.repository._pending.clear()  # flushed, but the journal is not cleared yet
+        assert await setup.repository.unnotified_jobs() == []
+        await setup.clear()
 
 
 async def test_values_are_held_in_memory_while_the_disk_is_full(tmp_path: Path) -> None:
@@ -493,6 +524,27 @@ async def test_the_bot_goes_online_with_a_full_disk_after_a_kill(
         counted = await live.app.storage.ledger.get_value("identified")
         assert counted is not None
         assert len(json.loads(counted)) == 2, "the next start must know of this one, however full the disk is"
+
+
+async def test_a_release_in_the_journal_is_told_by_a_startup_with_a_full_disk(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    data = small_disk / "data"
+    async with running(data, monkeypatch, around=servers, shutdown={"grace": 0.1}) as live:
+        servers.api.script(Reply.hang())
+        interaction = await live.thumbnail()
+        await servers.api.called(1)
+        await live.app.storage.database._connection.execute_fetchall("PRAGMA query_only = ON")
+        [job] = await live.app.storage.repository.open_jobs()
+        now = live.app.client.services.clock()
+        await live.app.storage.repository.released(job, reason="outcome_unknown", request_id=None, now=now)
+    (data / "ballast").unlink(missing_ok=True)
+    fill_up(small_disk)
+    async with running(data, monkeypatch, around=servers) as live:
+        await interaction.wait(lambda i: i.message is not None and "not charged" in i.message.content, 10)
+        stored = await live.app.storage.ledger.job(job.id)
+        assert stored is not None
+        assert stored.state is State.SENDING, "the database knows nothing of it yet"
 
 
 async def test_an_older_database_is_migrated_with_the_room_of_the_reserve_if_there_is_no_other(
