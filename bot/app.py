@@ -58,6 +58,11 @@ class App:
     queue: RequestQueue
     storage: Stores
     source_store: SourceStore
+    notices: Notices
+
+    async def remind(self) -> None:
+        """Alert the operator again, once a day, to what still lasts."""
+        self.notices.remind(circuits=self.queue.circuits.open, unavailable=await self.storage.repository.problem())
 
     async def disconnect(self) -> None:
         await self.client.close()
@@ -142,7 +147,7 @@ async def opened(
             personas=settings.personas,
             styles=settings.styles,
         )
-        app = App(Client(services), jobs, queue, storage, source_store)
+        app = App(Client(services), jobs, queue, storage, source_store, notices)
         current.append(app)
         stack.push_async_callback(app.disconnect)
         stack.push_async_callback(messenger.close)

@@ -81,6 +81,7 @@ async def _keep_house(running: App) -> None:
         await _attempt(running.client.services.results.tidy)
         await _attempt(lambda: running.source_store.sweep(now=app.utc_now()))
         await _attempt(running.storage.database.checkpoint)
+        await _attempt(running.remind)
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)
         await _attempt(running.use_case.recovery.tidy)
         if running.client.is_ready():

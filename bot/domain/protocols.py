@@ -122,9 +122,10 @@ class Messenger(Protocol):
 
 
 class Alerts(Protocol):
-    """Reaches the operator. `key` identifies repeats of the same alert."""
+    """Reaches the operator. `key` identifies repeats of the same alert; `repeat` is for what lasts."""
 
     def send(self, level: AlertLevel, key: str, text: str) -> None: ...
+    def repeat(self, level: AlertLevel, key: str, text: str) -> None: ...
 
 
 class Metrics(Protocol):

@@ -10,13 +10,18 @@ from bot.domain.models import AlertLevel, Circuit
 from bot.text import operator
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
+    from typing import TypeAlias
 
     from bot.domain.errors import JobFailed, StorageUnavailable, Undeliverable
     from bot.domain.models import Job
     from bot.domain.protocols import Alerts
 
+    Alert: TypeAlias = tuple[AlertLevel, str, str]  # how loud, the key of its repeats, the line
+
 _MAY_END_BY_ITSELF = (Circuit.MAINTENANCE, Circuit.FAILURES)
+_OLDER_DATABASE_ALERT = (AlertLevel.PAGE, "restored", operator.OLDER_DATABASE)
 
 
 class Notices:
@@ -24,10 +29,21 @@ class Notices:
 
     def __init__(self, alerts: Alerts) -> None:
         self._alerts = alerts
+        self._has_older_database = False
 
     def circuit_opened(self, circuit: Circuit, until: datetime | None) -> None:
-        level = AlertLevel.WARN if circuit in _MAY_END_BY_ITSELF else AlertLevel.PAGE
-        self._alerts.send(level, f"circuit:{circuit}", operator.circuit_opened(circuit, until))
+        self._alerts.send(*_circuit_alert(circuit, until))
+
+    def remind(self, *, circuits: Mapping[Circuit, datetime | None], unavailable: StorageUnavailable | None) -> None:
+        """Repeat, once a day, what still lasts: open `circuits` with their next trials, a database that can't be
+        written, an older database. Call it now and then.
+        """
+        for circuit, until in circuits.items():
+            self._alerts.repeat(*_circuit_alert(circuit, until))
+        if unavailable is not None:
+            self._alerts.repeat(*_storage_alert(unavailable))
+        if self._has_older_database:
+            self._alerts.repeat(*_OLDER_DATABASE_ALERT)
 
     def job_failed(self, job: Job, failure: JobFailed) -> None:
         """A job was released; if its failure opened a circuit, that has been reported already."""
@@ -42,7 +58,7 @@ class Notices:
         self._alerts.send(AlertLevel.PAGE, InternalError.kind, operator.internal_error(job))
 
     def storage_unavailable(self, unavailable: StorageUnavailable) -> None:
-        self._alerts.send(AlertLevel.PAGE, "books", operator.storage_unavailable(unavailable))
+        self._alerts.send(*_storage_alert(unavailable))
 
     def spool_unwritable(self, observed: str) -> None:
         self._alerts.send(AlertLevel.PAGE, "spool", observed)
@@ -51,4 +67,14 @@ class Notices:
         self._alerts.send(AlertLevel.WARN, "commands", operator.commands_not_synced(observed))
 
     def older_database(self) -> None:
-        self._alerts.send(AlertLevel.PAGE, "restored", operator.OLDER_DATABASE)
+        self._has_older_database = True
+        self._alerts.send(*_OLDER_DATABASE_ALERT)
+
+
+def _circuit_alert(circuit: Circuit, until: datetime | None) -> Alert:
+    level = AlertLevel.WARN if circuit in _MAY_END_BY_ITSELF else AlertLevel.PAGE
+    return level, f"circuit:{circuit}", operator.circuit_opened(circuit, until)
+
+
+def _storage_alert(unavailable: StorageUnavailable) -> Alert:
+    return AlertLevel.PAGE, "books", operator.storage_unavailable(unavailable)

@@ -104,10 +104,7 @@ class JournaledLedger:
 
     async def reserve(self, reservation: Reservation) -> Job:
         """As the ledger does; raises `StorageUnavailable` too while records are pending or the disk has no room."""
-        if self._pending or not await self._has_room():
-            if self._pending:
-                self._start_flushing()
-            unavailable = StorageUnavailable("the disk is full")
+        if (unavailable := await self.problem()) is not None:
             self._on_unavailable(unavailable)
             raise unavailable
         try:
@@ -116,6 +113,14 @@ class JournaledLedger:
             await self._make_room()
             self._on_unavailable(refused)
             raise
+
+    async def problem(self) -> StorageUnavailable | None:
+        """Why new requests are rejected, if they are: records are pending, or the reserve finds no room."""
+        if self._pending:
+            self._start_flushing()
+        elif await self._has_room():
+            return None
+        return StorageUnavailable("the disk is full")
 
     async def acked(self, job: Job, *, message_id: int) -> Job:
         return await self._ledger.acked(job, message_id=message_id)

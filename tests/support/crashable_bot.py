@@ -246,6 +246,9 @@ class Alerts:
     def send(self, level: AlertLevel, key: str, text: str) -> None:
         """Do nothing. These tests do not check alerts."""
 
+    def repeat(self, level: AlertLevel, key: str, text: str) -> None:
+        """Do nothing. These tests do not check alerts."""
+
 
 class Metrics:
     def started(self) -> None:

@@ -285,6 +285,9 @@ class Alerts:
             self._process.world.note("operator", None, f"{level} {key}")
             self._process.world.counts[f"operator: {level}"] += 1
 
+    def repeat(self, level: AlertLevel, key: str, text: str) -> None:
+        self.send(level, key, text)
+
 
 class Metrics:
     def started(self) -> None:
