@@ -29,6 +29,7 @@ _HOUSEKEEPING_SECONDS = 3600.0
 _STABLE_SECONDS = 600.0  # a connection that lasted this long was a good one
 _LONGEST_PAUSE = 300.0  # seconds between two connections
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS_OF_WINDOWS = ("SIGTERM", "SIGINT", "SIGBREAK")  # the last is Ctrl-Break, and the end of a console
 _FATAL_CLOSES = (4004, 4010, 4011, 4012, 4013, 4014)  # Discord: do not reconnect
 
 
@@ -62,17 +63,26 @@ def _listen(stop: Callable[[], None]) -> None:
     """Call `stop` at the first SIGTERM or SIGINT, even if the kernel has kept it since the start.
 
     Both are blocked for good, here and in every thread started later: an early one waits, and a second one is ignored.
-    A handler of the loop would leave both to the default, which is to die.
+    A handler of the loop would leave both to the default, which is to die. Windows cannot block them: there a handler
+    must do.
     """
     loop = asyncio.get_running_loop()
 
-    def wait() -> None:
-        signal.sigwait(_SIGNALS)
+    def stop_soon() -> None:
         with suppress(RuntimeError):  # the loop is closed: it has ended by itself
             loop.call_soon_threadsafe(stop)
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    threading.Thread(target=wait, name="signals", daemon=True).start()
+    def wait() -> None:
+        signal.sigwait(_SIGNALS)
+        stop_soon()
+
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        threading.Thread(target=wait, name="signals", daemon=True).start()
+        return
+    for name in _SIGNALS_OF_WINDOWS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: stop_soon())
 
 
 async def _keep_house(running: App) -> None:

@@ -17,6 +17,7 @@ _KEY = "identified"
 _HOUR = timedelta(hours=1)
 _FREE_IDENTIFIES = 20
 _IDENTIFY_PAUSE = timedelta(minutes=5)
+_SKEW = timedelta(minutes=1)  # a time further ahead was counted by a clock that was wrong
 
 
 class IdentifyLimit:
@@ -40,10 +41,11 @@ class IdentifyLimit:
     async def _recent(self) -> list[datetime]:
         known = json.loads(await self._values.get_value(_KEY) or "[]")
         times = (datetime.fromtimestamp(seconds, UTC) for seconds in known)
-        return [at for at in times if at > self._clock() - _HOUR]
+        now = self._clock()
+        return [at for at in times if now - _HOUR < at <= now + _SKEW]
 
 
 def _wait(recent: list[datetime], now: datetime) -> timedelta:
     if len(recent) < _FREE_IDENTIFIES:
         return timedelta(0)
-    return max(timedelta(0), recent[-1] + _IDENTIFY_PAUSE - now)
+    return min(_IDENTIFY_PAUSE, max(timedelta(0), recent[-1] + _IDENTIFY_PAUSE - now))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zlib
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 JOURNAL_BYTES = 256 * 1024  # about 500 records: many times the jobs in progress
 RESERVE_BYTES = 8 * 1024 * 1024
+_CANNOT_ALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
 class JournalFull(OSError):
@@ -102,7 +104,7 @@ class DiskReserve:
         """Reserve the room if there is that much; returns whether it is reserved."""
         try:
             with self._path.open("xb", 0) as file:
-                _allocate(file.fileno(), self._size)
+                _allocate(file, self._size)
         except FileExistsError:
             return True
         except OSError:
@@ -115,8 +117,15 @@ class DiskReserve:
         self._path.unlink(missing_ok=True)
 
 
-def _allocate(descriptor: int, size: int) -> None:
+def _allocate(file: IO[bytes], size: int) -> None:
+    """Reserve `size` bytes on the disk; some systems and file systems can do so only by writing them."""
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-    else:
-        os.write(descriptor, bytes(size))
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in _CANNOT_ALLOCATE:
+                raise
+        else:
+            return
+    _write(file, bytes(size))
+    os.fsync(file.fileno())  # otherwise it may turn out only later that they do not fit

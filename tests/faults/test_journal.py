@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -106,6 +107,30 @@ def test_a_disk_reserve_is_allocated_if_there_is_space_and_freed_at_once(tmp_pat
 def test_a_disk_reserve_that_does_not_fit_leaves_nothing_behind(tmp_path: Path) -> None:
     reserve = DiskReserve(tmp_path / "ballast", size=2**60)
     assert (reserve.allocate(), list(tmp_path.iterdir())) == (False, [])
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+def test_a_disk_reserve_is_written_where_it_cannot_be_allocated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def unsupported(*_: int) -> None:
+        raise OSError(code, "not on this file system")
+
+    monkeypatch.setattr(os, "posix_fallocate", unsupported)
+    assert DiskReserve(tmp_path / "ballast", size=5_000_000).allocate()
+    state = (tmp_path / "ballast").stat()
+    assert state.st_size == 5_000_000
+    assert state.st_blocks * 512 >= 5_000_000
+
+
+def test_a_disk_reserve_that_cannot_be_written_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert (DiskReserve(tmp_path / "ballast").allocate(), list(tmp_path.iterdir())) == (False, [])
 
 
 # --- the journaled ledger --------------------------------------------------------------------------------------------

@@ -66,6 +66,7 @@ async def test_written_values_are_there_after_reopening(tmp_path: Path) -> None:
 async def test_the_safety_settings_are_active(tmp_path: Path) -> None:
     async with open_database(tmp_path) as opened:
         expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "locking_mode": "exclusive"}
+        expected |= {"fullfsync": 1, "checkpoint_fullfsync": 1}  # of effect on macOS only
         found = {name: (await opened.run(f"PRAGMA {name}"))[0][0] for name in expected}
     assert found == expected
     assert not (tmp_path / "bot.sqlite3-shm").exists()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 
 import pytest
@@ -46,3 +47,22 @@ async def test_a_crash_loop_cannot_use_up_the_daily_limit() -> None:
         await identifies.spend()
         spent += 1
     assert spent < 600
+
+
+async def test_identifies_counted_by_a_clock_that_was_ahead_do_not_stop_the_bot() -> None:
+    store = KeyValueStore()
+    for _ in range(20):
+        await IdentifyLimit(store, clock=lambda: NOON.replace(year=2037)).spend()
+    limit = IdentifyLimit(store, clock=lambda: NOON)
+    assert await limit.wait() == timedelta(0)
+    await limit.spend()
+    assert len(json.loads(store.facts["identified"])) == 1, "what lies in the future is forgotten"
+
+
+@pytest.mark.parametrize("seconds", [1, 59])
+async def test_a_clock_that_is_set_back_a_little_makes_nobody_wait_longer(seconds: int) -> None:
+    store = KeyValueStore()
+    for _ in range(20):
+        await IdentifyLimit(store, clock=lambda: NOON).spend()
+    limit = IdentifyLimit(store, clock=lambda: NOON - timedelta(seconds=seconds))
+    assert await limit.wait() == timedelta(minutes=5), "they count, but the pause is no longer than a pause"
