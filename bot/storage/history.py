@@ -17,15 +17,28 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bot.domain.models import Job
-    from bot.storage.database import Database
+    from bot.storage.database import Database, Transaction
 
 DRAFT_LIFE = timedelta(hours=1)
+_DRAFT_IMAGES = 25  # Discord: options of one select, so a form can offer no more
+_MOST_DRAFTS = 20  # of a member: a form is submitted within minutes, if at all
+_SLICE = 200  # expired drafts deleted in one transaction: it takes a few milliseconds, and nobody waits longer
 
 _OWN = "SELECT * FROM jobs WHERE user_id = ? AND state = 'delivered' AND deleted_at IS NULL"
 _THAT = "(SELECT ended_at, rowid FROM jobs WHERE id = ?)"
 _NEWEST = f"{_OWN} ORDER BY ended_at DESC, rowid DESC LIMIT ?"
 _OLDER = f"{_OWN} AND (ended_at, rowid) < {_THAT} ORDER BY ended_at DESC, rowid DESC LIMIT ?"
 _NEWER = f"{_OWN} AND (ended_at, rowid) > {_THAT} ORDER BY ended_at, rowid LIMIT ?"
+
+_BEYOND_THE_LIMIT = f"""
+    DELETE FROM drafts WHERE rowid IN (
+        SELECT rowid FROM drafts WHERE user_id = ? ORDER BY made_at DESC, rowid DESC LIMIT -1 OFFSET {_MOST_DRAFTS}
+    )
+"""
+_EXPIRED = f"""
+    DELETE FROM drafts WHERE rowid IN (SELECT rowid FROM drafts WHERE made_at < ? ORDER BY made_at LIMIT {_SLICE})
+    RETURNING id
+"""
 
 
 class History:
@@ -80,16 +93,27 @@ class History:
     # --- drafts: a form outlives a restart, so the images it is about must too ---------------------------------------
 
     async def save_draft(self, user_id: int, images: Sequence[Upload], *, now: datetime) -> str:
-        """Keep the images of a form until it is submitted; returns the draft's id."""
+        """Keep the first 25 images of a form until it is submitted; returns the draft's id. A member's oldest drafts
+        beyond 20 are deleted, and some of those that are expired.
+        """
         draft_id = secrets.token_urlsafe(12)
-        values = (draft_id, user_id, json.dumps([asdict(image) for image in images]), ms(now))
-        await self.delete_expired_drafts(now=now)
-        await self._database.run("INSERT INTO drafts (id, user_id, images, made_at) VALUES (?, ?, ?, ?)", values)
+        values = (draft_id, user_id, json.dumps([asdict(image) for image in images[:_DRAFT_IMAGES]]), ms(now))
+
+        def steps(transaction: Transaction) -> None:
+            transaction.run("INSERT INTO drafts (id, user_id, images, made_at) VALUES (?, ?, ?, ?)", values)
+            transaction.run(_BEYOND_THE_LIMIT, (user_id,))
+            transaction.run(_EXPIRED, (ms(now - DRAFT_LIFE),))
+
+        await self._database.write(steps)
         return draft_id
 
     async def delete_expired_drafts(self, *, now: datetime) -> None:
-        """Delete drafts that are over an hour old: their forms will not be submitted any more."""
-        await self._database.run("DELETE FROM drafts WHERE made_at < ?", (ms(now - DRAFT_LIFE),))
+        """Delete drafts that are over an hour old: their forms will not be submitted any more. Others' transactions go
+        in between.
+        """
+        deleted = _SLICE
+        while deleted == _SLICE:
+            deleted = len(await self._database.run(_EXPIRED, (ms(now - DRAFT_LIFE),)))
 
     async def get_draft(self, draft_id: str, user_id: int, *, now: datetime) -> list[Upload]:
         """The images of a member's own draft; none if it is too old."""

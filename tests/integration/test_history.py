@@ -6,23 +6,27 @@ import re
 from datetime import timedelta
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from bot.app import utc_now
+from bot.domain.models import Upload
 from bot.jobs.results import PAGE
+from bot.storage import database
 from bot.storage import history as stored_history
+from bot.storage.history import History
 from bot.storage.job_rows import ms
 from bot.text.results import no_results
 from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import Live, running
+from tests.support.factories import NOON
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from bot.storage.database import Transaction
+    from bot.storage.database import Database, Transaction
     from sandbox import discord_server
     from tests.support.servers import Servers
 
@@ -254,6 +258,86 @@ async def test_ten_thousand_results_are_paged_by_index(live: Live) -> None:
     assert far < 5 * near, f"the last page took {far / near:.1f} times as long as the first"
     shown = await history(live)
     assert (listed(shown), links(shown)[0], links(shown)[1]) == ([job.id for job in first.jobs], str(result.id), "")
+
+
+# --- drafts ---------------------------------------------------------------------------------------------------------
+
+
+IMAGES = [Upload(f"https://cdn.example/{number}.png", f"{number}.png", 1000, "image/png") for number in range(100)]
+
+
+class WatchedDatabase:
+    """The database, and how many drafts each statement has deleted."""
+
+    def __init__(self, opened: Database) -> None:
+        self._opened = opened
+        self.deleted: list[int] = []
+
+    async def run(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        before = await self._count()
+        rows = await self._opened.run(sql, parameters)
+        self.deleted.append(before - await self._count())
+        return rows
+
+    async def write(self, steps: Callable[[Transaction], Any]) -> Any:
+        return await self._opened.write(steps)
+
+    async def _count(self) -> int:
+        return int((await self._opened.run("SELECT COUNT(*) FROM drafts"))[0][0])
+
+
+@pytest.fixture
+async def drafts(tmp_path: Path) -> AsyncIterator[tuple[History, WatchedDatabase]]:
+    async with database.opened(tmp_path / "bot.sqlite3") as opened:
+        watched = WatchedDatabase(opened)
+        yield History(cast("Database", watched), spool=tmp_path), watched
+
+
+async def test_a_member_has_at_most_twenty_drafts_and_the_oldest_go_first(
+    drafts: tuple[History, WatchedDatabase],
+) -> None:
+    history, _ = drafts
+    others = await history.save_draft(2, IMAGES[:1], now=NOON - timedelta(minutes=1))
+    mine = [await history.save_draft(1, IMAGES[:1], now=NOON + timedelta(seconds=n // 10)) for n in range(50)]
+    now = NOON + timedelta(minutes=1)
+    kept = [one for one in mine if await history.get_draft(one, 1, now=now)]
+    assert kept == mine[-20:]
+    assert await history.get_draft(others, 2, now=now) == IMAGES[:1]
+
+
+async def test_a_draft_keeps_as_many_images_as_a_form_can_offer(drafts: tuple[History, WatchedDatabase]) -> None:
+    history, _ = drafts
+    draft_id = await history.save_draft(1, IMAGES, now=NOON)
+    assert await history.get_draft(draft_id, 1, now=NOON) == IMAGES[:25]
+
+
+async def test_expired_drafts_are_deleted_in_slices(drafts: tuple[History, WatchedDatabase]) -> None:
+    history, watched = drafts
+    for member in range(1000):
+        await history.save_draft(member, IMAGES[:1], now=NOON)
+    late = NOON + timedelta(hours=1, milliseconds=1)
+    kept = await history.save_draft(1, IMAGES[:1], now=late)
+    assert 600 < await watched._count() < 1000, "a member who waits for a form waits for a part of them"
+    await history.delete_expired_drafts(now=late)
+    assert await watched._count() == 1
+    assert await history.get_draft(kept, 1, now=late) == IMAGES[:1]
+    assert 1 < max(watched.deleted) <= 300
+
+
+async def test_housekeeping_deletes_expired_drafts(live: Live) -> None:
+    results = live.app.client.services.results
+    await live.app.storage.history.save_draft(1, IMAGES[:1], now=utc_now() - timedelta(hours=2))
+    current = await live.app.storage.history.save_draft(1, IMAGES[:1], now=utc_now() - timedelta(minutes=59))
+    await live.app.storage.database.run("UPDATE drafts SET made_at = made_at - 7200000 WHERE id <> ?", (current,))
+    await results.tidy()
+    assert [row["id"] for row in await live.app.storage.database.run("SELECT id FROM drafts")] == [current]
+
+
+async def test_finding_the_drafts_of_a_member_scans_no_table(drafts: tuple[History, WatchedDatabase]) -> None:
+    _, watched = drafts
+    for sql, values in ((stored_history._BEYOND_THE_LIMIT, (1,)), (stored_history._EXPIRED, (1,))):
+        steps = [str(row["detail"]) for row in await watched.run(f"EXPLAIN QUERY PLAN {sql}", values)]
+        assert not [step for step in steps if "SCAN" in step or "TEMP B-TREE" in step], steps
 
 
 def _copies(job_id: str) -> Callable[[Transaction], None]:
