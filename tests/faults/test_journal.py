@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import threading
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +31,7 @@ from tests.support.factories import NOON, limit, requester, reservation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from datetime import datetime
     from pathlib import Path
 
     from bot.storage.journal import Record
@@ -95,6 +97,30 @@ def test_a_full_journal_raises_an_error_and_keeps_its_records(tmp_path: Path) ->
     assert (journal.records(), Journal(tmp_path / "journal", size=100).records()) == ([], [])
 
 
+def test_every_record_is_flushed_to_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.pread(descriptor, 4096, 0)))
+    journal = Journal(tmp_path / "journal", size=4096)
+    assert flushed == [bytes(4096)]
+    journal.append({"n": 1})
+    assert flushed[1:] == [(tmp_path / "journal").read_bytes()]
+    journal.clear()
+    assert flushed[2:] == [bytes(4096)]
+
+
+def test_a_journal_that_fits_only_in_part_is_refused(tmp_path: Path) -> None:
+    """A raw write to an almost full disk writes less than it was given, and reports no error."""
+    resource = pytest.importorskip("resource")  # not on Windows
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            Journal(tmp_path / "journal")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert Journal(tmp_path / "journal").records() == []
+
+
 def test_a_disk_reserve_is_allocated_if_there_is_space_and_freed_at_once(tmp_path: Path) -> None:
     reserve = DiskReserve(tmp_path / "ballast", size=65536)
     assert (reserve.allocate(), reserve.allocate(), reserve.is_allocated) == (True, True, True)
@@ -116,8 +142,11 @@ def test_a_disk_reserve_is_written_where_it_cannot_be_allocated(
     def unsupported(*_: int) -> None:
         raise OSError(code, "not on this file system")
 
+    flushed: list[int] = []
     monkeypatch.setattr(os, "posix_fallocate", unsupported)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_size))
     assert DiskReserve(tmp_path / "ballast", size=5_000_000).allocate()
+    assert flushed == [5_000_000], "before that, the room is only promised"
     state = (tmp_path / "ballast").stat()
     assert state.st_size == 5_000_000
     assert state.st_blocks * 512 >= 5_000_000
@@ -423,6 +452,81 @@ async def test_an_unexpected_error_does_not_stop_the_flush(tmp_path: Path) -> No
         await setup.clear()
         await setup.wait_until_flushed()
         assert [one.state for one in await setup.ledger.open_jobs()] == [State.GENERATED]
+
+
+class UnreadableLedger(FlakyLedger):
+    """A ledger that accepts new jobs, but in which no record can be flushed."""
+
+    async def job(self, job_id: str) -> Job | None:
+        raise StorageUnavailable(job_id)
+
+
+async def test_no_request_is_accepted_while_records_are_pending(tmp_path: Path) -> None:
+    async with journaled_setup(tmp_path) as setup:
+        job = await setup.sent_job()
+        setup.repository._ledger = UnreadableLedger(setup.ledger)  # type: ignore[assignment] # behaves like one
+        await setup.fill()
+        await setup.repository.generated(job, OUTPUT, now=NOON)
+        await setup.clear()
+        assert setup.repository._reserve.allocate(), "the disk has room again"
+        with pytest.raises(StorageUnavailable, match="disk is full"):
+            await setup.sent_job()
+        setup.repository._ledger = setup.ledger
+        await setup.wait_until_flushed()
+        await setup.sent_job()
+
+
+class GatedJournal(Journal):
+    """A journal whose next append waits, and which remembers what was pending whenever it was cleared."""
+
+    def __init__(self, path: Path, pending: list[Record]) -> None:
+        super().__init__(path)
+        self.gate, self.waiting = threading.Event(), threading.Event()
+        self._of_repository = pending
+        self.pending_when_cleared: list[list[Record]] = []
+
+    def append(self, record: Record) -> None:
+        self.waiting.set()
+        assert self.gate.wait(10)
+        super().append(record)
+
+    def clear(self) -> None:
+        self.pending_when_cleared.append(list(self._of_repository))
+        super().clear()
+
+
+class ObservedLedger(FlakyLedger):
+    """A ledger that says when it has recorded an output."""
+
+    def __init__(self, ledger: Ledger, recorded: asyncio.Event) -> None:
+        super().__init__(ledger)
+        self._has_failed = True
+        self._recorded = recorded
+
+    async def generated(self, job: Job, output: Output, *, now: datetime) -> Job:
+        job = await self._ledger.generated(job, output, now=now)
+        self._recorded.set()
+        return job
+
+
+async def test_the_journal_is_not_cleared_while_it_has_a_record_that_is_pending(tmp_path: Path) -> None:
+    async with journaled_setup(tmp_path) as setup:
+        jobs = [await setup.sent_job(), await setup.sent_job()]
+        await setup.fill()
+        await setup.repository.generated(jobs[0], OUTPUT, now=NOON)
+        journal = GatedJournal(tmp_path / "journal", setup.repository._pending)
+        setup.repository._journal = journal
+        late = asyncio.create_task(setup.repository.generated(jobs[1], OUTPUT, now=NOON))
+        assert await asyncio.to_thread(journal.waiting.wait, 10)
+        flushed = asyncio.Event()
+        setup.repository._ledger = ObservedLedger(setup.ledger, flushed)  # type: ignore[assignment] # behaves like one
+        await setup.clear()
+        await asyncio.wait_for(flushed.wait(), 10)  # the first record, while the second is being written
+        journal.gate.set()
+        await late
+        await setup.wait_until_flushed()
+        assert journal.pending_when_cleared == [[]]
+        assert {job.state for job in await setup.ledger.open_jobs()} == {State.GENERATED}
 
 
 # --- the whole bot ------------------------------------------------------------------------------------------------

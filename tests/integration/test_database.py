@@ -244,6 +244,16 @@ async def test_a_copy_from_the_hour_before_the_last_checkpoint_is_detected(tmp_p
         assert opened.restored
 
 
+async def test_a_copy_from_before_the_stop_is_detected(tmp_path: Path) -> None:
+    async with open_database(tmp_path) as opened:
+        await opened.run(JOB)
+        await copy_of(opened, tmp_path / "copy.sqlite3")
+        await opened.run(ENTRY)
+    (tmp_path / "copy.sqlite3").replace(tmp_path / "bot.sqlite3")
+    async with open_database(tmp_path) as opened:
+        assert opened.restored
+
+
 async def test_a_marker_that_is_behind_the_database_is_no_reason_for_an_alarm(tmp_path: Path) -> None:
     marker = tmp_path / "bot.sqlite3.marker"
     async with open_database(tmp_path) as opened:

@@ -160,6 +160,16 @@ async def test_a_private_result_gets_a_link_when_it_is_shared(live: Live) -> Non
     assert (links(shown), thumbnails(shown)) == ([str(clicked.followups[0].id)], [private.filenames[0]])
 
 
+async def test_a_private_result_has_no_link_even_if_discord_does_not_say_that_it_is_gone(live: Live) -> None:
+    job = await live.job(await live.made(private=True))
+    live.discord.fail("GET", "/channels/*/messages/*", code=50001)
+    before = len(live.discord.requests)
+    shown = await history(live)
+    assert (listed(shown), links(shown), thumbnails(shown)) == ([job.id], [""], [""])
+    looked = [seen for seen in list(live.discord.requests)[before:] if seen.method == "GET"]
+    assert looked == [], "nobody but its requester can read the message"
+
+
 async def test_in_an_unreadable_channel_only_the_thumbnails_are_missing(live: Live) -> None:
     result = await live.made()
     live.discord.fail("GET", "/channels/*/messages/*", code=50001)
@@ -325,11 +335,9 @@ async def test_expired_drafts_are_deleted_in_slices(drafts: tuple[History, Watch
 
 
 async def test_housekeeping_deletes_expired_drafts(live: Live) -> None:
-    results = live.app.client.services.results
-    await live.app.storage.history.save_draft(1, IMAGES[:1], now=utc_now() - timedelta(hours=2))
-    current = await live.app.storage.history.save_draft(1, IMAGES[:1], now=utc_now() - timedelta(minutes=59))
-    await live.app.storage.database.run("UPDATE drafts SET made_at = made_at - 7200000 WHERE id <> ?", (current,))
-    await results.tidy()
+    current = await live.app.storage.history.save_draft(1, IMAGES[:1], now=utc_now() - timedelta(minutes=50))
+    await live.app.storage.history.save_draft(1, IMAGES[:1], now=utc_now() - timedelta(minutes=61))
+    await live.app.client.services.results.tidy()
     assert [row["id"] for row in await live.app.storage.database.run("SELECT id FROM drafts")] == [current]
 
 

@@ -3,16 +3,19 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
 from bot.domain.models import Job, Limit, Model, Output, Picture, State
 from bot.domain.quota import day
 from bot.storage import database
 from bot.storage.history import History
+from bot.storage.job_rows import _time, ms
 from bot.storage.ledger import Ledger
 from tests.support.factories import NOON, limit, request, requester, reservation
 
@@ -174,6 +177,29 @@ async def test_a_job_requested_before_midnight_and_released_after_it_counts_in_n
         assert [one.used for one in await ledger.allowances([limit(), tomorrow])] == [0, 0]
 
 
+async def test_midnight_belongs_to_the_day_that_begins(tmp_path: Path) -> None:
+    today, tomorrow = day(NOON), day(NOON + timedelta(days=1))
+    async with opened(tmp_path) as ledger:
+        for at in (today.start, today.end - timedelta(milliseconds=1), today.end):
+            await ledger.reserve(reservation(requester(at=at), now=at))
+        allowances = await ledger.allowances([limit(window=today), limit(window=tomorrow)])
+        assert [one.used for one in allowances] == [2, 1]
+        await ledger.reserve(reservation(requester(at=tomorrow.start), limits=[limit(2, window=tomorrow)]))
+        with pytest.raises(QuotaExceeded):
+            await ledger.reserve(reservation(requester(at=tomorrow.start), limits=[limit(2, window=tomorrow)]))
+
+
+@given(st.integers(0, 4 * 10**15))
+def test_a_time_is_stored_as_the_nearest_millisecond(microseconds: int) -> None:
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    assert abs(_time(ms(at)) - at) <= timedelta(microseconds=500)
+
+
+def test_no_millisecond_is_lost_when_a_time_is_stored_again() -> None:
+    times = [ms(NOON) + number for number in range(2000)]
+    assert [ms(_time(at)) for at in times] == times
+
+
 async def test_open_and_unnotified_jobs_are_found_oldest_first(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         jobs = [await reserve(ledger) for _ in range(4)]
@@ -243,6 +269,15 @@ async def test_a_reaction_can_be_repeated_after_its_job_was_released(tmp_path: P
         second = await react(ledger, 1)
         assert second.id != first.id
         with pytest.raises(DuplicateRequest):
+            await react(ledger, 1)
+
+
+async def test_a_reaction_repeated_after_a_release_without_credits_left_is_told_so(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        first = await react(ledger, 1)
+        await ledger.released(first, reason="x", request_id=None, now=NOON)
+        await reserve(ledger, cost=5)
+        with pytest.raises(QuotaExceeded):
             await react(ledger, 1)
 
 

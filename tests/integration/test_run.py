@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import sqlite3
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -248,6 +250,14 @@ async def test_a_client_that_fails_to_connect_is_replaced(host: BotHost) -> None
     log = await stop(child)
     assert log.count("starting a fresh one") == 2
     assert host.discord.identifies == 1
+
+
+async def test_every_new_session_is_counted_across_restarts(host: BotHost) -> None:
+    for _ in range(2):
+        await stop(await host.start())
+    with closing(sqlite3.connect(host.folder / "data" / "pikzels-bot.sqlite3")) as connection:
+        [(counted,)] = connection.execute("SELECT value FROM facts WHERE name = 'identified'")
+    assert len(json.loads(counted)) == host.discord.identifies == 2
 
 
 @asynccontextmanager
