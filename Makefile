@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test torture lint locks bench clean
+.PHONY: install demo test torture mutants lint locks bench clean
 
 install: .venv/demo
 
@@ -18,6 +18,11 @@ torture: .venv/dev
 
 lint: .venv/dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+# Changes the program in small ways and counts which changes no test notices: MUTANTS="bot.domain.* bot.jobs.queue*"
+# takes all of some files, SAMPLE=100 that many of each package. All of them take a night.
+mutants: .venv/mutants
+	$(BIN)/python -m tests.support.mutants --sample $(or $(SAMPLE),0) $(MUTANTS)
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.burst --jobs 200
@@ -35,6 +40,7 @@ locks:
 	$(LOCK) --output-file requirements/run.lock
 	$(LOCK) --extra demo --output-file requirements/demo.lock
 	$(LOCK) --extra dev --output-file requirements/dev.lock
+	$(LOCK) --extra mutants --output-file requirements/mutants.lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
