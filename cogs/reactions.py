@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
 import discord
@@ -22,7 +22,9 @@ from bot.domain.errors import (
     ChannelNotWritable,
     JobFailed,
     NotAllowed,
+    RequestRejected,
     ResultGone,
+    SourceExpired,
 )
 from bot.domain.models import AGAIN, DEFAULT_UPLOAD_LIMIT, Requester
 from bot.images import inspection
@@ -44,12 +46,21 @@ log = logging.getLogger(__name__)
 COPY, DELETE = "✉", "❌"
 _COPIES_AT_ONCE = 4  # each holds a whole picture in memory
 _QUIET = timedelta(minutes=1)  # the same person is not told the same thing twice in this time
+_ABOUT_THE_RESULT = (NotAllowed, ResultGone, SourceExpired)  # the others are the same for every result
 _HINT_SECONDS = 15.0  # how long a hint stays in the channel
 _UNLOADING_SECONDS = 5.0  # for deleting the hints that are shown when the bot stops
 
 
 async def setup(bot: Client) -> None:
     await bot.add_cog(Reactions(bot))
+
+
+class _Told(NamedTuple):
+    """Something that a person was told; about one message, or about all of them."""
+
+    message_id: int | None
+    user_id: int
+    text: str
 
 
 class Reactions(commands.Cog):
@@ -92,7 +103,7 @@ class Reactions(commands.Cog):
         except Exception as error:  # noqa: BLE001 - the error handler answers everything
             locale, now = job.requester.locale, self._services.clock()
             text = explain(error, self._services, now=now, locale=locale, passing=(BotError, *UNREACHABLE))
-            if text is not None:
+            if text is not None and not self._recently_told(event, error, text):
                 await self._tell(event, text)
 
     async def _is_person(self, event: Event) -> bool:
@@ -121,10 +132,12 @@ class Reactions(commands.Cog):
         )
 
         async def reply(repeated: Job, status: Status) -> int:
+            await turn.aclose()  # the job is stored, so the next one counts it
             return await self._reply(event, repeated, status)
 
-        lock = self._locks.setdefault(event.message_id, asyncio.Lock())
-        async with lock:  # one at a time, or none would count the others
+        async with AsyncExitStack() as turn:
+            # One at a time, or none would count the others.
+            await turn.enter_async_context(self._locks.setdefault(event.message_id, asyncio.Lock()))
             await self._services.results.check_reaction(event.message_id, event.user_id)
             await self._services.lifecycle.accept(job.request, requester, reply, parent=job)
 
@@ -140,7 +153,8 @@ class Reactions(commands.Cog):
             )
         except (discord.Forbidden, discord.NotFound):
             raise ChannelNotWritable from None
-        self._services.results.record_reaction(event.message_id, event.user_id, job.id)
+        self._services.results.record_reaction(event.message_id, job.id)
+        self._forget_told(event.message_id)
         return message.id
 
     # --- a copy ---------------------------------------------------------------------------------------------------
@@ -193,14 +207,27 @@ class Reactions(commands.Cog):
 
     async def _tell(self, event: Event, text: str) -> None:
         """Tell the person who reacted, and nobody else if possible."""
-        if self._recently_done((event.user_id, text.partition("<")[0])):
-            return
         about = formatting.message_link(event.guild_id, event.channel_id, event.message_id)
         try:
             direct = await self._bot.create_dm(discord.Object(event.user_id))
             await direct.send(f"{text}\n-# {about}")
         except UNREACHABLE:
             self._show_hint(event, text)
+
+    def _recently_told(self, event: Event, error: Exception, text: str) -> bool:
+        """Whether the person has just been told the same, and it still holds. A failure is always news."""
+        if not isinstance(error, RequestRejected):
+            return False
+        message_id = event.message_id if isinstance(error, _ABOUT_THE_RESULT) else None
+        return self._recently_done(_Told(message_id, event.user_id, text.partition("<")[0]))
+
+    def _forget_told(self, message_id: int) -> None:
+        """Another job is in progress, so whoever is refused because of it has not been told about it."""
+        self._recent = {
+            known: at
+            for known, at in self._recent.items()
+            if not (isinstance(known, _Told) and known.message_id == message_id)
+        }
 
     def _show_hint(self, event: Event, text: str) -> None:
         """Show one short-lived line, unless one is already shown."""

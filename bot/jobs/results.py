@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from bot.domain.protocols import ResultRepository
 
 PAGE = 4  # results on one page of a history: each takes a row of buttons, and Discord shows five
-REACTIONS_AT_ONCE = 3  # jobs that reactions to one message may cause at the same time, and within a minute
-_RECENT = timedelta(minutes=1)
+REACTIONS_AT_ONCE = 3  # jobs that reactions to one message may cause at the same time, fresh failures included
+_FRESH = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,6 @@ class _Repeat(NamedTuple):
     """A job that a reaction started."""
 
     message_id: int
-    user_id: int
     job_id: str
     at: datetime
 
@@ -53,7 +52,7 @@ class Results:
         self._job = job
         self._clock = clock
         self._sharing: set[str] = set()
-        self._repeats: list[_Repeat] = []  # by reaction, within the last minute
+        self._repeats: list[_Repeat] = []  # those of the last minute that may have failed
 
     async def job(self, job_id: str, user_id: int) -> Job:
         """The job that a button or a form of `user_id` is about; raises `ResultGone` if the database does not have it,
@@ -71,23 +70,34 @@ class Results:
     # --- repeating by reaction -------------------------------------------------------------------------------------
 
     async def check_reaction(self, message_id: int, user_id: int) -> None:
-        """Raises `NotAllowed` if enough jobs were started by reactions to a message, including those that ended within
-        the minute: if the provider refuses at once, each of fifty people would get a public message that says so.
-        Raises `DuplicateRequest` for someone whose own reaction is among them.
+        """Raises `DuplicateRequest` for someone whose reaction to a message has made a job already, and `NotAllowed` if
+        enough such jobs are in progress. Those that failed within a minute of their start count too: if the provider
+        refuses at once, each of fifty people would get a public message that says so.
         """
-        now = self._clock()
-        self._repeats = [repeat for repeat in self._repeats if repeat.at > now - _RECENT]
-        of_this = [repeat for repeat in self._repeats if repeat.message_id == message_id]
-        if max(len(of_this), await self._repository.count_in_progress(message_id)) < REACTIONS_AT_ONCE:
-            return
-        for repeat in of_this:
-            if repeat.user_id == user_id and (await self.job(repeat.job_id, user_id)).state is not State.RELEASED:
-                raise DuplicateRequest
-        raise NotAllowed("crowded")
+        if await self._repository.has_reacted(message_id, user_id):
+            raise DuplicateRequest
+        in_progress = await self._repository.count_in_progress(message_id)
+        if in_progress >= REACTIONS_AT_ONCE:
+            raise NotAllowed("crowded")
+        # Counted second, so that a job which fails meanwhile is counted twice and never missed.
+        if in_progress + await self._count_just_failed(message_id) >= REACTIONS_AT_ONCE:
+            raise NotAllowed("failing")
 
-    def record_reaction(self, message_id: int, user_id: int, job_id: str) -> None:
+    def record_reaction(self, message_id: int, job_id: str) -> None:
         """A reaction to a message has started a job, and its reply has been posted."""
-        self._repeats.append(_Repeat(message_id, user_id, job_id, self._clock()))
+        self._repeats.append(_Repeat(message_id, job_id, self._clock()))
+
+    async def _count_just_failed(self, message_id: int) -> int:
+        now = self._clock()
+        self._repeats = [repeat for repeat in self._repeats if repeat.at > now - _FRESH]
+        count = 0
+        for repeat in [repeat for repeat in self._repeats if repeat.message_id == message_id]:
+            job = await self._job(repeat.job_id)
+            if job is None or job.state is State.DELIVERED:
+                self._repeats.remove(repeat)
+            elif job.state is State.RELEASED or job.parked_at is not None:
+                count += 1
+        return count
 
     # --- sharing and deleting --------------------------------------------------------------------------------------
 

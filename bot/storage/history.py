@@ -24,6 +24,7 @@ _DRAFT_IMAGES = 25  # Discord: options of one select, so a form can offer no mor
 _MOST_DRAFTS = 20  # of a member: a form is submitted within minutes, if at all
 _SLICE = 200  # expired drafts deleted in one transaction: it takes a few milliseconds, and nobody waits longer
 
+_HAS_REACTED = "SELECT 1 FROM jobs WHERE reacted_to = ? AND user_id = ? AND state <> 'released'"
 _OWN = "SELECT * FROM jobs WHERE user_id = ? AND state = 'delivered' AND deleted_at IS NULL"
 _THAT = "(SELECT ended_at, rowid FROM jobs WHERE id = ?)"
 _NEWEST = f"{_OWN} ORDER BY ended_at DESC, rowid DESC LIMIT ?"
@@ -58,6 +59,10 @@ class History:
         """How many jobs started by reactions to a message are in progress."""
         sql = "SELECT COUNT(*) AS open FROM jobs WHERE reacted_to = ? AND ended_at IS NULL AND parked_at IS NULL"
         return int((await self._database.run(sql, (message_id,)))[0]["open"])
+
+    async def has_reacted(self, message_id: int, user_id: int) -> bool:
+        """Whether a member's reaction to a message has made a job that was not released."""
+        return bool(await self._database.run(_HAS_REACTED, (message_id, user_id)))
 
     async def newest(self, user_id: int, count: int) -> list[Job]:
         """A member's results, newest first; at most `count`."""

@@ -58,9 +58,10 @@ NOT_ALLOWED: Mapping[str, str] = MappingProxyType(
         "unfinished": "This image isn't finished yet.",
         "started": "Already generating; it can't be cancelled.",
         "crowded": "Several are already in progress. Try again when they finish.",
+        "failing": "A request like this has just failed. Try again in a minute.",
     }
 )
-_COULD_COST = "crowded"  # the only one of these that answers a request for an image
+_COULD_COST = ("crowded", "failing")  # the only ones of these that answer a request for an image
 
 
 def refusal(error: errors.RequestRejected, *, now: datetime, locale: str) -> str:
@@ -68,7 +69,7 @@ def refusal(error: errors.RequestRejected, *, now: datetime, locale: str) -> str
     _ = translator(locale)
     sentence = REFUSALS.get(type(error))
     said = sentence(error, now, _) if sentence else _("This request couldn't be accepted.")
-    free = not isinstance(error, errors.NotAllowed) or error.problem == _COULD_COST
+    free = not isinstance(error, errors.NotAllowed) or error.problem in _COULD_COST
     return f"{said} {_(NOT_CHARGED)}" if free else said
 
 

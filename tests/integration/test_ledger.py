@@ -14,7 +14,7 @@ from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
 from bot.domain.models import Job, Limit, Model, Output, Picture, State
 from bot.domain.quota import day
 from bot.storage import database
-from bot.storage.history import History
+from bot.storage.history import _HAS_REACTED, History
 from bot.storage.job_rows import _time, ms
 from bot.storage.ledger import Ledger
 from tests.support.factories import NOON, limit, request, requester, reservation
@@ -301,3 +301,18 @@ async def test_released_and_parked_jobs_do_not_count_as_in_progress(tmp_path: Pa
         job = await ledger.spooled(job, Picture(tmp_path / "a.png", "PNG", 1, 1, 1, "0"))
         await ledger.parked(job, now=NOON)
         assert await history.count_in_progress(5) == 1
+
+
+async def test_a_reaction_counts_for_its_member_and_message_until_its_job_is_released(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        history = History(ledger._database, spool=tmp_path)
+        job = await react(ledger, 1)
+        assert [await history.has_reacted(5, 1), await history.has_reacted(5, 2), await history.has_reacted(6, 1)] == [
+            True,
+            False,
+            False,
+        ]
+        plan = await ledger._database.run("EXPLAIN QUERY PLAN " + _HAS_REACTED, (5, 1))
+        assert "jobs_one_reaction" in str(plan[0]["detail"])
+        await ledger.released(job, reason="x", request_id=None, now=NOON)
+        assert not await history.has_reacted(5, 1)

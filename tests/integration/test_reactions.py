@@ -187,7 +187,7 @@ async def test_a_missing_reference_image_is_named(
 # --- repeat: many members, many times, at once ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("provider", ["slow", "quick", "refusing"])
+@pytest.mark.parametrize("provider", ["slow", "refusing"])
 async def test_fifty_people_at_once_do_not_flood_the_channel(concurrent_live: Live, provider: str) -> None:
     first = await finished_result(concurrent_live)
     people = range(100, 150)
@@ -208,14 +208,159 @@ async def test_fifty_people_at_once_do_not_flood_the_channel(concurrent_live: Li
     assert len(public(concurrent_live)) - before == 3
     assert len(concurrent_live.api.calls) == 4
     assert (len(charged), len(refused)) == ((0, 50) if provider == "refusing" else (3, 47))
-    requesters = {
-        (await concurrent_live.job(one)).requester.user_id for one in public(concurrent_live) if one.replied_to is first
-    }
+    requesters = await requesters_of_replies(concurrent_live, first)
     assert len(requesters) == 3
     for user_id in people:
         texts = direct_messages(concurrent_live, user_id)
         assert len(texts) == (0 if user_id in requesters else 1)
         assert all("You were not charged." in text and str(first.id) in text for text in texts)
+
+
+async def test_with_a_quick_provider_everyone_of_fifty_gets_an_image_or_one_answer(concurrent_live: Live) -> None:
+    first = await finished_result(concurrent_live)
+    people = range(100, 150)
+    await react(concurrent_live, first, AGAIN, *people)
+    served = await requesters_of_replies(concurrent_live, first)
+    assert 3 <= len(served) == len(public_results(concurrent_live)) - 1 == len(concurrent_live.api.calls) - 1
+    for user_id in people:
+        assert (await concurrent_live.left(user_id) == 2) == (user_id in served)
+        assert len(direct_messages(concurrent_live, user_id)) == (0 if user_id in served else 1)
+    sent_away = next((user_id for user_id in people if user_id not in served), 151)
+    await react(concurrent_live, first, AGAIN, sent_away)
+    assert sent_away in await requesters_of_replies(concurrent_live, first)
+
+
+async def requesters_of_replies(live: Live, first: discord_server.Message) -> set[int]:
+    return {(await live.job(one)).requester.user_id for one in public(live) if one.replied_to is first}
+
+
+CROWDED = "Several are already in progress. Try again when they finish. You were not charged."
+HAS_FAILED = "A request like this has just failed. Try again in a minute. You were not charged."
+
+
+async def crowd(live: Live, message: discord_server.Message, *people: int) -> None:
+    """Let three people react, and wait until the provider works for all of them."""
+    called = len(live.api.calls)
+    live.api.always(Reply.hold())
+    for user_id in people:
+        await live.discord.react(message, AGAIN, user_id=user_id)
+    await live.api.called(called + len(people))
+    await live.discord.wait(lambda _: sum(one.replied_to is message for one in public(live)) >= len(people), 10)
+
+
+async def finish(live: Live) -> None:
+    """Let the provider finish everything, and be quick from now on."""
+    live.api.always(Reply.ok())
+    live.api.release()
+    await settle(live)
+
+
+async def sent_away(live: Live, message: discord_server.Message, *people: int) -> None:
+    """Let people react to a result that is crowded."""
+    for user_id in people:
+        await react_without_waiting(live, message, AGAIN, user_id=user_id)
+
+
+async def test_when_the_others_have_finished_those_who_were_sent_away_and_newcomers_are_served(
+    concurrent_live: Live,
+) -> None:
+    live, people = concurrent_live, range(104, 121)
+    first = await finished_result(live)
+    await crowd(live, first, 101, 102, 103)
+    await sent_away(live, first, *people)
+    assert all(direct_messages(live, user_id)[0].startswith(CROWDED) for user_id in people)
+    await finish(live)
+    await react(live, first, AGAIN, 200)
+    for user_id in people:
+        await react(live, first, AGAIN, user_id)
+    assert await requesters_of_replies(live, first) == {101, 102, 103, 200, *people}
+    assert (len(direct_messages(live, *people)), direct_messages(live, 200)) == (17, [])
+
+
+async def test_while_the_same_requests_are_in_progress_nobody_is_told_twice(concurrent_live: Live) -> None:
+    first = await finished_result(concurrent_live)
+    await crowd(concurrent_live, first, 101, 102, 103)
+    await sent_away(concurrent_live, first, 104, 104)
+    assert len(direct_messages(concurrent_live, 104)) == 1
+    await finish(concurrent_live)
+
+
+async def test_whoever_comes_again_when_others_have_taken_the_places_is_told_again(concurrent_live: Live) -> None:
+    first = await finished_result(concurrent_live)
+    await crowd(concurrent_live, first, 101, 102, 103)
+    await sent_away(concurrent_live, first, 104)
+    await finish(concurrent_live)
+    await crowd(concurrent_live, first, 111, 112, 113)
+    await sent_away(concurrent_live, first, 104, 104)
+    assert [text.partition("\n")[0] for text in direct_messages(concurrent_live, 104)] == [CROWDED, CROWDED]
+    await finish(concurrent_live)
+
+
+async def test_whoever_reacts_to_two_crowded_results_is_answered_for_both(concurrent_live: Live) -> None:
+    both = [await finished_result(concurrent_live, user_id=user_id) for user_id in (1, 2)]
+    for number, message in enumerate(both, 1):
+        await crowd(concurrent_live, message, *(100 * number + one for one in (1, 2, 3)))
+    for message in both:
+        await sent_away(concurrent_live, message, 104)
+    texts = direct_messages(concurrent_live, 104)
+    assert [str(message.id) in text for message, text in zip(both, texts, strict=True)] == [True, True]
+    await finish(concurrent_live)
+
+
+async def test_someone_whose_image_is_finished_is_not_told_to_come_again(concurrent_live: Live) -> None:
+    """Their own reaction has made its image, and no second one follows from it."""
+    first = await finished_result(concurrent_live)
+    await react(concurrent_live, first, AGAIN, 104)
+    await crowd(concurrent_live, first, 101, 102, 103)
+    await sent_away(concurrent_live, first, 104)
+    assert direct_messages(concurrent_live, 104) == []
+    await finish(concurrent_live)
+
+
+async def test_three_failures_within_a_minute_stop_further_ones_and_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = timedelta(0)
+    async with running(tmp_path, monkeypatch, clock=lambda: datetime.now(UTC) + passed) as live:
+        first = await finished_result(live)
+        live.api.script(*[Reply.error("CONTENT_POLICY")] * 3)
+        for user_id in (101, 102, 103, 104, 104):
+            await react(live, first, AGAIN, user_id)
+        assert [text.partition("\n")[0] for text in direct_messages(live, 101, 102, 103, 104)] == [HAS_FAILED]
+        assert (len(live.api.calls), sum(one.replied_to is first for one in public(live))) == (4, 3)
+        passed = timedelta(seconds=59)
+        await react(live, first, AGAIN, 105)
+        assert direct_messages(live, 105)[0].startswith(HAS_FAILED)
+        passed = timedelta(seconds=61)
+        await react(live, first, AGAIN, 104)
+        assert (len(live.api.calls), len(public_results(live)), len(direct_messages(live, 104))) == (5, 2, 1)
+
+
+async def test_images_that_cannot_be_posted_count_as_failures(concurrent_live: Live) -> None:
+    first = await finished_result(concurrent_live)
+    await crowd(concurrent_live, first, 101, 102, 103)
+    concurrent_live.discord.fail("*", "/channels/*", status=403, code=50001, times=100)
+    concurrent_live.discord.fail("PATCH", "/channels/*", status=403, code=50001, times=100)
+    await finish(concurrent_live)
+    concurrent_live.discord._state.faults._faults.clear()
+    assert len(await concurrent_live.app.storage.repository.parked_jobs(101)) == 1
+    await react(concurrent_live, first, AGAIN, 104)
+    assert direct_messages(concurrent_live, 104)[0].startswith(HAS_FAILED)
+
+
+async def test_finished_images_of_the_last_minute_stop_nobody(live: Live) -> None:
+    first = await finished_result(live)
+    for user_id in range(101, 106):
+        await react(live, first, AGAIN, user_id)
+    assert (len(public_results(live)), direct_messages(live, *range(101, 106))) == (6, [])
+
+
+async def test_someone_who_fails_again_is_told_again(live: Live) -> None:
+    first = await finished_result(live)
+    for _ in range(2):
+        live.discord.fail("POST", POSTS, code=50035)
+        await react(live, first, AGAIN, 2)
+    assert [text.startswith("Something went wrong. Try again.") for text in direct_messages(live, 2)] == [True, True]
 
 
 async def test_members_in_progress_can_react_again_without_a_message(concurrent_live: Live) -> None:
