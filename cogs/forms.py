@@ -168,7 +168,9 @@ async def submitted(interaction: Submitted, services: Services) -> None:
 
 
 async def _edited(interaction: Submitted, services: Services, job_id: str) -> None:
-    job, given = await services.results.job(job_id, interaction.user.id), _answers(interaction)
+    message_id = interactions.message_id(interaction)
+    job = await services.results.job(job_id, interaction.user.id, message_id=message_id)
+    given = _answers(interaction)
     request = validation.apply_edit(
         job.request,
         model=given.model,

@@ -72,6 +72,11 @@ def is_moderator(interaction: discord.Interaction[Client]) -> bool:
     return interaction.permissions.manage_messages
 
 
+def message_id(interaction: discord.Interaction[Client]) -> int | None:
+    """The message that a button is on, or that a form was opened from."""
+    return None if interaction.message is None else interaction.message.id
+
+
 def is_private(interaction: discord.Interaction[Client]) -> bool:
-    """Whether the message that a button belongs to is ephemeral."""
+    """Whether the message that a button is on, or that a form was opened from, is ephemeral."""
     return interaction.message is not None and interaction.message.flags.ephemeral

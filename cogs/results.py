@@ -52,7 +52,8 @@ class JobButton(discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]], temp
 
 
 async def _job(interaction: Press, job_id: str) -> Job:
-    return await interaction.client.services.results.job(job_id, interaction.user.id)
+    message_id = interactions.message_id(interaction)
+    return await interaction.client.services.results.job(job_id, interaction.user.id, message_id=message_id)
 
 
 async def again(interaction: Press, job: Job) -> None:
@@ -88,7 +89,8 @@ async def share(interaction: Press, job: Job) -> None:
         except JobFailed:
             raise NotAllowed("unknown_share") from None
 
-    await interaction.client.services.results.share(job, interaction.user.id, post, find=find)
+    message_id = interactions.message_id(interaction)
+    await interaction.client.services.results.share(job, interaction.user.id, post, message_id=message_id, find=find)
     with suppress(discord.HTTPException):
         await interaction.edit_original_response(view=buttons.view(job, buttons.OF_RESULT))
 
@@ -99,12 +101,11 @@ async def delete(interaction: Press, job: Job) -> None:
         with suppress(discord.NotFound):
             await interaction.delete_original_response()
 
-    message_id = interaction.message.id if interaction.message else 0
     await interaction.client.services.results.delete(
         job,
         interaction.user.id,
         remove,
-        message_id=message_id,
+        message_id=interactions.message_id(interaction),
         moderator=interactions.is_moderator(interaction),
     )
 

@@ -54,12 +54,15 @@ class Results:
         self._sharing: set[str] = set()
         self._repeats: list[_Repeat] = []  # those of the last minute that may have failed
 
-    async def job(self, job_id: str, user_id: int) -> Job:
-        """The job that a button or a form of `user_id` is about; raises `ResultGone` if the database does not have it,
-        or if it is private to someone else: the id in a form is whatever the client sends.
+    async def job(self, job_id: str, user_id: int, *, message_id: int | None) -> Job:
+        """The job that a button or a form is about, which `user_id` uses on the message `message_id`.
+
+        The job id is whatever the client sends, so it proves nothing. A member reaches their own jobs from anywhere,
+        and every other job only from the message that shows it to them: a message is in one channel of one server, and
+        Discord vouches for it. Raises `ResultGone` for any other job.
         """
         job = await self._job(job_id)
-        if job is None or (job.requester.private and job.shared_id is None and job.requester.user_id != user_id):
+        if job is None or not (job.requester.user_id == user_id or message_id in _public_messages(job)):
             raise ResultGone
         return job
 
@@ -107,12 +110,15 @@ class Results:
         user_id: int,
         post: Callable[[], Awaitable[int]],
         *,
+        message_id: int | None,
         find: Callable[[Job], Awaitable[int | None]],
     ) -> None:
-        """Have `post` show a private result to everyone, once, also if it is interrupted: then `find` looks for the
-        message of the earlier attempt. Raises `NotAllowed`, also for a second click at the same time, and what `post`
-        raises; after a `RequestRejected` nothing was posted.
+        """Have `post` show the private result on a message to everyone, once, also if it is interrupted: then `find`
+        looks for the message of the earlier attempt. Raises `NotAllowed`, also for a second click at the same time,
+        `ResultGone` if the message is not the job's, and what `post` raises; after a `RequestRejected` nothing was
+        posted.
         """
+        _check_carrier(job, message_id)
         if user_id != job.requester.user_id:
             raise NotAllowed("share")
         if job.shared_id is not None or job.id in self._sharing:
@@ -136,11 +142,12 @@ class Results:
         await self._repository.shared(job, message_id=message_id)
 
     async def delete(
-        self, job: Job, user_id: int, remove: Callable[[], Awaitable[None]], *, message_id: int, moderator: bool
+        self, job: Job, user_id: int, remove: Callable[[], Awaitable[None]], *, message_id: int | None, moderator: bool
     ) -> None:
-        """Have `remove` delete the message of a result; raises `NotAllowed`, and what `remove` raises. A result that
-        was shared remains one while its public message exists.
+        """Have `remove` delete the message of a result; raises `NotAllowed`, `ResultGone` if the message is not the
+        job's, and what `remove` raises. A result that was shared remains one while its public message exists.
         """
+        _check_carrier(job, message_id)
         if user_id != job.requester.user_id and not moderator:
             raise NotAllowed("delete")
         if job.state is not State.DELIVERED:
@@ -191,3 +198,15 @@ class Results:
     async def tidy(self) -> None:
         """Delete expired drafts. Call it now and then."""
         await self._repository.delete_expired_drafts(now=self._clock())
+
+
+def _public_messages(job: Job) -> tuple[int, ...]:
+    """The messages that show a job to other people."""
+    known = (job.shared_id,) if job.requester.private else (job.message_id, job.shared_id)
+    return tuple(message_id for message_id in known if message_id is not None)
+
+
+def _check_carrier(job: Job, message_id: int | None) -> None:
+    """Raises `ResultGone` unless a message is the job's own: what is deleted or shared is the message."""
+    if message_id is None or message_id not in (job.message_id, job.shared_id):
+        raise ResultGone
