@@ -179,7 +179,8 @@ async def _edited(interaction: Submitted, services: Services, job_id: str) -> No
         image=given.image,
         reference=given.reference,
     )
-    await interactions.accept(interaction, request, private=interactions.is_private(interaction), parent=job)
+    private = interactions.repeats_privately(interaction, job)
+    await interactions.accept(interaction, request, private=private, parent=job)
 
 
 async def _new(interaction: Submitted, services: Services, draft_id: str) -> None:

@@ -80,3 +80,12 @@ def message_id(interaction: discord.Interaction[Client]) -> int | None:
 def is_private(interaction: discord.Interaction[Client]) -> bool:
     """Whether the message that a button is on, or that a form was opened from, is ephemeral."""
     return interaction.message is not None and interaction.message.flags.ephemeral
+
+
+def repeats_privately(interaction: discord.Interaction[Client], job: Job) -> bool:
+    """Whether only the person sees what a button or a form for `job` makes: like the result that it is on, and like
+    the job itself where it is in a list.
+    """
+    if interaction.message is not None and interaction.message.id in (job.message_id, job.shared_id):
+        return is_private(interaction)
+    return job.requester.private and job.shared_id is None

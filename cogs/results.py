@@ -57,7 +57,9 @@ async def _job(interaction: Press, job_id: str) -> Job:
 
 
 async def again(interaction: Press, job: Job) -> None:
-    await interactions.accept(interaction, job.request, private=interactions.is_private(interaction), parent=job)
+    await interactions.accept(
+        interaction, job.request, private=interactions.repeats_privately(interaction, job), parent=job
+    )
 
 
 async def edit(interaction: Press, job: Job) -> None:

@@ -163,6 +163,19 @@ async def test_a_form_without_a_message_reaches_only_the_results_of_its_member(l
         assert await outcome(await live.discord.submit(opened, {"prompt": "mine now"})) == expected
 
 
+async def test_a_form_without_a_message_keeps_a_private_result_private(live: Live) -> None:
+    private = await live.made(user_id=REQUESTER, private=True)
+    await live.discord.commands_synced()
+    opened = await live.discord.context_menu("Make thumbnail", live.discord.say(files=[PHOTO]), user_id=REQUESTER)
+    await opened.wait(lambda i: i.modal is not None, 10)
+    assert opened.modal is not None
+    opened.modal["custom_id"] = f"form:edit:{job_id_of(private)}"
+    submitted = await live.discord.submit(opened, {"prompt": "a dog"})
+    await submitted.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
+    assert submitted.message is not None
+    assert submitted.message.ephemeral
+
+
 async def test_a_history_button_on_a_public_message_leaves_the_message_alone(live: Live) -> None:
     result = await live.made()
     job: Job = await live.job(result)

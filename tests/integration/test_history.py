@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from bot.domain.models import Job
     from bot.storage.database import Database, Transaction
     from sandbox import discord_server
     from tests.support.servers import Servers
@@ -225,23 +226,73 @@ async def test_pages_turn_after_a_restart(tmp_path: Path, monkeypatch: pytest.Mo
 # --- buttons in the list --------------------------------------------------------------------------------------------
 
 
-async def test_again_and_edit_work_from_the_list_and_stay_private(live: Live) -> None:
-    result = await live.made(prompt="a cat")
-    job = await live.job(result)
-    shown = await history(live)
-    pressed = await live.discord.click(shown, f"job:again:{job.id}", user_id=1)
-    await pressed.wait(lambda i: i.message is not None and bool(i.message.attachments), 20)
+async def again_from(
+    live: Live, shown: discord_server.Message, job: Job, *, user_id: int = 1
+) -> discord_server.Message:
+    """Press Again of a result on a message; return the new result."""
+    pressed = await live.discord.click(shown, f"job:again:{job.id}", user_id=user_id)
+    return await image_of(pressed)
+
+
+async def edited_from(live: Live, shown: discord_server.Message, job: Job) -> discord_server.Message:
+    """Press Edit of a result on a message, and submit the form; return the new result."""
     opened = await live.discord.click(shown, f"job:edit:{job.id}", user_id=1)
     await opened.wait(lambda i: i.modal is not None, 10)
-    submitted = await live.discord.submit(opened, {"prompt": "a dog"})
-    await submitted.wait(lambda i: i.message is not None and bool(i.message.attachments), 20)
-    assert pressed.message is not None
-    assert submitted.message is not None
-    assert [pressed.message.ephemeral, submitted.message.ephemeral] == [True, True]
-    again, edited = await live.job(pressed.message), await live.job(submitted.message)
-    assert [again.parent_id, edited.parent_id] == [job.id, job.id]
+    return await image_of(await live.discord.submit(opened, {"prompt": "a dog"}))
+
+
+async def image_of(interaction: discord_server.Interaction) -> discord_server.Message:
+    await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 20)
+    assert interaction.message is not None
+    return interaction.message
+
+
+async def test_again_and_edit_work_from_the_list_and_a_public_result_is_repeated_publicly(live: Live) -> None:
+    job = await live.job(await live.made(prompt="a cat"))
+    shown = await history(live)
+    made = [await again_from(live, shown, job), await edited_from(live, shown, job)]
+    assert [message.ephemeral for message in made] == [False, False]
+    assert [(await live.job(message)).parent_id for message in made] == [job.id, job.id]
     assert [call.body["prompt"] for call in live.api.calls] == ["a cat", "a cat", "a dog"]
     assert (await live.left(), listed(shown)) == (97, [job.id])
+
+
+async def test_a_private_result_is_repeated_privately_until_it_is_shared(live: Live) -> None:
+    private = await live.made(private=True)
+    job = await live.job(private)
+    shown = await history(live)
+    made = [await again_from(live, shown, job), await edited_from(live, shown, job)]
+    assert [message.ephemeral for message in made] == [True, True]
+    clicked = await live.discord.click(private, f"job:share:{job.id}", user_id=1)
+    await clicked.wait(lambda i: bool(i.followups), 10)
+    await live.app.use_case.recovery.idle(10)
+    made = [await again_from(live, shown, job), await edited_from(live, shown, job)]
+    assert [message.ephemeral for message in made] == [False, False]
+
+
+async def test_again_and_edit_on_a_private_result_stay_private_after_it_is_shared(live: Live) -> None:
+    private = await live.made(private=True)
+    job = await live.job(private)
+    clicked = await live.discord.click(private, f"job:share:{job.id}", user_id=1)
+    await clicked.wait(lambda i: bool(i.followups), 10)
+    await private.wait(lambda message: f"job:share:{job.id}" not in ids(message), 10)
+    made = [await again_from(live, private, job), await edited_from(live, private, job)]
+    assert [message.ephemeral for message in made] == [True, True]
+    public = await again_from(live, clicked.followups[0], job, user_id=2)
+    assert not public.ephemeral
+
+
+async def test_again_on_a_recovered_result_that_only_its_requester_sees_stays_private(live: Live) -> None:
+    live.discord.fail("PATCH", "*", status=403, code=50001, times=100)
+    live.discord.fail("POST", "/channels/*", status=403, code=50001, times=100)
+    interaction = await live.thumbnail()
+    await interaction.wait(lambda i: i.message is not None, 10)
+    await live.app.use_case.recovery.idle(10)
+    live.discord._state.faults._faults.clear()
+    recovered = await image_of(await live.discord.slash("recover", user_id=1))
+    job = await live.job(recovered)
+    assert (await again_from(live, recovered, job)).ephemeral
+    assert not (await again_from(live, await history(live), job)).ephemeral
 
 
 # --- a long history -------------------------------------------------------------------------------------------------
