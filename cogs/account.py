@@ -11,7 +11,7 @@ from discord import app_commands
 from bot.domain.errors import JobFailed
 from bot.domain.models import Claim
 from bot.text import operator, refusals, results
-from cogs import interactions
+from cogs import interactions, responses
 
 if TYPE_CHECKING:
     from typing import Any
@@ -33,7 +33,7 @@ def quota_command(services: Services) -> app_commands.Command[Any, ..., None]:
         with services.recovery.waited_for():
             allowances = await services.lifecycle.allowances(interaction.user.id)
             text = refusals.allowances(allowances, locale=interactions.locale(interaction))
-            await interaction.response.send_message(text, ephemeral=True)
+            await responses.respond(interaction, text, ephemeral=True)
 
     return quota
 
@@ -43,7 +43,7 @@ def recover_command(services: Services) -> app_commands.Command[Any, ..., None]:
     @app_commands.guild_only()
     async def recover(interaction: discord.Interaction[Client]) -> None:
         with services.recovery.waited_for():
-            await interaction.response.defer(ephemeral=True)
+            await responses.defer(interaction, ephemeral=True)
             claim = Claim(
                 interaction.user.id,
                 interaction.token,

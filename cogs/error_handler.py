@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
 import discord
 from discord import app_commands
 
-from bot.domain.errors import DuplicateRequest, RequestRejected
+from bot.domain.errors import BotError, DuplicateRequest, RequestRejected
 from bot.text import failures, refusals
-from cogs import interactions
+from cogs import interactions, responses
+from cogs.responses import NotAnswered
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from bot.discord_io.client import Client, Services
 
 log = logging.getLogger(__name__)
-
-_UNKNOWN_INTERACTION = 10062  # Discord has already told the member that the bot did not respond
 
 # discord.py lets resets and timeouts of aiohttp through, and a closed session is a RuntimeError.
 UNREACHABLE = (discord.DiscordException, aiohttp.ClientError, OSError, RuntimeError)
@@ -42,17 +40,17 @@ def _cause(error: BaseException) -> BaseException:
 
 async def answer_failure(interaction: discord.Interaction[Client], error: BaseException, services: Services) -> None:
     """Answer `interaction` privately for `error`. If that fails too, only the log knows."""
-    if isinstance(error, discord.HTTPException) and error.code == _UNKNOWN_INTERACTION:
-        log.warning("Discord stopped waiting for the response to a command")
-        return
-    text = explain(error, services, now=services.clock(), locale=interactions.locale(interaction))
-    if text is None:
-        return
-    with suppress(*UNREACHABLE):
-        if interaction.response.is_done():
-            await interaction.followup.send(text, ephemeral=True)
-        else:
-            await interaction.response.send_message(text, ephemeral=True)
+    try:
+        if isinstance(error, NotAnswered):
+            raise error
+        locale = interactions.locale(interaction)
+        text = explain(error, services, now=services.clock(), locale=locale, passing=responses.NETWORK)
+        if text is not None:
+            await responses.tell(interaction, text)
+    except (NotAnswered, *UNREACHABLE) as lost:
+        log.warning(
+            "an interaction could not be answered: %s", str(lost) if isinstance(lost, BotError) else type(lost).__name__
+        )
 
 
 def explain(

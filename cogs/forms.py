@@ -16,7 +16,7 @@ from bot.domain import validation
 from bot.domain.errors import InvalidOption, NoImageFound
 from bot.domain.models import Format, Model, Upload
 from bot.text import formatting
-from cogs import interactions
+from cogs import interactions, responses
 from cogs.error_handler import answer_failure
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def make_thumbnail(services: Services) -> app_commands.ContextMenu:
             fields = _fields(services.default_model, services.default_format, None)
             if len(images) > 1:
                 fields.insert(0, _which(images))
-            await interaction.response.send_modal(_modal(_NEW + draft, "Make a thumbnail", fields))
+            await responses.send_modal(interaction, _modal(_NEW + draft, "Make a thumbnail", fields))
 
     return app_commands.ContextMenu(name="Make thumbnail", callback=callback)
 

@@ -13,7 +13,7 @@ from bot.discord_io import buttons
 from bot.discord_io.buttons import Action
 from bot.domain.errors import ResultGone
 from bot.text import formatting, results
-from cogs import interactions
+from cogs import interactions, responses
 from cogs.error_handler import answer_failure
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def history_command(services: Services) -> app_commands.Command[Any, ..., None]:
     @app_commands.guild_only()
     async def history(interaction: discord.Interaction[Client]) -> None:
         with services.recovery.waited_for():
-            await interaction.response.defer(ephemeral=True)
+            await responses.defer(interaction, ephemeral=True)
             await show(interaction, await services.results.newest(interaction.user.id))
 
     return history
@@ -68,7 +68,7 @@ class PageButton(
             if not interactions.is_private(interaction):
                 raise ResultGone  # forged: the list that it would replace is on a public message
             with services.recovery.waited_for():
-                await interaction.response.defer()
+                await responses.defer(interaction)
                 await show(interaction, await turn(interaction.user.id, self.job_id))
         except Exception as error:  # noqa: BLE001 - the error handler answers everything
             await answer_failure(interaction, error, interaction.client.services)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bot.discord_io import buttons
 from bot.domain.models import DEFAULT_UPLOAD_LIMIT, Requester, Upload
 from bot.text import results
+from cogs import responses
 
 if TYPE_CHECKING:
     import discord
@@ -28,10 +29,7 @@ async def accept(
 
     async def reply(job: Job, status: Status) -> int:
         text, view = results.status(job, status), buttons.of_status(job, status)
-        response = await interaction.response.send_message(text, view=view, ephemeral=private)
-        if response.message_id is None:
-            return (await interaction.original_response()).id
-        return response.message_id
+        return await responses.respond(interaction, text, view=view, ephemeral=private)
 
     lifecycle = interaction.client.services.lifecycle
     await lifecycle.accept(request, requester(interaction, private=private), reply, parent=parent)

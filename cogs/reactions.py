@@ -8,6 +8,7 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +30,7 @@ from bot.domain.errors import (
 from bot.domain.models import AGAIN, DEFAULT_UPLOAD_LIMIT, Requester
 from bot.images import inspection
 from bot.text import formatting, results
+from cogs import responses
 from cogs.error_handler import UNREACHABLE, explain
 from cogs.permissions import may_manage_messages
 
@@ -48,6 +50,8 @@ _COPIES_AT_ONCE = 4  # each holds a whole picture in memory
 _QUIET = timedelta(minutes=1)  # the same person is not told the same thing twice in this time
 _ABOUT_THE_RESULT = (NotAllowed, ResultGone, SourceExpired)  # the others are the same for every result
 _HINT_SECONDS = 15.0  # how long a hint stays in the channel
+_REPLY_SECONDS = 15.0  # for the reply, which has a place in the queue meanwhile
+_COPY_SECONDS = 120.0  # for one copy, its image included
 _UNLOADING_SECONDS = 5.0  # for deleting the hints that are shown when the bot stops
 
 
@@ -66,10 +70,13 @@ class _Told(NamedTuple):
 class Reactions(commands.Cog):
     """Remembers recent actions so none is repeated."""
 
-    def __init__(self, bot: Client, *, hint_seconds: float = _HINT_SECONDS) -> None:
+    def __init__(
+        self, bot: Client, *, hint_seconds: float = _HINT_SECONDS, reply_seconds: float = _REPLY_SECONDS
+    ) -> None:
         self._bot = bot
         self._services = bot.services
         self._hint_seconds = hint_seconds
+        self._reply_seconds = reply_seconds
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._copies = asyncio.Semaphore(_COPIES_AT_ONCE)
         self._recent: dict[Hashable, datetime] = {}
@@ -143,14 +150,17 @@ class Reactions(commands.Cog):
 
     async def _reply(self, event: Event, job: Job, status: Status) -> int:
         original = self._channel(event).get_partial_message(event.message_id)
+        send = partial(
+            self._channel(event).send,
+            results.status(job, status),
+            reference=original.to_reference(fail_if_not_exists=False),
+            mention_author=False,
+            view=buttons.of_status(job, status),
+            # Sent twice, it is posted once. The bare id is the nonce of the result, which Discord would return for it.
+            nonce=f"again-{job.id}",
+        )
         try:
-            message = await self._channel(event).send(
-                results.status(job, status),
-                reference=original.to_reference(fail_if_not_exists=False),
-                mention_author=False,
-                view=buttons.of_status(job, status),
-                nonce=f"again-{job.id}",  # the bare id belongs to the result: Discord would return this message for it
-            )
+            message = await responses.persistently(send, seconds=self._reply_seconds)
         except (discord.Forbidden, discord.NotFound):
             raise ChannelNotWritable from None
         self._services.results.record_reaction(event.message_id, job.id)
@@ -164,7 +174,7 @@ class Reactions(commands.Cog):
         if self._recently_done(wanted):
             return
         try:
-            async with self._copies:
+            async with self._copies, asyncio.timeout(_COPY_SECONDS):
                 await self._send_copy(event, job)
         except BaseException:
             self._recent.pop(wanted, None)  # nothing was sent: it may be requested again at once

@@ -12,8 +12,8 @@ from bot.discord_io import buttons
 from bot.discord_io.buttons import Action
 from bot.domain.errors import JobFailed, NotAllowed, ResultGone
 from bot.text import results
-from cogs import forms, interactions
-from cogs.error_handler import answer_failure
+from cogs import forms, interactions, responses
+from cogs.error_handler import UNREACHABLE, answer_failure
 
 if TYPE_CHECKING:
     import re
@@ -63,16 +63,16 @@ async def again(interaction: Press, job: Job) -> None:
 
 
 async def edit(interaction: Press, job: Job) -> None:
-    await interaction.response.send_modal(forms.edit(job))
+    await responses.send_modal(interaction, forms.edit(job))
 
 
 async def info(interaction: Press, job: Job) -> None:
-    await interaction.response.send_message(results.info(job, locale=interactions.locale(interaction)), ephemeral=True)
+    await responses.respond(interaction, results.info(job, locale=interactions.locale(interaction)), ephemeral=True)
 
 
 async def share(interaction: Press, job: Job) -> None:
     async def post() -> int:
-        await interaction.response.defer()
+        await responses.defer(interaction)
         shown = interaction.message.attachments if interaction.message else []
         if not shown:
             raise ResultGone
@@ -93,13 +93,13 @@ async def share(interaction: Press, job: Job) -> None:
 
     message_id = interactions.message_id(interaction)
     await interaction.client.services.results.share(job, interaction.user.id, post, message_id=message_id, find=find)
-    with suppress(discord.HTTPException):
+    with suppress(*UNREACHABLE):  # it is shared, whatever its buttons say
         await interaction.edit_original_response(view=buttons.view(job, buttons.OF_RESULT))
 
 
 async def delete(interaction: Press, job: Job) -> None:
     async def remove() -> None:
-        await interaction.response.defer()
+        await responses.defer(interaction)
         with suppress(discord.NotFound):
             await interaction.delete_original_response()
 
@@ -117,7 +117,7 @@ async def cancel(interaction: Press, job: Job) -> None:
     services.results.check_cancel(job, interaction.user.id, moderator=interactions.is_moderator(interaction))
     if not services.lifecycle.cancel(job.id):
         raise NotAllowed("started")
-    await interaction.response.defer()
+    await responses.defer(interaction)
 
 
 _PRESSED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -71,13 +72,16 @@ def _message(status: int, code: int) -> str:
 
 @dataclass(slots=True)
 class Fault:
-    """Makes the next `remaining` matching requests fail. Without an error, it resets the connection."""
+    """Makes the next `remaining` matching requests fail. Without an error, it resets the connection; if it hangs, only
+    when the server closes.
+    """
 
     method: str
     path_glob: str
     error: ApiError | None
     remaining: int
     after: bool
+    hang: bool = False
 
     def matches(self, method: str, path: str) -> bool:
         return self.remaining > 0 and self.method in ("*", method) and fnmatchcase(path, self.path_glob)
@@ -88,6 +92,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
+        self.closing = asyncio.Event()
 
     def add(self, fault: Fault) -> None:
         self._faults.append(fault)

@@ -97,13 +97,22 @@ class Rest:
     async def _answer(self, request: web.Request, path: str, handler: Handler) -> web.StreamResponse:
         fault = self._state.faults.take(request.method, path)
         if fault is not None and not fault.after:
-            return await _apply_fault(fault, request)
+            return await self._apply_fault(fault, request)
         self._check_token(request, path)
         try:
             response = await handler(request)
         except web.HTTPException as unrouted:
             raise ApiError(unrouted.status, message=f"{unrouted.status}: {unrouted.reason}") from None
-        return response if fault is None else await _apply_fault(fault, request)
+        return response if fault is None else await self._apply_fault(fault, request)
+
+    async def _apply_fault(self, fault: Fault, request: web.Request) -> web.StreamResponse:
+        if fault.hang:
+            await self._state.faults.closing.wait()
+        if fault.error is None:
+            _reset(request)
+            raise ConnectionResetError
+        await request.release()
+        raise fault.error
 
     def _check_token(self, request: web.Request, path: str) -> None:
         """Interaction routes carry their token in the path; all others need the bot token."""
@@ -175,14 +184,6 @@ class Rest:
 
     def _sent_message(self, request: web.Request) -> Message:
         return self._state.interactions.message(_token(request), request.match_info["message"])
-
-
-async def _apply_fault(fault: Fault, request: web.Request) -> web.StreamResponse:
-    if fault.error is None:
-        _reset(request)
-        raise ConnectionResetError
-    await request.release()
-    raise fault.error
 
 
 def _reset(request: web.Request) -> None:

@@ -138,17 +138,19 @@ class DiscordServer(People):
         code: int = 0,
         times: int = 1,
         reset: bool = False,
+        hang: bool = False,
         after: bool = False,
         retry_after: float = 0.05,
     ) -> None:
-        """Make the next matching requests fail with an error, or with a reset; with `after`, they take effect first.
+        """Make the next matching requests fail with an error, or with a reset, or hang without an answer; with `after`,
+        they take effect first.
 
         Paths omit /api/v10. The method "*" matches every method. A known code implies its status.
         """
         status = status or KNOWN_ERRORS.get(code, (500, ""))[0]
         details: Json = {"retry_after": retry_after, "global": False} if status == 429 else {}
-        error = None if reset else ApiError(status, code=code, **details)
-        self._state.faults.add(Fault(method, path_glob, error, times, after))
+        error = None if reset or hang else ApiError(status, code=code, **details)
+        self._state.faults.add(Fault(method, path_glob, error, times, after, hang))
 
     async def drop_gateway(self) -> None:
         """Abort the websocket. `ready` then waits until the bot has resumed."""
@@ -171,6 +173,7 @@ class DiscordServer(People):
         app = self._rest.application()
 
         async def drop_connections(_: web.Application) -> None:
+            self._state.faults.closing.set()
             self._state.gateway.drop()
 
         app.on_shutdown.append(drop_connections)

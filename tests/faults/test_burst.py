@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from discord.utils import snowflake_time
 
+from cogs import responses
 from sandbox import discord_server, pikzels_server
 from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import KEY, PHOTO, Live, png, running
@@ -32,6 +33,7 @@ SECONDS = 120.0  # both sides share one thread here; benchmarks.burst checks Dis
 @asynccontextmanager
 async def busy(folder: Path, monkeypatch: pytest.MonkeyPatch, *, daily: int) -> AsyncIterator[Live]:
     """A bot that refuses requests only because of the quota."""
+    monkeypatch.setattr(responses, "DISCORD_WAITS", SECONDS)
     quota, provider, queue = {"member_daily": daily}, {"concurrency": 200}, {"length": JOBS, "per_member": JOBS}
     async with (
         discord_server.serve(ack_deadline=SECONDS) as discord,

@@ -314,6 +314,15 @@ async def test_an_injected_reset_resets_the_connection(
     assert len(server.messages) == after
 
 
+async def test_an_injected_hang_never_answers(server: discord_server.DiscordServer, bot: ThumbnailBot) -> None:
+    server.fail("POST", "/channels/*/messages", hang=True)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(channel(bot).send("lost"), 0.2)
+    assert len(server.messages) == 0
+    await channel(bot).send("found")
+    assert [message.content for message in server.messages.values()] == ["found"]
+
+
 async def test_an_interrupted_upload_has_no_effect(
     server: discord_server.DiscordServer, caplog: pytest.LogCaptureFixture
 ) -> None:

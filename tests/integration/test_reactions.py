@@ -355,6 +355,34 @@ async def test_finished_images_of_the_last_minute_stop_nobody(live: Live) -> Non
     assert (len(public_results(live)), direct_messages(live, *range(101, 106))) == (6, [])
 
 
+@pytest.mark.parametrize("how", [{"reset": True}, {"reset": True, "after": True}, {"hang": True, "after": True}])
+async def test_a_reply_that_the_network_loses_is_sent_again_and_posted_once(live: Live, how: dict[str, Any]) -> None:
+    await reload_reactions(live, reply_seconds=3)
+    first = await finished_result(live)
+    live.discord.fail("POST", POSTS, **how)
+    await react(live, first, AGAIN, 2)
+    assert (len(public_results(live)), len(live.api.calls), direct_messages(live, 2)) == (2, 2, [])
+    assert len(public(live)) == 2
+
+
+async def test_replies_that_are_never_answered_free_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, monkeypatch, pikzels={"concurrency": 3}) as live:
+        await reload_reactions(live, reply_seconds=2)
+        first = await finished_result(live)
+        live.discord.fail("POST", POSTS, hang=True, times=100)
+        async with asyncio.timeout(5):  # three at once: none waits for the one before it
+            for user_id in (101, 102, 103):
+                await live.discord.react(first, AGAIN, user_id=user_id)
+            await live.discord.wait(lambda _: len(direct_messages(live, 101, 102, 103)) == 3, 10)
+        live.discord._state.faults._faults.clear()
+        await live.app.use_case.recovery.idle(10)
+        assert all(text.startswith("Something went wrong. Try again. You") for text in direct_messages(live, 101, 103))
+        await react(live, first, AGAIN, 101)
+        assert (len(live.api.calls), [await live.left(one) for one in (101, 102)]) == (2, [9, 10])
+
+
 async def test_someone_who_fails_again_is_told_again(live: Live) -> None:
     first = await finished_result(live)
     for _ in range(2):
@@ -693,9 +721,13 @@ async def test_a_result_without_its_attachment_cannot_be_copied(live: Live) -> N
 
 async def set_hint_seconds(live: Live, seconds: float) -> None:
     """Keep the hints in the channel for `seconds`."""
+    await reload_reactions(live, hint_seconds=seconds)
+
+
+async def reload_reactions(live: Live, **seconds: float) -> None:
     client = live.app.client
     await client.remove_cog("Reactions")
-    await client.add_cog(Reactions(client, hint_seconds=seconds))
+    await client.add_cog(Reactions(client, **seconds))
 
 
 def channel_hints(live: Live) -> list[discord_server.Message]:
