@@ -140,6 +140,7 @@ async def opened(
             values=storage.repository,
             identify_limit=IdentifyLimit(storage.repository, clock=clock),
             clock=clock,
+            add_again_reaction=messenger.add_again_reaction,
             count_rejection=metrics.rejected,
             default_model=settings.defaults.model,
             default_format=settings.defaults.format,

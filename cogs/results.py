@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Self
 
@@ -85,16 +86,21 @@ async def share(interaction: Press, job: Job) -> None:
         message = await interaction.followup.send(results.result(job), file=file, view=view, wait=True)
         return message.id
 
+    services, message_id = interaction.client.services, interactions.message_id(interaction)
+
     async def find(job: Job) -> int | None:
         try:
-            return await interaction.client.services.find_shared(job, interaction.channel_id or 0)
+            return await services.find_shared(job, interaction.channel_id or 0)
         except JobFailed:
             raise NotAllowed("unknown_share") from None
 
-    message_id = interactions.message_id(interaction)
-    await interaction.client.services.results.share(job, interaction.user.id, post, message_id=message_id, find=find)
+    shared_id = await services.results.share(job, interaction.user.id, post, message_id=message_id, find=find)
     with suppress(*UNREACHABLE):  # it is shared, whatever its buttons say
         await interaction.edit_original_response(view=buttons.view(job, buttons.OF_RESULT))
+    # What was recovered may be shared in a channel other than that of its request.
+    channel_id = interaction.channel_id or job.requester.channel_id
+    shown = replace(job, requester=replace(job.requester, private=False, channel_id=channel_id))
+    await services.add_again_reaction(shown, shared_id)
 
 
 async def delete(interaction: Press, job: Job) -> None:

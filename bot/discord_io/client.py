@@ -56,6 +56,7 @@ class Services:
     values: KeyValueStore
     identify_limit: IdentifyLimit
     clock: Callable[[], datetime]
+    add_again_reaction: Callable[[Job, int], Awaitable[None]]  # to the message of a public result
     count_rejection: Callable[[str], None]  # by its kind
     default_model: Model
     default_format: Format

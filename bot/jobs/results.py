@@ -112,11 +112,12 @@ class Results:
         *,
         message_id: int | None,
         find: Callable[[Job], Awaitable[int | None]],
-    ) -> None:
+    ) -> int:
         """Have `post` show the private result on a message to everyone, once, also if it is interrupted: then `find`
-        looks for the message of the earlier attempt. Raises `NotAllowed`, also for a second click at the same time,
-        `ResultGone` if the message is not the job's, and what `post` raises; after a `RequestRejected` nothing was
-        posted.
+        looks for the message of the earlier attempt. Returns the id of the new message.
+
+        Raises `NotAllowed`, also for a second click at the same time, `ResultGone` if the message is not the job's, and
+        what `post` raises; after a `RequestRejected` nothing was posted.
         """
         _check_carrier(job, message_id)
         if user_id != job.requester.user_id:
@@ -128,11 +129,11 @@ class Results:
             if job.sharing_at is not None and (posted := await find(job)) is not None:
                 await self._repository.shared(job, message_id=posted)
                 raise NotAllowed("shared")
-            await self._share(job, post)
+            return await self._share(job, post)
         finally:
             self._sharing.discard(job.id)
 
-    async def _share(self, job: Job, post: Callable[[], Awaitable[int]]) -> None:
+    async def _share(self, job: Job, post: Callable[[], Awaitable[int]]) -> int:
         await self._repository.sharing(job, since=self._clock())
         try:
             message_id = await post()
@@ -140,6 +141,7 @@ class Results:
             await self._repository.sharing(job, since=None)
             raise
         await self._repository.shared(job, message_id=message_id)
+        return message_id
 
     async def delete(
         self, job: Job, user_id: int, remove: Callable[[], Awaitable[None]], *, message_id: int | None, moderator: bool

@@ -170,6 +170,21 @@ async def test_a_recovered_result_can_be_shared(live: Live) -> None:
     assert not shared.ephemeral
 
 
+async def test_a_result_that_is_recovered_and_shared_in_another_channel_invites_to_repeat_it(live: Live) -> None:
+    live.discord.fail("PATCH", "*", status=403, code=50001, times=100)
+    live.discord.fail("POST", "/channels/*", status=403, code=50001, times=100)
+    interaction = await live.thumbnail()
+    await interaction.wait(lambda i: i.message is not None, 10)
+    await live.app.use_case.recovery.idle(10)
+    live.discord._state.faults._faults.clear()
+    claim = await live.discord.slash("recover", user_id=1, channel_id=discord_server.CHANNEL_ID + 100)
+    await claim.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
+    assert claim.message is not None
+    await live.discord.click(claim.message, button("share", await live.job(claim.message)), user_id=1)
+    shared = await other_result(live, {claim.message.id})
+    await live.discord.wait(lambda _: shared.reactions.get("🔁") == {discord_server.APPLICATION_ID}, 10)
+
+
 async def test_a_private_failure_waits_for_discord_and_is_told_in_place(live: Live) -> None:
     live.api.script(Reply.error("GENERATION_REJECTED"))
     live.discord.fail("PATCH", "/webhooks/*", reset=True, times=2)
