@@ -32,6 +32,7 @@ from bot.images import inspection
 from bot.text import formatting, results
 from cogs import responses
 from cogs.error_handler import UNREACHABLE, explain
+from cogs.hints import Hints
 from cogs.permissions import may_manage_messages
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from bot.discord_io.client import Client
-    from bot.domain.models import Job, Status
+    from bot.domain.models import Job, Picture, Status
 
     Event = discord.RawReactionActionEvent
 
@@ -52,7 +53,6 @@ _ABOUT_THE_RESULT = (NotAllowed, ResultGone, SourceExpired)  # the others are th
 _HINT_SECONDS = 15.0  # how long a hint stays in the channel
 _REPLY_SECONDS = 15.0  # for the reply, which has a place in the queue meanwhile
 _COPY_SECONDS = 120.0  # for one copy, its image included
-_UNLOADING_SECONDS = 5.0  # for deleting the hints that are shown when the bot stops
 
 
 async def setup(bot: Client) -> None:
@@ -75,20 +75,18 @@ class Reactions(commands.Cog):
     ) -> None:
         self._bot = bot
         self._services = bot.services
-        self._hint_seconds = hint_seconds
         self._reply_seconds = reply_seconds
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._copies = asyncio.Semaphore(_COPIES_AT_ONCE)
         self._recent: dict[Hashable, datetime] = {}
-        self._hints: dict[int, asyncio.Task[None]] = {}  # by channel: the one that is shown there
-        self._stopping = asyncio.Event()
+        self._hints = Hints(bot, seconds=hint_seconds)
         self._acts = {AGAIN: self._again, COPY: self._copy, DELETE: self._delete}
 
+    async def cog_load(self) -> None:
+        await self._hints.load()
+
     async def cog_unload(self) -> None:
-        """No hint stays behind when the bot stops."""
-        self._stopping.set()
-        if self._hints:
-            await asyncio.wait(self._hints.values(), timeout=_UNLOADING_SECONDS)
+        await self._hints.close()
 
     @commands.Cog.listener("on_raw_reaction_add")
     async def on_add(self, event: Event) -> None:
@@ -110,8 +108,8 @@ class Reactions(commands.Cog):
         except Exception as error:  # noqa: BLE001 - the error handler answers everything
             locale, now = job.requester.locale, self._services.clock()
             text = explain(error, self._services, now=now, locale=locale, passing=(BotError, *UNREACHABLE))
-            if text is not None and not self._recently_told(event, error, text):
-                await self._tell(event, text)
+            if text is not None:
+                await self._answer(event, error, text)
 
     async def _is_person(self, event: Event) -> bool:
         """Discord sends the member along; discord.py drops it for a server it has not seen yet."""
@@ -215,21 +213,26 @@ class Reactions(commands.Cog):
 
     # --- telling the person ---------------------------------------------------------------------------------------
 
-    async def _tell(self, event: Event, text: str) -> None:
-        """Tell the person who reacted, and nobody else if possible."""
+    async def _answer(self, event: Event, error: Exception, text: str) -> None:
+        """Tell the person why nothing follows, unless they have just been told and it still holds. A failure is always
+        news.
+        """
+        message_id = event.message_id if isinstance(error, _ABOUT_THE_RESULT) else None
+        told = _Told(message_id, event.user_id, text.partition("<")[0])
+        if isinstance(error, RequestRejected) and self._recently_done(told):
+            return
+        if not await self._tell(event, text):
+            self._recent.pop(told, None)
+
+    async def _tell(self, event: Event, text: str) -> bool:
+        """Tell the person who reacted, and nobody else if possible; False if there is no way at the moment."""
         about = formatting.message_link(event.guild_id, event.channel_id, event.message_id)
         try:
             direct = await self._bot.create_dm(discord.Object(event.user_id))
             await direct.send(f"{text}\n-# {about}")
         except UNREACHABLE:
-            self._show_hint(event, text)
-
-    def _recently_told(self, event: Event, error: Exception, text: str) -> bool:
-        """Whether the person has just been told the same, and it still holds. A failure is always news."""
-        if not isinstance(error, RequestRejected):
-            return False
-        message_id = event.message_id if isinstance(error, _ABOUT_THE_RESULT) else None
-        return self._recently_done(_Told(message_id, event.user_id, text.partition("<")[0]))
+            return self._show_hint(event, text)
+        return True
 
     def _forget_told(self, message_id: int) -> None:
         """Another job is in progress, so whoever is refused because of it has not been told about it."""
@@ -239,25 +242,9 @@ class Reactions(commands.Cog):
             if not (isinstance(known, _Told) and known.message_id == message_id)
         }
 
-    def _show_hint(self, event: Event, text: str) -> None:
-        """Show one short-lived line, unless one is already shown."""
-        if event.channel_id in self._hints or self._stopping.is_set():
-            return
-        task = asyncio.create_task(self._hint_for_a_while(event, f"<@{event.user_id}> {text}"), name="reaction-hint")
-        self._hints[event.channel_id] = task
-        task.add_done_callback(lambda _: self._hints.pop(event.channel_id))
-
-    async def _hint_for_a_while(self, event: Event, text: str) -> None:
-        try:
-            message = await self._channel(event).send(text)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._hint_seconds):
-                    await self._stopping.wait()
-            await message.delete()
-        except discord.NotFound:
-            return  # deleted by somebody else
-        except UNREACHABLE as error:
-            log.info("a hint for the person who reacted could not be shown or deleted: %s", type(error).__name__)
+    def _show_hint(self, event: Event, text: str) -> bool:
+        """Show one short-lived line in the channel; False if one is already shown there."""
+        return self._hints.show(event.guild_id, event.channel_id, f"<@{event.user_id}> {text}")
 
     def _channel(self, event: Event) -> discord.PartialMessageable:
         return self._bot.get_partial_messageable(event.channel_id, guild_id=event.guild_id)
@@ -276,8 +263,13 @@ async def _fitting(name: str, content: bytes) -> tuple[str, bytes]:
     """An image that fits into a direct message, whose limit is lower than that of some servers."""
     if len(content) <= DEFAULT_UPLOAD_LIMIT:
         return name, content
-    picture = inspection.inspect(Path(name), sha256="", content=content)
-    smaller = await asyncio.to_thread(inspection.shrink, picture, limit=DEFAULT_UPLOAD_LIMIT)
+    smaller = await asyncio.to_thread(_shrunk, name, content)
     if smaller is None or smaller.content is None:
         raise JobFailed
     return str(Path(name).with_suffix(smaller.suffix)), smaller.content
+
+
+def _shrunk(name: str, content: bytes) -> Picture | None:
+    """Takes as long as the image is large, so it runs in a thread."""
+    picture = inspection.inspect(Path(name), sha256="", content=content)
+    return inspection.shrink(picture, limit=DEFAULT_UPLOAD_LIMIT)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import logging
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from yarl import URL
 
+from bot.images import inspection
+from cogs import hints, reactions
 from cogs.reactions import Reactions
 from sandbox import discord_server, pikzels_server
 from sandbox.pikzels_server.replies import Reply
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
+    from bot.domain.models import Picture
     from tests.support.servers import Servers
 
 AGAIN, COPY, DELETE = "🔁", "✉️", "❌"
@@ -574,6 +579,7 @@ async def test_a_shared_private_result_works_like_any_other_result(live: Live) -
     await live.discord.click(private, f"job:share:{job.id}", user_id=1)
     await live.discord.wait(lambda _: len(public_results(live)) == 1, 10)
     [shared] = public_results(live)
+    await live.discord.wait(lambda _: shared.reactions.get(AGAIN) == {discord_server.APPLICATION_ID}, 10)
     await settle(live)
     await react(live, shared, AGAIN, 2)
     [second] = [one for one in public_results(live) if one is not shared]
@@ -709,6 +715,20 @@ async def test_a_copy_over_the_direct_message_limit_is_shrunk(tmp_path: Path, mo
     assert (sent.width, sent.height) == (1280, 720)
 
 
+async def test_a_large_image_is_read_and_shrunk_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    inspect = inspection.inspect
+
+    def recorded(path: Path, *, sha256: str, content: bytes | None = None) -> Picture:
+        threads.append(threading.current_thread())
+        return inspect(path, sha256=sha256, content=content)
+
+    monkeypatch.setattr(inspection, "inspect", recorded)
+    await reactions._fitting("large.png", png(11 * discord_server.MIB))
+    assert threads
+    assert threading.main_thread() not in threads
+
+
 async def test_a_result_without_its_attachment_cannot_be_copied(live: Live) -> None:
     first = await finished_result(live)
     first.attachments.clear()
@@ -762,6 +782,53 @@ async def test_a_hint_is_deleted_after_its_time_and_another_can_follow(live: Liv
         )
         await wait_for_hints_to_end()
     assert [hint.content.partition(" ")[0] for hint in channel_hints(live)] == ["<@2>", "<@3>"]
+
+
+async def test_whoever_could_not_be_told_is_told_when_they_come_again(concurrent_live: Live) -> None:
+    live = concurrent_live
+    await set_hint_seconds(live, 0.5)
+    first = await finished_result(live)
+    await crowd(live, first, 101, 102, 103)
+    live.discord.guilds.dms_closed.update((104, 105))
+    await sent_away(live, first, 104, 105)
+    await live.discord.wait(lambda _: len(channel_hints(live)) == 1 and channel_hints(live)[0].deleted, 10)
+    await wait_for_hints_to_end()
+    await sent_away(live, first, 105)
+    await live.discord.wait(lambda _: len(channel_hints(live)) == 2, 10)
+    assert channel_hints(live)[1].content == f"<@105> {CROWDED}"
+    await finish(live)
+
+
+async def test_a_hint_that_a_killed_bot_has_left_behind_is_deleted_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        await set_hint_seconds(live, 60)
+        first = await finished_result(live)
+        live.discord.guilds.dms_closed.add(2)
+        await react(live, first, COPY, 2)
+        await live.discord.wait(lambda _: len(channel_hints(live)) == 1, 10)
+        [hint] = channel_hints(live)
+        live.discord.fail("DELETE", POSTS + "/*", reset=True, times=100)  # as good as a kill: nothing is deleted
+    assert not hint.deleted
+    servers.discord._state.faults._faults.clear()
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        await live.discord.wait(lambda _: hint.deleted, 10)
+    deleted = [one for one in servers.discord.requests if one.method == "DELETE" and one.status == 204]
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        await settle(live)
+    assert [one for one in servers.discord.requests if one.method == "DELETE" and one.status != 0] == deleted
+
+
+async def test_hints_that_cannot_be_deleted_are_remembered_up_to_a_limit(live: Live) -> None:
+    live.discord.fail("DELETE", "/channels/*", reset=True, times=1000)
+    shown = hints.Hints(live.app.client, seconds=0)
+    for number in range(60):
+        assert shown.show(discord_server.GUILD_ID, discord_server.CHANNEL_ID + 100 + number, "a hint")
+    await wait_for_hints_to_end()
+    stored = dict(json.loads(await live.app.client.services.values.get_value("reaction_hints") or ""))
+    newest = sorted(one.id for one in live.discord.messages.values() if one.content == "a hint")[10:]
+    assert sorted(stored) == newest
 
 
 async def wait_for_hints_to_end() -> None:
