@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DISCORD_WAITS = 3.0  # seconds, by Discord's clock
-_LEAST_SECONDS = 1.5  # if our clock is ahead of Discord's
+_LEAST_SECONDS = 1.5  # for a try that begins late, or seems to because our clock is ahead: it may have arrived in time
 _LOOK_SECONDS = 3.0  # for finding a response that has arrived
 _SHARE = 2 / 3  # of the time, for one try: one that hangs leaves time for another
 _PAUSE_SECONDS = 0.2
@@ -70,14 +70,14 @@ async def tell(interaction: Interaction, text: str) -> None:
 
 
 async def persistently(call: Callable[[], Awaitable[T]], *, seconds: float) -> T:
-    """Await `call`, and again while the network fails or does not answer, within `seconds`. Raises `NotAnswered`. Only
-    for calls that have no further effect when they are repeated.
+    """Await `call`, and again while the network fails or does not answer; no try begins after `seconds`, except the
+    first. Raises `NotAnswered`. Only for calls that have no further effect when they are repeated.
     """
     now = asyncio.get_running_loop().time
     until = now() + seconds
     while True:
         try:
-            async with asyncio.timeout(min(seconds * _SHARE, until - now())):
+            async with asyncio.timeout(max(min(seconds * _SHARE, until - now()), _LEAST_SECONDS)):
                 return await call()
         except (*NETWORK, RuntimeError) as error:  # the latter is that of a closed session
             if now() + _PAUSE_SECONDS >= until or isinstance(error, RuntimeError):
@@ -89,7 +89,7 @@ async def _first(interaction: Interaction, send: Callable[[], Awaitable[T]]) -> 
     """Send the first response; None if it had arrived in an earlier try, whose answer was lost."""
     age = (interaction.client.services.clock() - interaction.created_at).total_seconds()
     try:
-        response = await persistently(send, seconds=max(DISCORD_WAITS - max(age, 0), _LEAST_SECONDS))
+        response = await persistently(send, seconds=DISCORD_WAITS - max(age, 0))
     except discord.HTTPException as error:
         if error.code == _UNKNOWN_INTERACTION:
             raise NotAnswered("Discord has stopped waiting") from None
