@@ -75,4 +75,5 @@ def explain(
             return failures.something_failed(locale=locale)
         case _:
             log.error("an interaction hit an internal error", exc_info=error)
+            services.notices.interaction_failed(type(error).__name__)
             return failures.internal_error(locale=locale)

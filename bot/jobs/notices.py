@@ -54,6 +54,10 @@ class Notices:
     def job_parked(self, job: Job, failure: Undeliverable) -> None:
         self._alerts.send(AlertLevel.WARN, failure.kind, operator.job_parked(job, failure))
 
+    def interaction_failed(self, observed: str) -> None:
+        """An internal error before a job exists, of the class `observed`."""
+        self._alerts.send(AlertLevel.PAGE, f"interaction:{observed}", operator.interaction_failed(observed))
+
     def internal_error(self, job: Job) -> None:
         self._alerts.send(AlertLevel.PAGE, InternalError.kind, operator.internal_error(job))
 

@@ -44,6 +44,10 @@ def job_parked(job: Job, error: JobFailed) -> str:
     return f"{job_line(job, error)}; kept for /recover"
 
 
+def interaction_failed(observed: str) -> str:
+    return f"an interaction hit an internal error ({observed}), see the log"
+
+
 def internal_error(job: Job) -> str:
     return f"job {job.id}: an internal error, see the log"
 

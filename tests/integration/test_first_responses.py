@@ -190,12 +190,15 @@ async def test_trouble_after_the_response_is_no_internal_error(live: Live, warni
     assert [record.exc_info for record in warnings.records] == [None]
 
 
-async def test_an_answer_that_is_refused_for_its_form_is_an_internal_error(live: Live, warnings: Warnings) -> None:
+async def test_an_answer_that_is_refused_for_its_form_is_an_internal_error_and_the_operator_is_told(
+    live: Live, warnings: Warnings
+) -> None:
     live.discord.fail("POST", CALLBACK, code=50035)
     interaction = await live.discord.slash("quota", user_id=1)
     await interaction.wait(shows("Something went wrong inside the bot"), 10)
-    [error] = warnings.records
+    error, told = warnings.records
     assert (error.levelname, error.exc_info is not None) == ("ERROR", True)
+    assert told.getMessage() == "operator: an interaction hit an internal error (HTTPException), see the log"
 
 
 # --- responses that hang ----------------------------------------------------------------------------------------------
