@@ -215,11 +215,16 @@ class Messenger:
 
     async def _edit_progress(self, job: Job, status: Status) -> None:
         content = _Content(results.status(job, status), view=buttons.of_status(job, status), progress=True)
-        method = self._by_token if job.requester.token else self._by_bot
         async with self._progress:
-            with suppress(_MethodFailed, TimeoutError):
+            with suppress(TimeoutError):
                 async with asyncio.timeout(_PROGRESS_SECONDS):
-                    await method(job, content)
+                    for method in self._edits(job):
+                        try:
+                            await method(job, content)
+                        except _MethodFailed as failure:
+                            if failure.then is _Next.TRY_NEXT:
+                                continue
+                        return
 
     async def _progress_shown(self, job: Job) -> None:
         """Wait until no edit of the job's progress is in flight."""

@@ -168,6 +168,16 @@ async def test_a_picture_that_cannot_be_fetched_is_announced_as_late_with_the_ne
         assert LATE not in content(interaction)
 
 
+async def test_after_a_restart_a_late_picture_is_announced_by_the_bot_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    monkeypatch.setattr("bot.jobs.progress.PAUSE", 0.1)
+    interaction = await generated_but_not_fetched(tmp_path, monkeypatch, servers)
+    servers.api.always_output(Reply.raw(503))
+    async with running(tmp_path, monkeypatch, around=servers, clock=Clock(0.5)):  # the token is dead
+        await interaction.wait(lambda i: LATE in content(i))
+
+
 async def test_a_picture_that_arrives_in_time_is_never_announced_as_late(live: Live) -> None:
     message = await live.made()
     assert [edit.content for edit in message.history if "longer than usual" in edit.content] == []
