@@ -157,8 +157,10 @@ class World:
             self.loop.call_at(self.chance.uniform(0, DAY), self._begin, what, LONG_OUTAGE)
 
     def maybe_break_database(self) -> None:
-        """Start a database outage during a write, when it matters most."""
-        if self.happens("database fails"):
+        """Start a database outage during a write, when it matters most. During one, the repeated writes of a dozen
+        waiting jobs would prolong it for days.
+        """
+        if self.loop.time() >= self.database_down_until and self.happens("database fails"):
             self._begin(
                 self.chance.choice(("database full", "database full", "database unavailable")), self._between(1, 1200)
             )
