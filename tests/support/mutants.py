@@ -28,8 +28,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=0, help="at most so many of each package, at random")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     chosen = parser.parse_args()
-    if not Path("mutants").exists():
-        run(["no.such.mutant"])  # makes them all and runs none
+    make()
     names = [name for name in results() if any(fnmatchcase(name, pattern) for pattern in chosen.patterns)]
     if chosen.sample:
         print(f"seed {chosen.seed}")  # noqa: T201 - for the terminal
@@ -37,6 +36,12 @@ def main() -> None:
     run(names)
     verdicts = results()
     print(table({name: verdicts[name] for name in names}))  # noqa: T201 - for the terminal
+
+
+def make() -> None:
+    """Make every mutant and run every test once, to learn which of them reaches which mutant."""
+    print("making the mutants and running the tests on the unchanged program: some minutes")  # noqa: T201 - for the terminal
+    subprocess.run([MUTMUT, "run", "none"], check=False, capture_output=True)  # a name that no mutant has
 
 
 def run(names: Sequence[str]) -> None:
