@@ -350,8 +350,10 @@ class UseCaseHarness:
             facts["picture"] = self.spool.picture(job_id)
             if file:
                 self.spool.files[job_id] = IMAGE
+        if state in (State.DELIVERED, State.RELEASED):
+            facts["ended_at"] = self.clock()
         if state is State.RELEASED:
-            facts |= {"ended_at": self.clock(), "reason": "not_started"}
+            facts["reason"] = "not_started"
         job = Job(job_id, state, request(), requester(user_id), 1, NOON, **facts | changes)
         self.repository.jobs[job_id] = job
         return job
