@@ -282,6 +282,23 @@ def test_an_announcement_ends_once_its_image_has_been_claimed(ended: str) -> Non
     run(scenario)
 
 
+@pytest.mark.parametrize("failure", [Undeliverable("403"), DeliveryDelayed("503")])
+def test_an_announcement_that_cannot_be_made_is_no_fault_and_neither_is_a_stop(
+    failure: JobFailed, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(harness: UseCaseHarness) -> None:
+        job = harness.stored(State.SPOOLED)
+        harness.will("notify", failure, always=100)
+        await harness.outcomes.park(job, Undeliverable("403"))
+        await asyncio.sleep(30)
+        await harness.recovery.close(grace=1000)
+        assert asyncio.get_running_loop().time() < 31
+        assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+        assert harness.repository.jobs[job.id].state is State.SPOOLED
+
+    run(scenario)
+
+
 # --- faults of the program -------------------------------------------------------------------------------------------
 
 
@@ -291,7 +308,7 @@ def test_a_fault_keeps_an_image_on_disk() -> None:
         await harness.outcomes.internal_error(harness.stored(State.SPOOLED))
         assert (await harness.ended(job)).parked_at == NOON
         assert harness.alerts == [(AlertLevel.WARN, "undeliverable"), (AlertLevel.PAGE, "unforeseen")]
-        assert "a fault of this program" in harness.script.of("alert")[0][2]
+        assert "(observed=a fault of this program)" in harness.script.of("alert")[0][2]
         assert job.id in harness.script.of("alert")[1][2]
 
     run(scenario)
@@ -443,7 +460,7 @@ def test_an_image_that_is_gone_from_the_spool_is_released_and_the_next_is_handed
         kept(harness, "old2")
         assert await harness.outcomes.claim(a_claim(harness.clock())) == Claimed(1, 0)
         assert harness.repository.jobs["old1"].reason == "picture_unusable"
-        assert "gone from the spool" in harness.script.of("alert")[0][2]
+        assert "(observed=gone from the spool)" in harness.script.of("alert")[0][2]
         assert states(harness) == [State.RELEASED, State.DELIVERED]
 
     run(scenario)
@@ -602,10 +619,14 @@ def test_endings_are_logged_with_their_job_and_reason(caplog: pytest.LogCaptureF
         harness.will("notify", Undeliverable("403"))
         await harness.outcomes.release(harness.stored(State.SENDING), OutcomeUnknown("reset"))
         await harness.outcomes.release(harness.stored(State.DELIVERED), OutcomeUnknown("reset"))
+        harness.will("hand_over", Undeliverable("404"))
+        claimed = harness.stored(State.SPOOLED, parked_at=NOON, claim=a_claim(harness.clock()))
+        await harness.outcomes.finish_claim(claimed)
         assert [record.getMessage() for record in caplog.records] == [
             "job old1 released: outcome_unknown (observed=reset)",
             "job old1: its requester could not be notified: undeliverable (observed=403)",
             "job old1 had already ended",
+            "job old1 stays kept: undeliverable (observed=404)",
         ]
 
     run(scenario)

@@ -287,7 +287,8 @@ def test_a_kept_image_is_released_after_a_week_and_no_sooner(after: float, *, re
         assert job.reason == ("undeliverable" if released else None)
         assert harness.script.order("deliver") == []
         if released:
-            assert "not claimed in time" in harness.script.of("alert")[0][2]
+            [(_, _, line)] = harness.script.of("alert")
+            assert line == "job old1: undeliverable (observed=not claimed in time)"
 
     run(scenario)
 
@@ -408,7 +409,7 @@ def test_a_stop_says_what_it_waits_for(caplog: pytest.LogCaptureFixture) -> None
         await harness.accept()
         await asyncio.sleep(1)
         await harness.recovery.close(grace=150)
-        assert "finishing 1 jobs, for at most 150 s" in caplog.text
+        assert "finishing 1 jobs, for at most 150 s" in [record.getMessage() for record in caplog.records]
 
     run(scenario)
 
