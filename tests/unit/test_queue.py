@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +20,10 @@ from bot.domain.models import Circuit, FailurePolicy
 from bot.jobs.circuits import Circuits
 from bot.jobs.queue import RequestQueue, Ticket
 from tests.support.factories import NOON
+from tests.support.virtual_clock import Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
 
 class ManualClock:
@@ -299,3 +304,172 @@ async def test_dismissing_one_of_a_members_requests_frees_one_of_their_slots() -
     tickets[1].leave()
     assert tickets[2].position == 1
     harness.enter(1)
+
+
+# --- slowing down, on virtual time --------------------------------------------------------------------------------
+
+
+def on_virtual_time(scenario: Callable[[], Coroutine[None, None, None]]) -> None:
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(scenario())
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(None, 5), (30, 30), (119, 119), (3600, 120)])
+def test_after_a_429_nothing_starts_for_as_long_as_it_asks_up_to_two_minutes(asked: int | None, seconds: int) -> None:
+    async def scenario() -> None:
+        harness = QueueHarness(concurrency=4)
+        retry_after = None if asked is None else timedelta(seconds=asked)
+        harness.fail("TOO_MANY_REQUESTS", status=429, retry_after=retry_after)
+        [ticket] = harness.enter(1)
+        assert ticket.position == 1
+        await wait_for_turn(ticket)
+        assert now() == seconds
+
+    on_virtual_time(scenario)
+
+
+def test_the_last_429_of_a_burst_says_when_calls_start_again_and_each_pause_halves_them_once() -> None:
+    async def scenario() -> None:
+        harness = QueueHarness(concurrency=8)
+        [running] = harness.enter(99)
+        for seconds in (10, 60, 20):
+            running.failed(policy("TOO_MANY_REQUESTS", 429), retry_after=timedelta(seconds=seconds))
+        running.leave()
+        waiting = harness.enter(*range(10))
+        await asyncio.sleep(19)
+        assert harness.queue.running == 0
+        await asyncio.sleep(2)
+        assert harness.queue.running == 4
+        waiting[0].failed(policy("TOO_MANY_REQUESTS", 429))
+        for ticket in waiting:
+            ticket.leave()
+        harness.enter(*range(10))
+        await asyncio.sleep(6)
+        assert harness.queue.running == 2
+
+    on_virtual_time(scenario)
+
+
+def test_at_least_one_call_is_made_however_often_the_provider_throttles() -> None:
+    async def scenario() -> None:
+        harness = QueueHarness(concurrency=2)
+        for _ in range(4):
+            harness.fail("TOO_MANY_REQUESTS", status=429)
+            await asyncio.sleep(6)
+        harness.enter(1, 2)
+        assert harness.queue.running == 1
+
+    on_virtual_time(scenario)
+
+
+def test_each_success_allows_one_more_call_up_to_the_setting() -> None:
+    async def scenario() -> None:
+        harness = QueueHarness(concurrency=4)
+        harness.fail("TOO_MANY_REQUESTS", status=429)
+        await asyncio.sleep(6)
+        running = harness.enter(*range(10))
+        assert harness.queue.running == 2
+        for allowed in (3, 4, 4, 4):
+            running[0].succeeded()
+            assert harness.queue.running == allowed
+
+    on_virtual_time(scenario)
+
+
+def test_a_stop_during_a_pause_starts_nothing_afterwards() -> None:
+    async def scenario() -> None:
+        harness = QueueHarness()
+        harness.fail("TOO_MANY_REQUESTS", status=429)
+        [waiting] = harness.enter(1)
+        harness.queue.close()
+        with pytest.raises(NotStarted):
+            await wait_for_turn(waiting)
+        with pytest.raises(Restarting):
+            harness.enter(2)
+
+    on_virtual_time(scenario)
+
+
+async def test_a_429_alone_dismisses_nobody_and_any_other_failure_stops_nothing() -> None:
+    harness = QueueHarness(concurrency=1)
+    running, waiting = harness.enter(1, 2)
+    running.failed(policy("CONTENT_POLICY", 400))
+    running.leave()
+    assert waiting.position == 0
+    harness.enter(3)
+    waiting.failed(policy("TOO_MANY_REQUESTS", 429))
+    assert harness.queue.waiting == 1
+    harness.queue.close()
+
+
+# --- what the numbers say ---------------------------------------------------------------------------------------------
+
+
+async def test_a_refusal_says_how_many_may_wait_or_be_in_progress() -> None:
+    harness = QueueHarness(concurrency=1, length=2, per_member=3)
+    harness.enter(1, 1, 1)
+    with pytest.raises(TooManyActiveJobs) as active:
+        harness.enter(1)
+    with pytest.raises(QueueFull) as full:
+        harness.enter(2)
+    assert (active.value.limit, full.value.length) == (3, 2)
+
+
+async def test_the_queue_knows_how_many_wait_run_and_have_not_left() -> None:
+    harness = QueueHarness(concurrency=2)
+    tickets = harness.enter(1, 1, 2, 3, 3)
+    queue = harness.queue
+    assert (queue.waiting, queue.running, queue.tickets) == (3, 2, 5)
+    async with tickets[0].turn():
+        pass
+    assert (queue.waiting, queue.running, queue.tickets) == (2, 2, 5)
+    for ticket in tickets:
+        ticket.leave()
+        ticket.leave()
+    assert (queue.waiting, queue.running, queue.tickets) == (0, 0, 0)
+    assert (queue._tickets, queue._waiting) == ({}, {})
+
+
+async def test_a_full_queue_takes_who_can_start_at_once_and_a_throttled_one_takes_nobody_more() -> None:
+    harness = QueueHarness(concurrency=2, length=0)
+    first, _ = harness.enter(1, 2)
+    first.leave()
+    [third] = harness.enter(3)
+    third.failed(policy("TOO_MANY_REQUESTS", 429))
+    third.leave()
+    with pytest.raises(QueueFull):
+        harness.enter(4)
+    harness.queue.close()
+
+
+async def test_a_refused_request_is_not_the_trial_of_a_circuit() -> None:
+    harness = QueueHarness(per_member=1)
+    harness.enter(1)
+    harness.fail("INSUFFICIENT_CREDITS", status=402)
+    harness.clock.advance(minutes=10)
+    with pytest.raises(TooManyActiveJobs):
+        harness.enter(1)
+    harness.enter(2)
+
+
+async def test_everyone_who_waits_is_dismissed_also_several_of_one_member() -> None:
+    harness = QueueHarness(concurrency=1)
+    running, *waiting = harness.enter(1, 1, 1, 2, 3)
+    running.failed(policy("INVALID_API_KEY", 401))
+    assert harness.queue.waiting == 0
+    for ticket in waiting:
+        with pytest.raises(NotStarted) as dismissed:
+            await wait_for_turn(ticket)
+        assert dismissed.value.cause is Circuit.KEY
+
+
+async def test_who_leaves_while_waiting_is_waited_for_by_nobody() -> None:
+    harness = QueueHarness(concurrency=1)
+    _, waiting = harness.enter(1, 2)
+    waiting.leave()
+    assert waiting.turn_future.cancelled()
+    assert "turn_future" not in repr(waiting)
