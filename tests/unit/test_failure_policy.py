@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain import errors, failure_policy
-from bot.domain.failure_policy import policy_for, policy_of
+from bot.domain.failure_policy import may_download_again, policy_for, policy_of
 from bot.domain.models import AlertLevel, Allowance, Circuit, FailurePolicy, Limit, Scope, Window
 from bot.text import failures, formatting, operator, refusals
 from tests.support.factories import NOON, a_job
@@ -132,6 +132,30 @@ def test_what_is_not_found_counts_against_the_service_only_without_a_persona_or_
     assert policy_for(refused("NOT_FOUND", 404), preset=True) == FailurePolicy(0, None, WARN)
     assert policy_for(refused("NOT_FOUND", 404)).counts
     assert policy_for(refused("INTERNAL_ERROR"), preset=True).counts
+
+
+def test_what_a_failure_means_depends_on_the_request_and_on_the_operator() -> None:
+    not_found = errors.ProviderRefused("NOT_FOUND", 404)
+    assert policy_of(not_found, preset=True) == policy_for(not_found, preset=True) == FailurePolicy(0, None, WARN)
+    assert policy_of(errors.ProviderRefused("NOT_FOUND", 404)).counts
+    failed = errors.ProviderRefused("INTERNAL_ERROR", 500)
+    assert policy_of(failed, retry_server_errors=True).retries == 1
+    assert policy_of(errors.ProviderRefused("INTERNAL_ERROR", 500)).retries == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "downloads"),
+    [
+        (errors.OutputGone("404"), 3),
+        (errors.PictureUnusable("cut off"), 2),
+        (errors.OutputUnreachable("reset"), None),
+        (errors.OutputRefused("private address"), 1),
+        (errors.OutcomeUnknown("reset"), 1),
+    ],
+)
+def test_how_often_an_output_is_downloaded(failure: errors.JobFailed, downloads: int | None) -> None:
+    allowed = [tries for tries in range(1, 100) if may_download_again(failure, tries)]
+    assert allowed == list(range(1, 100 if downloads is None else downloads))
 
 
 def test_a_policy_is_decided_once_and_stored_on_the_failure() -> None:

@@ -1,5 +1,6 @@
 """Quota days, costs, and which limit applies."""
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -37,6 +38,15 @@ def allowance(used: int, amount: int = 5, *, end: datetime = NEXT_MIDNIGHT) -> A
 )
 def test_a_day_is_the_utc_day(now: datetime, start: datetime) -> None:
     assert day(now) == Window(start, start + timedelta(days=1))
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows has no time zone of a process")
+def test_a_day_does_not_depend_on_where_the_bot_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "America/New_York")
+        time.tzset()
+        assert day(MIDNIGHT) == Window(MIDNIGHT, NEXT_MIDNIGHT)
+    time.tzset()
 
 
 @given(MOMENTS)

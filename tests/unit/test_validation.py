@@ -107,7 +107,7 @@ def test_a_prompt_with_a_link_is_refused_by_name(link: str) -> None:
 def test_a_refusal_carries_the_details_for_its_message(changes: dict[str, Any], facts: dict[str, object]) -> None:
     with pytest.raises(InvalidOption) as refused:
         chosen(**changes)
-    assert refused.value.facts == facts
+    assert repr(refused.value.facts) == repr(facts)  # 3001, and not 3001.0
 
 
 @pytest.mark.parametrize(
@@ -324,6 +324,44 @@ def test_a_new_image_replaces_the_stored_one() -> None:
     assert (changed.image_url, changed.image_sha256, changed.prompt) == ("https://a/new.png", None, None)
     with pytest.raises(InvalidOption, match="image"):
         apply_edit(request, model="pkz_3", format="16:9", prompt="", image=upload(content_type="text/plain"))
+
+
+def test_an_edit_keeps_what_the_form_does_not_ask_for_if_the_new_model_takes_it() -> None:
+    request = chosen(reference=upload(url="https://a/b"), persona=ID, style=ID)
+    request = replace(request, image_sha256="0" * 64, support_sha256="1" * 64)
+    assert apply_edit(request, model="pkz_4_5", format="1:1", prompt="x") == replace(
+        request, model=Model.PKZ_4_5, format=Format.SQUARE, prompt="x"
+    )
+    without = apply_edit(request, model="pkz_3", format="1:1", prompt="x")
+    assert (without.support_image_url, without.support_sha256) == (None, None)
+    weighed = chosen(model="pkz_2", weight="high")
+    assert apply_edit(weighed, model="pkz_2", format="1:1", prompt="x").image_weight is Weight.HIGH
+    assert apply_edit(weighed, model="pkz_3", format="1:1", prompt="x").image_weight is None
+
+
+def test_a_new_reference_replaces_the_stored_one() -> None:
+    request = replace(chosen(reference=upload()), support_sha256="1" * 64)
+    changed = apply_edit(request, model="pkz_4", format="16:9", prompt="", reference=upload(url="https://a/new.png"))
+    assert (changed.support_image_url, changed.support_sha256) == ("https://a/new.png", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "option", "problem"),
+    [
+        ({"model": "pkz_5"}, "model", "unknown_choice"),
+        ({"format": "4:3"}, "format", "unknown_choice"),
+        ({"prompt": "x" * 3001}, "prompt", "too_long"),
+        ({"image": upload(size=0)}, "image", "empty"),
+        ({"reference": upload(size=0)}, "reference", "empty"),
+        ({"model": "pkz_3", "reference": upload()}, "reference", "wrong_model"),
+    ],
+)
+def test_an_invalid_edit_is_refused_by_name(changes: dict[str, Any], option: str, problem: str) -> None:
+    plain: dict[str, Any] = {"model": "pkz_4", "format": "16:9", "prompt": "a cat"}
+    with pytest.raises(InvalidOption) as refused:
+        apply_edit(chosen(), **(plain | changes))
+    assert (refused.value.option, refused.value.problem) == (option, problem)
+    assert refused.value.args == (option, problem)
 
 
 @pytest.mark.parametrize(
