@@ -354,6 +354,17 @@ def test_the_last_429_of_a_burst_says_when_calls_start_again_and_each_pause_halv
     on_virtual_time(scenario)
 
 
+def test_half_of_an_odd_number_of_calls_is_rounded_down() -> None:
+    async def scenario() -> None:
+        harness = QueueHarness(concurrency=3)
+        harness.fail("TOO_MANY_REQUESTS", status=429)
+        await asyncio.sleep(6)
+        harness.enter(1, 2, 3)
+        assert harness.queue.running == 1
+
+    on_virtual_time(scenario)
+
+
 def test_at_least_one_call_is_made_however_often_the_provider_throttles() -> None:
     async def scenario() -> None:
         harness = QueueHarness(concurrency=2)

@@ -39,6 +39,7 @@ class Records:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.in_progress: Counter[int] = Counter()
+        self.counts: list[int] = []  # how many results of a history were asked for
         self.recorded: list[tuple[object, ...]] = []
         self.drafts: dict[str, tuple[int, Sequence[Upload]]] = {}
 
@@ -49,12 +50,15 @@ class Records:
         return self.in_progress[message_id]
 
     async def newest(self, user_id: int, count: int) -> list[Job]:
+        self.counts.append(count)
         return self._of(user_id)[:count]
 
     async def older(self, user_id: int, than: str, count: int) -> list[Job]:
+        self.counts.append(count)
         return [job for job in self._of(user_id) if job.id < than][:count]
 
     async def newer(self, user_id: int, than: str, count: int) -> list[Job]:
+        self.counts.append(count)
         return [job for job in self._of(user_id) if job.id > than][-count:]
 
     async def sharing(self, job: Job, *, since: datetime | None) -> None:
@@ -107,7 +111,8 @@ class ResultsHarness:
             self.posted += 1
             return PUBLIC
 
-        async def find(_: Job) -> int | None:
+        async def find(of: Job) -> int | None:
+            assert of is job
             return found
 
         await self.results.share(job, user_id, post, find=find)
@@ -160,7 +165,8 @@ async def test_a_result_that_the_database_does_not_have_is_gone(harness: Results
 async def react(harness: ResultsHarness, *user_ids: int, message_id: int = MESSAGE) -> None:
     for user_id in user_ids:
         await harness.results.check_reaction(message_id, user_id)
-        harness.keep(replace(JOB, id=f"of{user_id}"))
+        started_by = replace(PRIVATE.requester, user_id=user_id)
+        harness.keep(replace(PRIVATE, id=f"of{user_id}", requester=started_by))
         harness.results.record_reaction(message_id, user_id, f"of{user_id}")
 
 
@@ -311,6 +317,7 @@ async def test_the_first_page_has_the_newest_four(
 ) -> None:
     history(harness, count)
     page = await harness.results.newest(OWNER)
+    assert harness.records.counts == [PAGE + 1]  # one more says whether there is another page
     assert (ids(page), page.newer, page.older) == (shown, False, older)
 
 
@@ -327,6 +334,7 @@ async def test_the_first_page_has_the_newest_four(
 async def test_a_page_further_back(harness: ResultsHarness, than: str, shown: str, *, newer: bool, older: bool) -> None:
     history(harness, 10)
     page = await harness.results.older(OWNER, than)
+    assert set(harness.records.counts) == {PAGE + 1}
     assert (ids(page), page.newer, page.older) == (shown, newer, older)
 
 
@@ -336,6 +344,7 @@ async def test_a_page_further_back(harness: ResultsHarness, than: str, shown: st
 async def test_a_page_further_on(harness: ResultsHarness, than: str, shown: str, *, newer: bool) -> None:
     history(harness, 10)
     page = await harness.results.newer(OWNER, than)
+    assert set(harness.records.counts) == {PAGE + 1}
     assert (ids(page), page.newer, page.older) == (shown, newer, True)
 
 
