@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 
 import pytest
@@ -231,6 +232,15 @@ def test_one_trial_may_close_several_circuits_and_only_its_own() -> None:
     harness.fail(ProviderRefused("INVALID_API_KEY", 401))
     harness.circuits.succeeded(caller)
     assert harness.open_for == {Circuit.KEY: None}
+
+
+def test_a_circuit_that_closes_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    harness = CircuitsHarness()
+    harness.fail(BALANCE)
+    harness.now += 10 * MINUTE
+    harness.circuits.succeeded(harness.trial())
+    assert [record.getMessage() for record in caplog.records] == ["circuit closed: balance"]
 
 
 def test_the_success_of_another_caller_closes_nothing() -> None:
