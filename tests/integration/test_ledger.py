@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
-from bot.domain.models import Job, Limit, Model, Output, Picture, State
+from bot.domain.models import Allowance, Claim, Job, Limit, Model, Output, Picture, Scope, State
 from bot.domain.quota import day
 from bot.storage import database
 from bot.storage.history import _HAS_REACTED, History
@@ -316,3 +317,193 @@ async def test_a_reaction_counts_for_its_member_and_message_until_its_job_is_rel
         assert "jobs_one_reaction" in str(plan[0]["detail"])
         await ledger.released(job, reason="x", request_id=None, now=NOON)
         assert not await history.has_reacted(5, 1)
+
+
+# --- what exactly is stored ---------------------------------------------------------------------------------------
+
+
+def later(seconds: int) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+async def row_of(ledger: Ledger, job: Job) -> dict[str, object]:
+    return dict((await ledger._database.run("SELECT * FROM jobs WHERE id = ?", (job.id,)))[0])
+
+
+async def test_every_step_is_read_back_with_its_time_and_all_it_brought(tmp_path: Path) -> None:
+    by = replace(requester(3, interaction_id=44), private=True, locale="de", asked_at=later(-1), guild_id=None)
+    output, claim = Output("https://cdn.example/out.png", "req-1"), Claim(3, "claim-token", 5000, later(5))
+    async with opened(tmp_path) as ledger:
+        job = await ledger.reserve(reservation(by, cost=2))
+        assert job == Job(job.id, State.RESERVED, request(), by, cost=2, created_at=NOON)
+        acked = await ledger.acked(job, message_id=99)
+        assert acked == replace(job, state=State.ACKED, message_id=99)
+        sent = await ledger.sending(acked, now=later(1))
+        assert sent == replace(acked, state=State.SENDING, sent_at=later(1))
+        generated = await ledger.generated(sent, output, now=later(2))
+        assert generated == replace(sent, state=State.GENERATED, output=output, generated_at=later(2))
+        kept = await ledger.spooled(generated, picture(tmp_path))
+        assert kept == replace(generated, state=State.SPOOLED, picture=picture(tmp_path))
+        parked = await ledger.parked(kept, now=later(3))
+        assert parked == replace(kept, parked_at=later(3))
+        claimed = await ledger.claiming(parked, claim)
+        assert claimed == replace(parked, claim=claim)
+        assert await ledger.open_jobs() == await ledger.parked_jobs(3) == [claimed]
+        done = await ledger.delivered(claimed, message_id=100, now=later(6))
+        expected = replace(parked, state=State.DELIVERED, message_id=100, ended_at=later(6))
+        assert done == await ledger.job(job.id) == replace(expected, requester=replace(by, token=""))
+        assert (await row_of(ledger, job))["notified_at"] == ms(later(6)), "the image speaks for itself"
+
+
+async def test_a_claim_that_certainly_failed_is_forgotten(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        job, other = [
+            await ledger.parked(await spooled(ledger, await reserve(ledger), tmp_path), now=NOON) for _ in "ab"
+        ]
+        with pytest.raises(TransitionRefused) as refused:
+            await ledger.claiming(await reserve(ledger), Claim(1, "t", 1, NOON))
+        assert refused.value.expected == "spooled"
+        await ledger.claiming(job, Claim(1, "claim-token", 5000, NOON))
+        assert await ledger.job(other.id) == other
+        assert await ledger.claiming(job, None) == job
+        row = await row_of(ledger, job)
+        assert (row["claim_token"], row["claim_limit"], row["claimed_at"]) == (None, None, None)
+
+
+async def test_a_release_is_told_later_and_then_no_token_is_left(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        job = await ledger.parked(await spooled(ledger, await reserve(ledger), tmp_path), now=NOON)
+        job = await ledger.claiming(job, Claim(1, "claim-token", 5000, NOON))
+        ended = await ledger.released(job, reason="x", request_id=None, now=later(1))
+        assert ended == replace(job, state=State.RELEASED, reason="x", ended_at=later(1))
+        assert await ledger.unnotified_jobs() == [ended]
+        open_job = await reserve(ledger)
+        await ledger.notified(open_job, now=later(2))
+        assert await ledger.job(open_job.id) == open_job, "nothing is told of a job that has not ended"
+        await ledger.notified(ended, now=later(2))
+        row = await row_of(ledger, ended)
+    assert (row["notified_at"], row["token"], row["claim_token"]) == (ms(later(2)), None, None)
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "kept"),
+    [
+        ((), "req-9", "req-9"),
+        ((), None, None),
+        ((None,), "req-9", "req-9"),
+        (("req-1",), "req-9", "req-1"),
+        (("req-1",), None, "req-1"),
+    ],
+    ids=str,
+)
+async def test_a_release_adds_the_id_of_the_failed_call_unless_one_is_known(
+    tmp_path: Path, known: tuple[str | None, ...], given: str | None, kept: str | None
+) -> None:
+    async with opened(tmp_path) as ledger:
+        job = await ledger.sending(await ledger.acked(await reserve(ledger), message_id=9), now=NOON)
+        for request_id in known:
+            job = await ledger.generated(job, Output("https://cdn.example/out.png", request_id), now=NOON)
+        await ledger.released(job, reason="x", request_id=given, now=NOON)
+        assert (await row_of(ledger, job))["request_id"] == kept
+
+
+async def test_a_hold_and_what_settles_it_say_whose_it_is_and_when(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        jobs = [await ledger.reserve(reservation(requester(user_id, at=later(-9)), cost=3)) for user_id in (1, 2)]
+        await ledger.delivered(await spooled(ledger, jobs[0], tmp_path), message_id=1, now=later(1))
+        await ledger.released(jobs[1], reason="x", request_id=None, now=later(2))
+        rows = await ledger._database.run("SELECT * FROM entries ORDER BY id")
+    common = {"guild_id": 7, "counted_at": ms(later(-9))}
+    first, second = common | {"job_id": jobs[0].id, "user_id": 1}, common | {"job_id": jobs[1].id, "user_id": 2}
+    assert [dict(row) for row in rows] == [
+        first | {"id": 1, "kind": "hold", "held": 3, "spent": 0, "at": ms(NOON)},
+        second | {"id": 2, "kind": "hold", "held": 3, "spent": 0, "at": ms(NOON)},
+        first | {"id": 3, "kind": "charge", "held": -3, "spent": 3, "at": ms(later(1))},
+        second | {"id": 4, "kind": "release", "held": -3, "spent": 0, "at": ms(later(2))},
+    ]
+
+
+async def test_a_refused_step_names_the_job_and_the_states_that_would_allow_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        job = await reserve(ledger)
+        with pytest.raises(TransitionRefused) as refused:
+            await ledger.delivered(job, message_id=1, now=NOON)
+        assert (refused.value.job_id, refused.value.expected) == (job.id, "generated/spooled")
+        assert await ledger.job(job.id) == job
+
+
+async def test_a_guild_has_an_allowance_of_its_own(tmp_path: Path) -> None:
+    guild = Limit(Scope.GUILD, 7, 3, day(NOON))
+    async with opened(tmp_path) as ledger:
+        for user_id in (1, 2):
+            await reserve(ledger, user_id, limits=[limit(user_id=user_id), guild])
+        await reserve(ledger, 3, limits=[limit(user_id=3), guild])
+        with pytest.raises(QuotaExceeded) as refused:
+            await reserve(ledger, 4, limits=[limit(user_id=4), guild])
+        assert refused.value.allowance == Allowance(guild, 3)
+        used = await ledger.allowances([guild, limit(), limit(user_id=4), replace(guild, subject=8)])
+        assert [one.used for one in used] == [3, 1, 0, 0]
+
+
+async def test_parked_jobs_are_the_members_own_oldest_first(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        jobs = [await spooled(ledger, await reserve(ledger), tmp_path) for _ in range(3)]
+        foreign = await spooled(ledger, await reserve(ledger, 2), tmp_path)
+        for job, seconds in ((jobs[0], 3), (jobs[1], 1), (jobs[2], 2), (foreign, 0)):
+            await ledger.parked(job, now=later(seconds))
+        assert [job.id for job in await ledger.parked_jobs(1)] == [jobs[1].id, jobs[2].id, jobs[0].id]
+        await ledger.delivered(jobs[2], message_id=1, now=NOON)
+        assert [job.id for job in await ledger.parked_jobs(1)] == [jobs[1].id, jobs[0].id]
+        assert [job.id for job in await ledger.parked_jobs(2)] == [foreign.id]
+
+
+async def test_open_jobs_are_ordered_by_their_time_and_unnotified_ones_by_their_end(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        made = [await ledger.reserve(reservation(requester(), now=later(seconds))) for seconds in (2, 1, 2)]
+        assert await ledger.open_jobs() == [made[1], made[0], made[2]]
+        for job, seconds in zip(made, (5, 6, 4), strict=True):
+            await ledger.released(job, reason="x", request_id=None, now=later(seconds))
+        assert [job.id for job in await ledger.unnotified_jobs()] == [made[2].id, made[0].id, made[1].id]
+        assert await ledger.open_jobs() == []
+
+
+async def test_a_value_is_replaced_and_others_are_not(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        await ledger.set_value("one", "1")
+        await ledger.set_value("two", "2")
+        await ledger.set_value("one", "3")
+        assert [await ledger.get_value(name) for name in ("one", "two", "three")] == ["3", "2", None]
+
+
+async def test_an_unknown_job_is_none(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        await reserve(ledger)
+        assert await ledger.job("none") is None
+
+
+async def test_ids_are_made_of_letters_that_cannot_be_confused(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        ids = [(await reserve(ledger, limits=[])).id for _ in range(50)]
+    assert {len(one) for one in ids} <= {4, 5}
+    assert not set("".join(ids)) - set("23456789abcdefghjkmnpqrstuvwxyz")
+
+
+async def test_when_every_id_is_taken_the_request_fails_and_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.storage.ledger._ALPHABET", "k")
+    async with opened(tmp_path) as ledger:
+        for _ in range(5):
+            await reserve(ledger)
+        with pytest.raises(sqlite3.IntegrityError, match="no free job id"):
+            await reserve(ledger, limits=[])
+        assert await used(ledger) == 5
+
+
+async def test_a_job_that_the_schema_forbids_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+            await ledger.reserve(reservation(requester(), parent_id="gone"))
+        with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+            await reserve(ledger, cost=-1)
+        assert await ledger.open_jobs() == []
