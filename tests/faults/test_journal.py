@@ -10,8 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import threading
-from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import timedelta
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bot.domain.errors import StorageUnavailable, TransitionRefused
-from bot.domain.models import Job, Output, Picture, State
+from bot.domain.models import Job, Output, State
 from bot.storage import database
 from bot.storage.journal import JOURNAL_BYTES, DiskReserve, Journal, JournalFull
 from bot.storage.journaled_ledger import JournaledLedger
@@ -28,17 +27,16 @@ from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import Live, running
 from tests.support.e2e import books as stored_rows
 from tests.support.factories import NOON, limit, requester, reservation
+from tests.support.journaled import OUTPUT, deliver, journaled_setup, outcome, picture_in
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
 
     from bot.storage.journal import Record
     from sandbox import discord_server
     from tests.support.servers import Servers
-
-OUTPUT = Output("https://cdn.example/output.png", "req_1")
 
 
 # --- the file -----------------------------------------------------------------------------------------------------
@@ -163,62 +161,6 @@ def test_a_disk_reserve_that_cannot_be_written_leaves_nothing_behind(
 
 
 # --- the journaled ledger --------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class JournaledSetup:
-    repository: JournaledLedger
-    ledger: Ledger
-    database: database.Database
-    unavailable: list[StorageUnavailable]
-    offset: list[timedelta]
-
-    async def fill(self) -> None:
-        await self.database._connection.execute_fetchall("PRAGMA query_only = ON")  # from now on every write fails
-
-    async def clear(self) -> None:
-        await self.database._connection.execute_fetchall("PRAGMA query_only = OFF")
-
-    async def wait_until_flushed(self) -> None:
-        assert self.repository._flush_task is not None
-        await asyncio.wait_for(self.repository._flush_task, 10)
-
-    async def sent_job(self) -> Job:
-        job = await self.repository.reserve(reservation(requester(), limits=[limit()]))
-        job = await self.repository.acked(job, message_id=10)
-        return await self.repository.sending(job, now=NOON)
-
-
-@asynccontextmanager
-async def journaled_setup(folder: Path) -> AsyncIterator[JournaledSetup]:
-    async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(database.opened(folder / "bot.sqlite3"))
-        ledger, unavailable, offset = Ledger(store, spool=folder), list[StorageUnavailable](), [timedelta()]
-        journaled = JournaledLedger(
-            ledger,
-            Journal(folder / "journal"),
-            DiskReserve(folder / "ballast"),
-            clock=lambda: NOON + offset[0],
-            on_unavailable=unavailable.append,
-        )
-        await journaled.replay()
-        stack.push_async_callback(journaled.close)
-        yield JournaledSetup(journaled, ledger, store, unavailable, offset)
-
-
-def picture_in(folder: Path) -> Picture:
-    return Picture(folder / "k3f9.png", "PNG", 1280, 720, 1000, "0" * 64)
-
-
-async def deliver(setup: JournaledSetup, job: Job, folder: Path) -> Job:
-    job = await setup.repository.generated(job, OUTPUT, now=NOON)
-    job = await setup.repository.spooled(job, picture_in(folder))
-    return await setup.repository.delivered(job, message_id=11, now=NOON)
-
-
-def outcome(job: Job | None) -> object:
-    assert job is not None
-    return job.state, job.output, job.picture, job.message_id, job.ended_at
 
 
 async def test_a_job_continues_while_the_database_cannot_write_and_is_flushed_later(tmp_path: Path) -> None:
