@@ -7,9 +7,11 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from importlib import resources
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
 
@@ -17,8 +19,10 @@ from bot.domain.errors import DatabaseUnusable, StorageUnavailable
 from bot.storage import database
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
+
+    import aiosqlite
 
     from bot.storage.database import Database, Transaction
 
@@ -363,6 +367,7 @@ class FullDisk(sqlite3.Connection):
     lacking: ClassVar[tuple[str, ...]] = ()
     reserve: ClassVar[Path]
     never: ClassVar[bool] = False
+    code: ClassVar[int | None] = sqlite3.SQLITE_FULL  # None: an error that says nothing of its cause
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         self._check(sql)
@@ -378,7 +383,8 @@ class FullDisk(sqlite3.Connection):
     def _check(self, sql: str) -> None:
         if any(part in sql for part in self.lacking) and (self.never or self.reserve.exists()):
             error = sqlite3.OperationalError("database or disk is full")
-            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            if self.code is not None:
+                error.sqlite_errorcode = self.code
             raise error
 
 
@@ -389,6 +395,7 @@ def reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     FullDisk.reserve.write_bytes(b"room")
     monkeypatch.setattr(FullDisk, "never", FullDisk.never)
     monkeypatch.setattr(FullDisk, "lacking", FullDisk.lacking)
+    monkeypatch.setattr(FullDisk, "code", FullDisk.code)
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=FullDisk))
     return FullDisk.reserve
 
@@ -436,3 +443,225 @@ async def test_a_marker_that_cannot_be_written_stops_neither_start_nor_stop(tmp_
     (tmp_path / "bot.sqlite3.marker").mkdir()
     async with open_database(tmp_path) as opened:
         assert (opened.restored, await value_of(opened, "a")) == (False, "1")
+
+
+@pytest.mark.parametrize(
+    ("code", "freed"),
+    [
+        (sqlite3.SQLITE_FULL, True),
+        (sqlite3.SQLITE_IOERR, True),
+        (sqlite3.SQLITE_IOERR_WRITE, True),
+        (sqlite3.SQLITE_CANTOPEN, False),
+        (sqlite3.SQLITE_ERROR, False),
+        (None, False),
+    ],
+)
+async def test_the_reserve_is_freed_only_for_an_error_that_room_may_help(
+    tmp_path: Path, reserve: Path, code: int | None, *, freed: bool
+) -> None:
+    FullDisk.lacking, FullDisk.never, FullDisk.code = ("CREATE TABLE jobs",), True, code
+    with pytest.raises(DatabaseUnusable) as refused:
+        async with database.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink):
+            pass
+    assert refused.value.problem == "cannot be used: database or disk is full"
+    assert reserve.exists() is not freed
+
+
+async def test_without_a_reserve_a_start_that_lacks_room_is_refused(tmp_path: Path, reserve: Path) -> None:
+    FullDisk.lacking, FullDisk.never = ("CREATE TABLE jobs",), True
+    with pytest.raises(DatabaseUnusable, match="disk is full"):
+        async with open_database(tmp_path):
+            pass
+    assert reserve.exists()
+
+
+async def test_a_checkpoint_on_a_full_disk_still_writes_the_marker(tmp_path: Path, reserve: Path) -> None:
+    marker = tmp_path / "bot.sqlite3.marker"
+    async with open_database(tmp_path) as opened:
+        await opened.run(JOB)
+        await opened.run(ENTRY)
+        FullDisk.lacking, FullDisk.never = ("wal_checkpoint",), True
+        await opened.checkpoint()
+        assert marker.read_text().startswith("1\n")
+
+
+async def test_a_position_that_cannot_be_read_leaves_the_last_marker(tmp_path: Path, reserve: Path) -> None:
+    marker = tmp_path / "bot.sqlite3.marker"
+    async with open_database(tmp_path) as opened:
+        before = marker.read_bytes()
+        await opened.run(JOB)
+        await opened.run(ENTRY)
+        FullDisk.lacking, FullDisk.never = ("MAX(id)",), True
+        await opened.checkpoint()
+        assert marker.read_bytes() == before
+        FullDisk.lacking = ()
+        await opened.mark()
+        assert marker.read_bytes() != before
+
+
+# --- why a start is refused -----------------------------------------------------------------------------------------
+
+
+async def test_a_path_that_cannot_be_opened_is_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "bot.sqlite3").mkdir()
+    with pytest.raises(DatabaseUnusable) as refused:
+        async with open_database(tmp_path):
+            pass
+    assert refused.value.problem == "cannot be opened: unable to open database file"
+
+
+async def test_damage_that_only_the_check_finds_is_refused_with_what_it_found(tmp_path: Path) -> None:
+    async with open_database(tmp_path) as opened:
+        await set_value(opened, "a")
+    path = tmp_path / "bot.sqlite3"
+    content = bytearray(path.read_bytes())
+    content[36:40] = (5).to_bytes(4, "big")  # the length of the list of free pages, which nothing else reads
+    path.write_bytes(content)
+    with pytest.raises(DatabaseUnusable) as refused:
+        async with open_database(tmp_path):
+            pass
+    assert refused.value.problem.startswith("is damaged: ")
+    assert "reelist" in refused.value.problem
+
+
+async def test_the_newest_schema_is_accepted_and_the_next_one_is_named(tmp_path: Path) -> None:
+    async with open_database(tmp_path) as opened:
+        [[newest]] = await opened.run("PRAGMA user_version")
+        files = resources.files("bot.storage").joinpath("migrations", "sqlite").iterdir()
+        assert newest == max(int(file.name[:4]) for file in files)
+        await opened.run(f"PRAGMA user_version = {newest + 1}")
+    with pytest.raises(DatabaseUnusable) as refused:
+        async with open_database(tmp_path):
+            pass
+    assert refused.value.problem == f"was written by a newer version of this program (schema {newest + 1})"
+
+
+# --- the marker ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_marker_has_the_last_entry_and_the_id_of_the_start(tmp_path: Path) -> None:
+    marker, starts = tmp_path / "bot.sqlite3.marker", list[str]()
+    for _ in range(2):
+        async with open_database(tmp_path) as opened:
+            start = await value_of(opened, "start")
+            assert start is not None
+            assert marker.read_text() == f"0\n{start}\n"
+            starts.append(start)
+    assert starts[0] != starts[1]
+    assert [len(start) for start in starts] == [16, 16], "64 random bits"
+    async with open_database(tmp_path) as opened:
+        assert await value_of(opened, "marker") == f"0\n{starts[1]}\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bot.sqlite3", "bot.sqlite3.marker"]
+
+
+async def test_a_missing_database_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "bot.sqlite3.marker").write_text("0\n")
+    with pytest.raises(DatabaseUnusable) as refused:
+        async with open_database(tmp_path):
+            pass
+    assert refused.value.problem == (
+        "is missing although it existed before; restore it, or delete bot.sqlite3.marker to start with an empty one"
+    )
+
+
+async def test_a_marker_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "bot.sqlite3.marker.part").mkdir()
+    async with open_database(tmp_path):
+        pass
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert lines == ["bot.sqlite3.marker could not be written: IsADirectoryError"] * 2, "at the start and at the stop"
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+subject: ContextVar[str] = ContextVar("subject", default="")
+
+
+class WatchedConnection:
+    """Commits when its gate is open, and notes how many transactions each commit had, and in whose context."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.commits: list[tuple[int, str]] = []
+
+    async def _execute(self, commit: Callable[[Sequence[Any]], Any], works: Sequence[Any]) -> Any:
+        self.commits.append((len(works), subject.get()))
+        await self.gate.wait()
+        return commit(works)
+
+
+@pytest.fixture
+def watched() -> Iterator[tuple[database.Database, WatchedConnection]]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
+        raw.row_factory = sqlite3.Row
+        raw.execute("CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT)")
+        connection = WatchedConnection()
+        yield database.Database(cast("aiosqlite.Connection", connection), raw), connection
+
+
+async def test_what_waits_together_is_committed_in_groups_that_belong_to_no_caller(
+    watched: tuple[database.Database, WatchedConnection],
+) -> None:
+    opened, connection = watched
+    subject.set("the first caller")
+    first = asyncio.create_task(set_value(opened, "first"))
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(set_value(opened, str(number))) for number in range(600)]
+    await asyncio.sleep(0)
+    connection.gate.set()
+    await asyncio.gather(first, *others)
+    assert connection.commits == [(1, ""), (256, ""), (256, ""), (88, "")]
+    assert len(await names_in(opened)) == 601
+    assert not opened.restored
+
+
+async def test_whoever_waits_until_nothing_is_written_waits_for_the_last_caller(
+    watched: tuple[database.Database, WatchedConnection],
+) -> None:
+    opened, connection = watched
+    await opened.drained()
+    writing = asyncio.create_task(set_value(opened, "a"))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(opened.drained())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    connection.gate.set()
+    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(writing, 10)
+    await opened.mark()  # without a marker there is nothing to write
+
+
+async def test_a_cancelled_caller_of_a_group_leaves_the_others_their_results(
+    watched: tuple[database.Database, WatchedConnection],
+) -> None:
+    opened, connection = watched
+    callers = [asyncio.create_task(opened.run(f"SELECT {number}")) for number in range(3)]
+    await asyncio.sleep(0)
+    callers[0].cancel()
+    connection.gate.set()
+    assert [rows[0][0] for rows in await asyncio.gather(*callers[1:])] == [1, 2]
+    assert callers[0].cancelled()
+
+
+async def test_when_the_loop_is_torn_down_no_caller_waits_for_ever(
+    watched: tuple[database.Database, WatchedConnection],
+) -> None:
+    opened, _ = watched
+    callers = [asyncio.create_task(set_value(opened, name)) for name in "ab"]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert opened._writer is not None
+    opened._writer.cancel()
+    await asyncio.wait([*callers, opened._writer], timeout=10)
+    assert [one.cancelled() for one in (*callers, opened._writer)] == [True, True, True]
+
+
+async def test_a_statement_that_ends_the_transaction_fails_alone(tmp_path: Path) -> None:
+    async with open_database(tmp_path) as opened:
+        works = [set_value(opened, "before"), opened.run("ROLLBACK"), set_value(opened, "after")]
+        outcomes = await asyncio.gather(*works, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [type(None), StorageUnavailable, type(None)]
+        assert str(outcomes[1]) == "SQLite rolled back"
+        assert await names_in(opened) == ["after", "before"]
