@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -339,24 +340,30 @@ async def test_a_stop_waits_for_the_writes_that_were_begun(setup: JournaledSetup
 # --- the flush -------------------------------------------------------------------------------------------------------
 
 
+subject: ContextVar[str] = ContextVar("subject", default="")
+
+
 class UnwritableLedger:
-    """A ledger that refuses everything, and notes when it was asked."""
+    """A ledger that refuses everything, and notes when and in whose context a flush asked it."""
 
     spool = None
 
     def __init__(self) -> None:
         self.asked: list[float] = []
+        self.contexts: set[str] = set()
 
     async def generated(self, *_: Any, **__: Any) -> Job:
         raise StorageUnavailable("full")
 
     async def job(self, _: str) -> Job | None:
         self.asked.append(asyncio.get_running_loop().time())
+        self.contexts.add(subject.get())
         raise StorageUnavailable("full")
 
 
-def test_the_pauses_between_two_tries_to_flush_grow_to_five_seconds(tmp_path: Path) -> None:
-    async def run() -> list[float]:
+def test_a_flush_is_tried_again_after_pauses_of_up_to_five_seconds_and_belongs_to_no_job(tmp_path: Path) -> None:
+    async def run() -> UnwritableLedger:
+        subject.set("the first job")
         ledger, reserve = UnwritableLedger(), DiskReserve(tmp_path / "ballast", size=1)
         repository = JournaledLedger(
             ledger,  # type: ignore[arg-type] # behaves like one
@@ -369,15 +376,16 @@ def test_the_pauses_between_two_tries_to_flush_grow_to_five_seconds(tmp_path: Pa
         await asyncio.sleep(25)
         assert repository._flush_task is not None
         repository._flush_task.cancel()
-        return ledger.asked
+        return ledger
 
     loop = Loop()
     try:
-        asked = loop.run_until_complete(run())
+        ledger = loop.run_until_complete(run())
     finally:
         loop.close()
-    pauses = [round(after - before, 3) for before, after in pairwise(asked)]
+    pauses = [round(after - before, 3) for before, after in pairwise(ledger.asked)]
     assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5]
+    assert ledger.contexts == {""}
 
 
 async def test_a_job_that_went_on_while_its_records_were_flushed_is_read_from_the_database_alone(
@@ -434,7 +442,8 @@ async def test_an_older_value_that_is_accepted_late_does_not_replace_a_newer_one
     slow = SlowLedger(setup.ledger, setup.repository._reserve)
     setup.repository._ledger = slow  # type: ignore[assignment] # behaves like one
     older = asyncio.create_task(setup.repository.set_value("name", "older"))
-    await slow.entered.wait()
+    await asyncio.sleep(0)
+    assert slow.entered.is_set()
     await setup.repository.set_value("name", "newer")
     slow.gate.set()
     await older
