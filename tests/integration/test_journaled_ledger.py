@@ -308,8 +308,7 @@ async def test_a_record_of_a_job_that_the_database_does_not_have_holds_up_no_oth
     assert stored.state is State.GENERATED
     assert Journal(tmp_path / "journal").records() == []
     errors = [line.getMessage() for line in caplog.records if line.levelno == logging.ERROR]
-    assert errors
-    assert all("job gone" in error for error in errors), "the operator can look for it"
+    assert set(errors) == {"the journal names job gone, which the database does not have"}
 
 
 # --- a stop ----------------------------------------------------------------------------------------------------------
@@ -397,6 +396,75 @@ async def test_a_job_that_went_on_while_its_records_were_flushed_is_read_from_th
     await setup.repository.notified(released, now=NOON)
     await flush(setup)
     assert (setup.repository._unsynced_jobs, setup.repository._notified) == ({}, set())
+
+
+class StubbornJournal(Journal):
+    """A journal that cannot be erased the first time."""
+
+    failed: bool = False
+
+    def clear(self) -> None:
+        if not self.failed:
+            self.failed = True
+            raise OSError
+        super().clear()
+
+
+async def test_a_journal_that_cannot_be_erased_is_tried_again(tmp_path: Path, setup: JournaledSetup) -> None:
+    journal = setup.repository._journal = StubbornJournal(tmp_path / "journal")
+    job = await setup.sent_job()
+    await setup.fill()
+    await setup.repository.generated(job, OUTPUT, now=NOON)
+    await flush(setup)
+    assert (journal.failed, journal.records(), setup.repository._unsynced_jobs) == (True, [], {})
+
+
+async def test_a_record_that_was_flushed_before_changes_nothing_and_is_logged(
+    tmp_path: Path, setup: JournaledSetup, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bot")
+    job = await left_in_the_journal(setup)
+    first, second = await setup.sent_job(), restarted(setup, tmp_path)
+    [record] = second._journal.records()
+    second._journal.append({**record, "job": first.id})
+    await setup.ledger.generated(job, OUTPUT, now=later(1))
+    assert await second.replay() == 2
+    assert caplog.messages == [f"job {job.id}: generated was flushed before: {TransitionRefused(job.id, 'sending')}"]
+    assert await setup.ledger.job(job.id) == job
+    stored = await setup.ledger.job(first.id)
+    assert stored is not None
+    assert stored.state is State.GENERATED
+
+
+class BrokenOnceLedger:
+    """A ledger whose first read ends with an unexpected error."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._has_failed = False
+
+    async def job(self, job_id: str) -> Job | None:
+        if not self._has_failed:
+            self._has_failed = True
+            raise ZeroDivisionError
+        return await self._ledger.job(job_id)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+
+async def test_an_unexpected_error_of_a_flush_is_logged_with_its_traceback(
+    setup: JournaledSetup, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = await setup.sent_job()
+    await setup.fill()
+    setup.repository._ledger = BrokenOnceLedger(setup.ledger)  # type: ignore[assignment] # behaves like one
+    await setup.repository.generated(job, OUTPUT, now=NOON)
+    await flush(setup)
+    [line] = caplog.records
+    assert line.getMessage() == "the pending records could not be flushed; trying again"
+    assert line.exc_info is not None
+    assert line.exc_info[0] is ZeroDivisionError
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
