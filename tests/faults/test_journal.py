@@ -53,6 +53,23 @@ def test_records_survive_a_restart_in_order(tmp_path: Path) -> None:
     assert Journal(tmp_path / "journal").records() == records
 
 
+def test_a_record_with_half_a_character_can_be_written(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", size=4096)
+    journal.append({"url": "https://x/\ud83d"})
+    assert Journal(tmp_path / "journal", size=4096).records() == [{"url": "https://x/\ud83d"}]
+
+
+def test_a_journal_of_an_earlier_version_can_be_read(tmp_path: Path) -> None:
+    line = b'0af73c42 {"n": 1}\n'
+    (tmp_path / "journal").write_bytes(line.ljust(4096, b"\0"))
+    journal = Journal(tmp_path / "journal", size=4096)
+    assert journal.records() == [{"n": 1}]
+    journal.append({"n": 1})
+    assert (tmp_path / "journal").read_bytes() == (line + line).ljust(4096, b"\0"), (
+        "and the earlier version can read it"
+    )
+
+
 def test_an_append_allocates_no_new_space(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal", size=4096)
     before = (tmp_path / "journal").stat()
@@ -123,6 +140,7 @@ def test_a_disk_reserve_is_allocated_if_there_is_space_and_freed_at_once(tmp_pat
     reserve = DiskReserve(tmp_path / "ballast", size=65536)
     assert (reserve.allocate(), reserve.allocate(), reserve.is_allocated) == (True, True, True)
     assert (tmp_path / "ballast").stat().st_blocks * 512 >= 65536
+    assert (tmp_path / "ballast").stat().st_size == 65536
     reserve.free()
     reserve.free()
     assert not reserve.is_allocated

@@ -127,6 +127,18 @@ async def test_a_refusal_by_the_journal_names_the_states_that_would_allow_the_st
     assert [record["step"] for record in setup.repository._pending] == ["generated", "spooled", "delivered"]
 
 
+async def test_a_step_of_an_outdated_job_goes_on_from_what_the_journal_says(
+    tmp_path: Path, setup: JournaledSetup
+) -> None:
+    sent = await setup.sent_job()
+    await setup.fill()
+    generated = await setup.repository.generated(sent, OUTPUT, now=NOON)
+    spooled = await setup.repository.spooled(sent, picture_in(tmp_path))
+    assert spooled == replace(generated, state=State.SPOOLED, picture=picture_in(tmp_path))
+    released = await setup.repository.released(sent, reason="x", request_id=None, now=NOON)
+    assert released == replace(spooled, state=State.RELEASED, reason="x", ended_at=NOON)
+
+
 async def test_a_claim_is_stored_if_the_database_takes_it_and_otherwise_remembered(
     tmp_path: Path, setup: JournaledSetup
 ) -> None:
@@ -417,6 +429,19 @@ async def test_a_journal_that_cannot_be_erased_is_tried_again(tmp_path: Path, se
     await setup.repository.generated(job, OUTPUT, now=NOON)
     await flush(setup)
     assert (journal.failed, journal.records(), setup.repository._unsynced_jobs) == (True, [], {})
+
+
+async def test_a_stop_with_a_journal_that_cannot_be_erased_leaves_it_to_the_next_start(
+    tmp_path: Path, setup: JournaledSetup
+) -> None:
+    setup.repository._journal = StubbornJournal(tmp_path / "journal")
+    job = await setup.sent_job()
+    await setup.fill()
+    job = await setup.repository.generated(job, OUTPUT, now=NOON)
+    await setup.clear()
+    await setup.repository.close()
+    assert await setup.ledger.job(job.id) == job
+    assert len(Journal(tmp_path / "journal").records()) == 1
 
 
 async def test_a_record_that_was_flushed_before_changes_nothing_and_is_logged(

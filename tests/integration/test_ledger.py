@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
-from bot.domain.models import Allowance, Claim, Job, Limit, Model, Output, Picture, Scope, State
+from bot.domain.models import Allowance, Claim, Format, Job, Limit, Model, Output, Picture, Scope, State, Weight
 from bot.domain.quota import day
 from bot.storage import database
 from bot.storage.history import _HAS_REACTED, History
@@ -235,6 +235,13 @@ async def test_every_option_survives_the_database(tmp_path: Path) -> None:
         stored = await ledger.job(job.id)
     assert stored is not None
     assert stored.request == full
+    assert (type(stored.request.model), type(stored.request.format)) == (Model, Format)
+
+
+async def test_the_weight_of_a_request_is_read_back_as_one(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        job = await ledger.reserve(reservation(requester(), what=replace(request(), image_weight=Weight.HIGH)))
+    assert job.request.image_weight is Weight.HIGH
 
 
 # --- reactions ----------------------------------------------------------------------------------------------------
@@ -243,6 +250,12 @@ async def test_every_option_survives_the_database(tmp_path: Path) -> None:
 async def react(ledger: Ledger, user_id: int, message_id: int = 5) -> Job:
     by = replace(requester(user_id), interaction_id=None, reacted_to=message_id)
     return await ledger.reserve(reservation(by, limits=[limit(user_id=user_id)]))
+
+
+async def test_the_message_of_a_reaction_is_read_back(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ledger:
+        job = await react(ledger, 1)
+    assert job.requester == replace(requester(), interaction_id=None, reacted_to=5)
 
 
 async def test_repeated_reactions_of_a_member_to_a_message_create_one_job(tmp_path: Path) -> None:
