@@ -7,8 +7,10 @@ import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 from aiohttp import web
@@ -23,10 +25,15 @@ from bot.storage.journal import DiskReserve
 from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import KEY, Live, running
 from tests.support.factories import NOON
+from tests.support.virtual_clock import Loop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
+
+    import aiohttp
+
+T = TypeVar("T")
 
 PAGE, WARN, COUNT = AlertLevel.PAGE, AlertLevel.WARN, AlertLevel.COUNT
 
@@ -168,6 +175,84 @@ async def test_a_rate_limit_that_makes_no_sense_is_an_ordinary_failure(webhook: 
     async with opened(webhook) as sender:
         sender.send(PAGE, "a", "a")
         await webhook.wait(2)
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "seconds"),
+    [(429, "2.5", 2.5), (429, "0", None), (429, None, None), (503, "5", None)],
+)
+def test_only_a_rate_limit_says_when_to_try_again(status: int, retry_after: str | None, seconds: float | None) -> None:
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    response = cast("aiohttp.ClientResponse", SimpleNamespace(status=status, headers=headers))
+    assert alerts._retry_after(response) == seconds
+
+
+class RefusedAlerts(Alerts):
+    """Alerts that are posted in virtual time and refused, with the given answers; then they are accepted."""
+
+    def __init__(self, *asked: float | None) -> None:
+        super().__init__(webhook="https://webhook.example", clock=lambda: NOON)
+        self._asked = list(asked)
+        self.posts: list[tuple[float, str]] = []
+
+    async def _post(self, webhook: str, text: str) -> None:
+        assert webhook == "https://webhook.example"
+        self.posts.append((asyncio.get_running_loop().time(), text))
+        if self._asked and (asked := self._asked.pop(0)) != ACCEPTED:
+            raise alerts._NotAccepted(asked)
+
+
+ACCEPTED = -1.0
+
+
+def in_virtual_time(work: Coroutine[Any, Any, T]) -> T:
+    loop = Loop()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
+def test_the_pauses_between_two_tries_double_up_to_five_minutes_and_begin_anew_after_a_success(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> list[float]:
+        answers = [*[None] * 11, ACCEPTED, None, 7.0, 7200.0]
+        async with RefusedAlerts(*answers) as sender:
+            sender.send(PAGE, "a", "a")
+            sender.send(PAGE, "b", "b")
+            await asyncio.sleep(8000)
+            return [time for time, _ in sender.posts]
+
+    monkeypatch.setattr(alerts, "_FIRST_PAUSE", 1.0)
+    times = in_virtual_time(run())
+    pauses = [round(after - before) for before, after in pairwise(times)]
+    assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 0, 1, 7, 3600]
+
+
+def test_a_new_text_of_an_alert_that_waits_is_posted_after_the_others() -> None:
+    async def run() -> list[str]:
+        async with RefusedAlerts(None) as sender:
+            sender.send(PAGE, "a", "old a")
+            await asyncio.sleep(0)
+            sender.send(PAGE, "b", "b")
+            sender.send(PAGE, "a", "new a")
+            await asyncio.sleep(100)
+            return [text for _, text in sender.posts]
+
+    assert in_virtual_time(run()) == ["old a", "b", "new a"]
+
+
+def test_a_shutdown_counts_every_alert_that_it_could_not_post(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> list[str]:
+        async with RefusedAlerts(*[None] * 9) as sender:
+            for key in "abc":
+                sender.send(PAGE, key, key)
+            await asyncio.sleep(0)
+        return [text for _, text in sender.posts]
+
+    assert in_virtual_time(run()) == ["a", "b", "c", "a"], "each once more"
+    assert "alerts that could not be posted before the shutdown: 3" in caplog.messages
 
 
 async def test_a_bounded_number_of_alerts_waits_and_the_newest_are_kept(webhook: Webhook) -> None:

@@ -196,6 +196,10 @@ async def test_the_text_of_the_provider_is_not_passed_on(api: StandIn) -> None:
         ("9" * 400, timedelta(days=1)),
         (f"{NOON + timedelta(seconds=90):%a, %d %b %Y %H:%M:%S} GMT", timedelta(seconds=90)),
         (f"{NOON + timedelta(seconds=90):%A, %d-%b-%y %H:%M:%S} GMT", timedelta(seconds=90)),
+        (f"{NOON + timedelta(seconds=90):%a, %d %b %Y %H:%M:%S} -0000", timedelta(seconds=90)),
+        (f"{NOON + timedelta(seconds=90):%a, %d %b %Y %H:%M:%S} +0100", None),  # an hour ago
+        (f"{NOON + timedelta(seconds=90):%a, %d %b %Y %H:%M:%S} -0100", timedelta(seconds=3690)),
+        (f"{NOON:%a, %d %b %Y %H:%M:%S} GMT", None),
         (f"{NOON - timedelta(seconds=90):%a, %d %b %Y %H:%M:%S} GMT", None),
         ("Thu, 99 Nov 2026 99:99:99 GMT", None),
         ("-7", None),
@@ -210,6 +214,13 @@ async def test_retry_after_is_read_from_seconds_or_a_date_and_otherwise_ignored(
 ) -> None:
     api.script(Reply.error("TOO_MANY_REQUESTS", retry_after=header))
     assert (await failed_call(ProviderRefused, api.base_url)).retry_after == pause
+
+
+async def test_the_first_ten_fields_that_an_error_names_are_kept(api: StandIn) -> None:
+    details = [{"field": f"field_{number}", "message": "never shown"} for number in range(12)]
+    api.script(Reply.raw(400, json.dumps({"error": {"code": "VALIDATION_ERROR", "details": details}})))
+    refused = await failed_call(ProviderRefused, api.base_url)
+    assert refused.fields == tuple(f"field_{number}" for number in range(10))
 
 
 # --- unusable answers -------------------------------------------------------------------------------------------------
@@ -263,6 +274,20 @@ async def test_a_success_without_an_output_is_unusable_and_keeps_its_request_id(
     api.script(Reply.raw(200, content, {"X-Request-Id": "r-1"}))
     unusable = await failed_call(AnswerUnusable, api.base_url)
     assert (unusable.status, unusable.request_id) == (200, "r-1")
+    assert unusable.observed == "no output address"
+
+
+@pytest.mark.parametrize(("length", "usable"), [(4096, True), (4097, False)])
+async def test_an_output_address_may_have_as_many_characters_as_any_url(
+    api: StandIn, length: int, *, usable: bool
+) -> None:
+    url = "https://cdn.example/".ljust(length, "x")
+    api.script(Reply.raw(200, json.dumps({"output": url})))
+    if not usable:
+        await failed_call(AnswerUnusable, api.base_url)
+        return
+    async with client(api.base_url) as pikzels:
+        assert (await pikzels.create(REQUEST)).url == url
 
 
 async def test_a_compressed_answer_is_not_decompressed(api: StandIn) -> None:

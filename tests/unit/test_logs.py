@@ -78,6 +78,7 @@ def test_a_json_line_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     log.warning("two\nlines, %s", "ünïcode")
     line = capsys.readouterr().err
     assert line.count("\n") == 1
+    assert "ünïcode" in line, "a person can search for it"
     logged = json.loads(line)
     assert logged.pop("time").endswith("+00:00")
     assert logged == {"level": "warning", "logger": "bot.jobs.lifecycle", "message": "two\nlines, ünïcode"}
@@ -116,6 +117,15 @@ def test_libraries_log_nothing_below_the_configured_level(capsys: pytest.Capture
     logging.getLogger("discord").warning("not worth it")
     log.warning("nor this")
     assert capsys.readouterr().err == ""
+
+
+def test_the_warning_about_an_intent_that_is_off_on_purpose_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up(level="INFO", as_json=False, secrets=[])
+    logging.getLogger("discord.state").warning("guilds intent seems to be disabled")
+    logging.getLogger("discord.state").error("worse")
+    logging.getLogger("discord.http").warning("rate limited")
+    logged = capsys.readouterr().err
+    assert [text in logged for text in ("guilds intent", "worse", "rate limited")] == [False, True, True]
 
 
 def test_setting_up_twice_does_not_duplicate_lines(capsys: pytest.CaptureFixture[str]) -> None:
