@@ -219,6 +219,8 @@ async def opened(path: Path, *, make_room: Callable[[], None] = _no_reserve) -> 
     try:
         await connection
     except sqlite3.Error as error:
+        # aiosqlite only tells its thread to stop: one that outlives the event loop ends with a traceback.
+        await asyncio.to_thread(connection._thread.join)  # noqa: SLF001 - it has no public way to wait for it
         raise DatabaseUnusable(f"cannot be opened: {error}") from error
     try:
         await _prepare(connection, make_room)

@@ -502,12 +502,29 @@ async def test_a_position_that_cannot_be_read_leaves_the_last_marker(tmp_path: P
 # --- why a start is refused -----------------------------------------------------------------------------------------
 
 
+async def refusal(folder: Path) -> str:
+    with pytest.raises(DatabaseUnusable) as refused:
+        async with open_database(folder):
+            pass
+    return refused.value.problem
+
+
 async def test_a_path_that_cannot_be_opened_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "bot.sqlite3").mkdir()
-    with pytest.raises(DatabaseUnusable) as refused:
-        async with open_database(tmp_path):
-            pass
-    assert refused.value.problem == "cannot be opened: unable to open database file"
+    assert await refusal(tmp_path) == "cannot be opened: unable to open database file"
+
+
+def test_a_refused_start_leaves_no_thread_that_would_report_a_closed_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bot.sqlite3").mkdir()
+    before, errors = set(threading.enumerate()), list[threading.ExceptHookArgs]()
+    monkeypatch.setattr(threading, "excepthook", errors.append)
+    for _ in range(50):
+        asyncio.run(refusal(tmp_path))
+        for thread in set(threading.enumerate()) - before:
+            thread.join(10)
+    assert errors == []
 
 
 async def test_damage_that_only_the_check_finds_is_refused_with_what_it_found(tmp_path: Path) -> None:
