@@ -84,7 +84,6 @@ class Lifecycle:
                 position = ticket.position  # what the message will show; the turn may come while it is sent
                 job = await self._acknowledge(job, position, reply)
                 self._tasks.start(self.run(job, ticket, shown=position), job)
-                self._tasks.start(self._ports.sources.keep(job), job)
                 return job
         except BaseException:
             ticket.leave()
@@ -150,6 +149,8 @@ class Lifecycle:
             async with progress.turn(ticket, shown):
                 request = await self._prepare(job)
                 job = await self._ports.repository.sending(job, now=self._ports.clock())
+                # Not earlier: a job that ends before its call needs no file.
+                self._tasks.start(self._ports.sources.keep(job), job)
                 output = await self._call(request, ticket)
         finally:
             del self._tickets[job.id]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bot.domain.models import Job
 
 KEY = "pkz_live_key_of_the_tests"
+_PIECE = 16 * 1024  # bytes that the CDN sends at once
 PHOTO = discord_server.Upload("photo.png", 200_000, "image/png")
 
 
@@ -41,17 +42,27 @@ def png(size: int = 1000) -> bytes:
 
 
 class Cdn:
-    """Discord's CDN. It serves what the bot sent, and generates an image from the URL for any member's attachment."""
+    """Discord's CDN. It serves what the bot sent. For a member's attachment it serves what `content` says by its file
+    name, else an image that it generates from the URL. While `released` is not set, every download waits for it.
+    """
 
     def __init__(self, discord: discord_server.DiscordServer) -> None:
         self._discord = discord
         self.gone = False
+        self.content: dict[str, bytes] = {}
+        self.released = asyncio.Event()
+        self.released.set()
         self.fetched: list[str] = []
 
     async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
         self.fetched.append(address)
+        await self.released.wait()
         if self.gone:
             raise OutputGone("status 404")
+        if (name := URL(address).name) in self.content:
+            for start in range(0, len(self.content[name]), _PIECE):
+                yield self.content[name][start : start + _PIECE]
+            return
         number = URL(address).path.split("/")[-2]
         sent = [file.data for message in self._discord.messages.values() for file in message.attachments]
         names = [str(file.id) for message in self._discord.messages.values() for file in message.attachments]
