@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import discord
 
-from bot.domain.models import Queued
+from bot.domain.errors import NotStarted, NotStartedCause, ProviderRefused
+from bot.domain.models import Queued, State
 from bot.text import results
 
 if TYPE_CHECKING:
@@ -31,8 +32,30 @@ TEMPLATE = rf"job:(?P<action>{'|'.join(Action)}):(?P<job_id>[0-9a-z]{{4,12}})"
 
 OF_RESULT = (Action.AGAIN, Action.EDIT, Action.INFO, Action.DELETE)
 OF_PRIVATE_RESULT = (Action.AGAIN, Action.EDIT, Action.INFO, Action.SHARE, Action.DELETE)
-OF_ENDED = (Action.AGAIN, Action.EDIT)
+OF_KEPT = (Action.AGAIN, Action.EDIT)  # the image waits for /recover
+OF_ENDED = (Action.AGAIN, Action.EDIT, Action.DELETE)
+OF_BAD_INPUT = (Action.EDIT, Action.DELETE)  # the same request would end the same way
 OF_QUEUED = (Action.CANCEL,)
+
+# Reasons for which the request itself has to change.
+_BAD_INPUT = frozenset(
+    {
+        *(
+            f"{ProviderRefused.kind}:{code}"
+            for code in (
+                "VALIDATION_ERROR",
+                "INVALID_PERSONA",
+                "INVALID_STYLE",
+                "CONTENT_POLICY",
+                "SUPPORT_IMAGE_NOT_SUPPORTED",
+                "IMAGE_TOO_LARGE",
+                "INVALID_IMAGE",
+                "GENERATION_REJECTED",
+            )
+        ),
+        f"{NotStarted.kind}:{NotStartedCause.SOURCE_EXPIRED}",
+    }
+)
 
 _STYLES = {Action.DELETE: discord.ButtonStyle.danger, Action.SHARE: discord.ButtonStyle.primary}
 
@@ -64,3 +87,10 @@ def of_status(job: Job, status: Status) -> discord.ui.View:
 
 def of_result(job: Job) -> discord.ui.View:
     return view(job, OF_PRIVATE_RESULT if job.requester.private else OF_RESULT)
+
+
+def of_ended(job: Job) -> discord.ui.View:
+    """Under a message that has no image to show: what helps its requester."""
+    if job.state is not State.RELEASED:
+        return view(job, OF_KEPT)
+    return view(job, OF_BAD_INPUT if job.reason in _BAD_INPUT else OF_ENDED)

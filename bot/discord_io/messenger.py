@@ -164,7 +164,7 @@ class Messenger:
         direct = method == self._by_direct_message
         if picture is None:
             outcome = failures.outcome_by_direct_message if direct else failures.outcome
-            return await method(job, _Content(outcome(job), view=buttons.view(job, buttons.OF_ENDED)))
+            return await method(job, _Content(outcome(job), view=buttons.of_ended(job)))
         view = buttons.of_result(job)
         text = results.result_by_direct_message if direct else results.result
         try:

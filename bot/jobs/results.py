@@ -146,12 +146,16 @@ class Results:
     async def delete(
         self, job: Job, user_id: int, remove: Callable[[], Awaitable[None]], *, message_id: int | None, moderator: bool
     ) -> None:
-        """Have `remove` delete the message of a result; raises `NotAllowed`, `ResultGone` if the message is not the
-        job's, and what `remove` raises. A result that was shared remains one while its public message exists.
+        """Have `remove` delete the message of a result, or of a job that was released; raises `NotAllowed`, `ResultGone`
+        if the message is not the job's, and what `remove` raises. A result that was shared remains one while its public
+        message exists.
         """
         _check_carrier(job, message_id)
         if user_id != job.requester.user_id and not moderator:
             raise NotAllowed("delete")
+        if job.state is State.RELEASED:
+            await remove()  # that the job has ended stays in the ledger, and there is no result to forget
+            return
         if job.state is not State.DELIVERED:
             raise NotAllowed("unfinished")
         await remove()

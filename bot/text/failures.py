@@ -93,15 +93,23 @@ _INTERNAL_ERROR = "Something went wrong inside the bot; its operator has been to
 
 
 def outcome(job: Job) -> str:
-    """What the message of a job says that has no image to show: released, or kept for its requester."""
-    return failure(job) if job.state is State.RELEASED else results.parked(job)
+    """What the message of a job says that has no image to show: released, or kept for its requester. Where others see
+    it too, it names the requester.
+    """
+    said = _ended(job)
+    public = job.state is State.RELEASED and not job.requester.private
+    return f"<@{job.requester.user_id}> {said}" if public else said
 
 
 def outcome_by_direct_message(job: Job) -> str:
     """The same in a direct message, which says what it is about."""
     _ = translator(job.requester.locale)
     about = _("This is about your request in {channel}.").format(channel=f"<#{job.requester.channel_id}>")
-    return f"{outcome(job)}\n-# {about}"
+    return f"{_ended(job)}\n-# {about}"
+
+
+def _ended(job: Job) -> str:
+    return failure(job) if job.state is State.RELEASED else results.parked(job)
 
 
 def failure(job: Job) -> str:

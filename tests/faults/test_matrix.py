@@ -133,7 +133,7 @@ async def test_every_code_in_every_envelope_ends_as_its_policy_says(
             message = await live.said(user_id=member)
             await live.app.use_case.recovery.idle(10)
 
-            assert message.content.startswith(f"{sentence} You were not charged. · #")
+            assert message.content.startswith(f"<@{member}> {sentence} You were not charged. · #")
             assert "in-the" not in message.content
             assert (message.ephemeral, message.attachments) == (False, [])
             calls = len(live.api.calls) - before
@@ -206,7 +206,7 @@ async def test_a_status_without_a_valid_answer_is_called_once_and_never_charged(
             live.api.always(Reply.raw(status, body, {"Retry-After": "1", **headers, **moved}))
             message = await live.said(user_id=member)
             await live.app.use_case.recovery.idle(10)
-            assert message.content.startswith(f"{failures.FAILURES[kind]} You were not charged. · #")
+            assert message.content.startswith(f"<@{member}> {failures.FAILURES[kind]} You were not charged. · #")
             assert (len(live.api.calls), await live.left(member)) == (member, 1)
             assert operator_levels(caplog) == [level]
             assert set(live.app.queue.circuits.open) == ({Circuit.MOVED} if kind == "provider_moved" else set())
