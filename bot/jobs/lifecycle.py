@@ -81,13 +81,21 @@ class Lifecycle:
         try:
             with self._tasks.including_this():
                 job = await self._ports.repository.reserve(self._reservation(request, requester, parent))
-                position = ticket.position  # what the message will show; the turn may come while it is sent
-                job = await self._acknowledge(job, position, reply)
-                self._tasks.start(self.run(job, ticket, shown=position), job)
-                return job
+                return await self._answer(job, ticket, reply)
         except BaseException:
             ticket.leave()
             raise
+
+    async def _answer(self, job: Job, ticket: Ticket, reply: Reply) -> Job:
+        self._tickets[job.id] = ticket  # its message can cancel it as soon as Discord shows it
+        try:
+            position = ticket.position  # what the message will show; the turn may come while it is sent
+            job = await self._acknowledge(job, position, reply)
+        except BaseException:
+            del self._tickets[job.id]
+            raise
+        self._tasks.start(self.run(job, ticket, shown=position), job)
+        return job
 
     def cancel(self, job_id: str) -> bool:
         """Take a job out of the queue; False if it has started, or is no job that waits."""
@@ -143,7 +151,6 @@ class Lifecycle:
 
     async def _generate(self, job: Job, ticket: Ticket, shown: int) -> Job:
         """Wait for the turn and make the paid call, with the state committed before and after."""
-        self._tickets[job.id] = ticket
         progress = Progress(job, messenger=self._ports.messenger, clock=self._ports.clock)
         try:
             async with progress.turn(ticket, shown):

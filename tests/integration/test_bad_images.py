@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from bot.app import utc_now
 from bot.domain.models import require
 from sandbox import discord_server
 from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import Live, running
+from tests.support.factories import request, requester
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+    from bot.domain.models import Job, Status
 
 MODERATOR = discord_server.ORDINARY_PERMISSIONS | discord_server.MANAGE_MESSAGES
 
@@ -48,6 +52,27 @@ async def test_a_request_cancelled_in_the_queue_leaves_no_file(tmp_path: Path, m
         await first.wait(lambda i: bool(require(i.message).attachments), 20)
         await live.app.use_case.recovery.idle(10)
         assert len(kept(tmp_path)) == 1
+
+
+async def test_a_request_can_be_cancelled_as_soon_as_its_message_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, monkeypatch, pikzels={"concurrency": 1}) as live:
+        live.api.script(Reply.hold())
+        await live.thumbnail()
+        await live.api.called(1)
+        lifecycle = live.app.use_case.lifecycle
+        cancelled = list[bool]()
+
+        async def reply(job: Job, _: Status) -> int:
+            cancelled.append(lifecycle.cancel(job.id))
+            return 1
+
+        job = await lifecycle.accept(request(), requester(2, at=utc_now()), reply)
+        live.api.release()
+        await live.app.use_case.recovery.idle(10)
+        ended = require(await live.app.storage.ledger.job(job.id))
+        assert (cancelled, ended.reason, len(live.api.calls)) == ([True], "not_started:cancelled", 1)
 
 
 async def test_a_request_that_the_allowance_refuses_leaves_no_file(
@@ -101,15 +126,14 @@ async def test_the_end_of_a_private_request_names_nobody(live: Live) -> None:
 
 async def test_the_requester_and_moderators_can_delete_an_ended_message(live: Live) -> None:
     live.api.always(Reply.error("GENERATION_FAILED"))
-    for user_id, permissions in ((1, None), (3, MODERATOR)):
+    for user_id, permissions in ((1, discord_server.ORDINARY_PERMISSIONS), (3, MODERATOR)):
         message = await live.said(user_id=1)
         job = await live.job(message)
         refused = await live.discord.click(message, f"job:delete:{job.id}", user_id=2)
         await refused.wait(lambda i: i.message is not None and "can delete it" in i.message.content)
         assert not message.deleted
-        origin = {} if permissions is None else {"permissions": permissions}
-        await live.discord.click(message, f"job:delete:{job.id}", user_id=user_id, **origin)
-        await live.discord.wait(lambda _, gone=message: gone.deleted)
+        await live.discord.click(message, f"job:delete:{job.id}", user_id=user_id, permissions=permissions)
+        await message.wait(lambda m: m.deleted)
         assert await live.app.storage.ledger.job(job.id) == job, "nothing else has changed"
     assert await live.left() == 3
 

@@ -124,7 +124,7 @@ async def test_a_failure_is_shown_on_the_public_message_with_the_job_id(tmp_path
         simulated.api.always(Reply.error("GENERATION_REJECTED"))
         ann = simulated.member("ann")
         await ann.slash(simulated.channel, "thumbnail", image=IMAGE)
-        assert simulated.message().content.startswith("The image service could not work with this image or prompt.")
+        assert simulated.message().content.startswith(f"<@{ann.id}> The image service could not work")
         assert "You were not charged. · #" in simulated.message().content
         assert await left(simulated, ann) == 3
 

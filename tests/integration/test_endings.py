@@ -272,7 +272,7 @@ async def test_a_fault_that_recurs_is_ended_once_the_provider_keeps_the_output_n
         clock.hours = 25
         await live.app.use_case.recovery.tidy()
         await live.app.use_case.recovery.idle(10)
-        assert content(interaction).startswith("Something went wrong inside the bot; its operator has been told.")
+        assert content(interaction).startswith("<@1> Something went wrong inside the bot; its operator has been told.")
         [job] = [await live.app.storage.repository.job(content(interaction).rpartition("#")[2])]
         assert require(job).state is State.RELEASED
 
