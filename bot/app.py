@@ -114,7 +114,13 @@ async def opened(
         ports = Ports(
             queue=queue,
             repository=storage.repository,
-            sources=SourceImages(downloader=cdn, store=source_store, records=storage.history, clock=clock),
+            sources=SourceImages(
+                downloader=cdn,
+                store=source_store,
+                records=storage.history,
+                clock=clock,
+                max_pixels=settings.pikzels.max_pixels,
+            ),
             provider=provider,
             downloader=downloader,
             spool=spool,
@@ -147,6 +153,7 @@ async def opened(
             costs=rules.costs,
             personas=settings.personas,
             styles=settings.styles,
+            max_pixels=settings.pikzels.max_pixels,
         )
         app = App(Client(services), jobs, queue, storage, source_store, notices)
         current.append(app)

@@ -94,6 +94,12 @@ class Pikzels(_Section):
     concurrency: int = Field(4, ge=1, le=1000)
     timeout: float = Field(300.0, ge=1, le=3600)
     retry_server_errors: bool = False
+    max_megapixels: int = Field(50, ge=1, le=1000)
+
+    @property
+    def max_pixels(self) -> int:
+        """The largest image that is sent, in pixels."""
+        return self.max_megapixels * 1_000_000
 
     @property
     def on_this_machine(self) -> bool:

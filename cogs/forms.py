@@ -111,7 +111,12 @@ def _usable(images: Sequence[Upload], services: Services) -> list[Upload]:
     usable, wrong = [], list[InvalidOption]()
     for image in images:
         try:
-            validation.build_request(image=image, model=services.default_model, format=services.default_format)
+            validation.build_request(
+                image=image,
+                model=services.default_model,
+                format=services.default_format,
+                max_pixels=services.max_pixels,
+            )
         except InvalidOption as invalid:
             wrong.append(invalid)
         else:
@@ -178,6 +183,7 @@ async def _edited(interaction: Submitted, services: Services, job_id: str) -> No
         prompt=given.prompt,
         image=given.image,
         reference=given.reference,
+        max_pixels=services.max_pixels,
     )
     private = interactions.repeats_privately(interaction, job)
     await interactions.accept(interaction, request, private=private, parent=job)
@@ -186,7 +192,9 @@ async def _edited(interaction: Submitted, services: Services, job_id: str) -> No
 async def _new(interaction: Submitted, services: Services, draft_id: str) -> None:
     images, given = await services.results.get_draft(draft_id, interaction.user.id), _answers(interaction)
     image = images[given.which] if given.which < len(images) else images[0]
-    request = validation.build_request(image=image, model=given.model, format=given.format, prompt=given.prompt)
+    request = validation.build_request(
+        image=image, model=given.model, format=given.format, prompt=given.prompt, max_pixels=services.max_pixels
+    )
     await interactions.accept(interaction, request)
 
 
@@ -206,4 +214,7 @@ def _answers(interaction: Submitted) -> Answers:
 
 
 def _attached(data: Any) -> Upload | None:
-    return data and Upload(data["url"], data["filename"], data["size"], data.get("content_type"))
+    if not data:
+        return None
+    dimensions = data.get("width"), data.get("height")
+    return Upload(data["url"], data["filename"], data["size"], data.get("content_type"), *dimensions)

@@ -52,7 +52,8 @@ def requester(interaction: discord.Interaction[Client], *, private: bool = False
 
 
 def upload(attachment: discord.Attachment) -> Upload:
-    return Upload(attachment.url, attachment.filename, attachment.size, attachment.content_type)
+    size = {"width": attachment.width, "height": attachment.height}
+    return Upload(attachment.url, attachment.filename, attachment.size, attachment.content_type, **size)
 
 
 def upload_limit(interaction: discord.Interaction[Client]) -> int:

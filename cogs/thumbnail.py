@@ -75,6 +75,7 @@ def thumbnail_command(services: Services) -> app_commands.Command[Any, ..., None
             style=style,
             personas=services.personas,
             styles=services.styles,
+            max_pixels=services.max_pixels,
         )
         await interactions.accept(interaction, request, private=private)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import discord
 
+from bot.domain import image_problems
 from bot.domain.errors import NotStarted, NotStartedCause, ProviderRefused
 from bot.domain.models import Queued, State
 from bot.text import results
@@ -93,4 +94,5 @@ def of_ended(job: Job) -> discord.ui.View:
     """Under a message that has no image to show: what helps its requester."""
     if job.state is not State.RELEASED:
         return view(job, OF_KEPT)
-    return view(job, OF_BAD_INPUT if job.reason in _BAD_INPUT else OF_ENDED)
+    bad = job.reason in _BAD_INPUT or image_problems.from_reason(job.reason) is not None
+    return view(job, OF_BAD_INPUT if bad else OF_ENDED)

@@ -63,6 +63,7 @@ class Services:
     costs: Mapping[Model, int]
     personas: Mapping[str, str]
     styles: Mapping[str, str]
+    max_pixels: int  # of one image
 
 
 class Client(commands.Bot):

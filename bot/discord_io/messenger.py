@@ -19,6 +19,7 @@ from discord.webhook.async_ import async_context
 
 from bot.discord_io import buttons
 from bot.discord_io.seed_queue import SeedQueue
+from bot.domain import image_problems
 from bot.domain.errors import DeliveryDelayed, MessageDeleted, NotStarted, Undeliverable
 from bot.domain.models import DEFAULT_UPLOAD_LIMIT, TOKEN_LIFE, Downloading, require
 from bot.images import inspection
@@ -126,9 +127,12 @@ class Messenger:
 
     async def notify(self, job: Job) -> None:
         """Show how a job without a picture to show ended, in place of its message, else to its requester alone; raises
-        as `deliver` does.
+        as `deliver` does. What is wrong with an image is told in private first, and the message taken back: others
+        need not see it. A program that is killed in between may say it twice.
         """
         await self._progress_shown(job)
+        if image_problems.from_reason(job.reason) is not None and await self._told_in_private(job):
+            return
         try:
             await self._try_each(job, None, edits=self._edits(job))
         except MessageDeleted:
@@ -137,6 +141,17 @@ class Messenger:
             if _never_answered(job):
                 raise
             await self._to_requester(job, None, failure)
+
+    async def _told_in_private(self, job: Job) -> bool:
+        """Tell the requester alone, and take the message back; False if the message has to say it."""
+        if job.requester.private:
+            return False
+        try:
+            await self._follow_up(job, _Content(failures.failure(job)))
+            await self._take_back(job)
+        except _MethodFailed as failure:
+            return failure.then is _Next.DELETED  # somebody else has taken it away
+        return True
 
     def _edits(self, job: Job) -> Sequence[_Method]:
         """The methods that change the message in place; only the token can change a private one."""
@@ -241,11 +256,37 @@ class Messenger:
 
     # --- the methods: each builds its own discord.File, because a used one uploads nothing ----------------------------
 
-    async def _by_token(self, job: Job, content: _Content) -> Message:
+    def _webhook(self, job: Job) -> discord.Webhook:
+        """What the interaction's token allows, for as long as it works."""
         if not job.requester.token or self._clock() > job.requester.asked_at + TOKEN_LIFE:
             raise _MethodFailed(_Next.TRY_NEXT, "token: expired")
         client = self._client
-        webhook = discord.Webhook.partial(client.application_id or 0, job.requester.token, client=client)
+        return discord.Webhook.partial(client.application_id or 0, job.requester.token, client=client)
+
+    async def _follow_up(self, job: Job, content: _Content) -> None:
+        """One more message, which only the requester sees."""
+        webhook = self._webhook(job)
+        with handle_message_parameters(
+            content=content.text,
+            view=content.view or MISSING,
+            flags=discord.MessageFlags(ephemeral=True),
+            allowed_mentions=_NO_MENTIONS,
+            previous_allowed_mentions=None,
+        ) as parameters:
+            call = async_context.get().execute_webhook(
+                webhook.id, job.requester.token, session=webhook.session, payload=parameters.payload, wait=True
+            )
+            await _tried("follow-up", call)
+
+    async def _take_back(self, job: Job) -> None:
+        webhook = self._webhook(job)
+        call = async_context.get().delete_original_interaction_response(
+            webhook.id, job.requester.token, session=webhook.session
+        )
+        await _tried("take back", call)
+
+    async def _by_token(self, job: Job, content: _Content) -> Message:
+        webhook = self._webhook(job)
         files = await self._files(job, content, limit=job.requester.upload_limit)
         with _parameters_of_edit(content, files) as parameters:
             # What Interaction.edit_original_response does, without an Interaction: one that outlives a restart.

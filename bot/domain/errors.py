@@ -261,18 +261,23 @@ class NotStartedCause(StrEnum):
     RESTARTING = "restarting"
     CANCELLED = "cancelled"
     SOURCE_EXPIRED = "sourceexpired"
+    IMAGE_UNREADABLE = "imageunreadable"
+    IMAGE_TOO_MANY_PIXELS = "imagepixels"
 
 
 @dataclass(eq=False, repr=False)
 class NotStarted(JobFailed):
-    """The job ended before anything was sent; without a cause, Discord did not accept the reply."""
+    """The job ended before anything was sent; without a cause, Discord did not accept the reply. `details` are what the
+    words need (`image_problems`).
+    """
 
     kind = "not_started"
     cause: NotStartedCause | Circuit | None = None
+    details: tuple[str, ...] = ()
 
     @property
     def reason(self) -> str:
-        return self.kind if self.cause is None else f"{self.kind}:{self.cause}"
+        return self.kind if self.cause is None else ":".join((self.kind, self.cause, *self.details))
 
 
 class InternalError(JobFailed):

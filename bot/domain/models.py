@@ -65,12 +65,16 @@ class ThumbnailRequest:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What Discord says about an attached file. `size` is in bytes; `size` and `content_type` are None when unknown."""
+    """What Discord says about an attached file. `size` is in bytes, `width` and `height` in pixels; what may be None is
+    unknown then.
+    """
 
     url: str = field(repr=False)
     filename: str
     size: int | None
     content_type: str | None
+    width: int | None = None
+    height: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Sequence
     from datetime import datetime
 
+    from bot.domain.errors import InvalidOption
     from bot.domain.models import (
         AlertLevel,
         Allowance,
@@ -87,6 +88,7 @@ class SourceImages(Protocol):
     """The images a job starts from."""
 
     def check(self, request: ThumbnailRequest) -> None: ...
+    async def look(self, request: ThumbnailRequest) -> InvalidOption | None: ...
     async def prepare(self, request: ThumbnailRequest) -> ThumbnailRequest: ...
     async def keep(self, job: Job) -> None: ...
 

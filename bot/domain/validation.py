@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
+from bot.domain import image_problems
 from bot.domain.errors import InvalidOption
 from bot.domain.models import Format, Model, ThumbnailRequest, Upload, Weight
 
@@ -39,12 +40,13 @@ def build_request(
     style: str | None = None,
     personas: Mapping[str, str] | None = None,
     styles: Mapping[str, str] | None = None,
+    max_pixels: int | None = None,
 ) -> ThumbnailRequest:
     """Return the request; raises `InvalidOption` for the first option that would be refused.
 
-    `personas` and `styles` are the operator's presets, name to id. Stricter than the provider's schema in six points:
-    the type and size of an image, no control characters in its URL, a prompt's length in UTF-16 units, ids that are
-    UUIDs, and no weight without pkz_2.
+    `personas` and `styles` are the operator's presets, name to id, and `max_pixels` their limit for one image.
+    Stricter than the provider's schema in seven points: the type, size, and dimensions of an image, no control
+    characters in its URL, a prompt's length in UTF-16 units, ids that are UUIDs, and no weight without pkz_2.
     """
     chosen = _member(Model, model, option="model")
     if reference is not None and chosen not in SUPPORT_MODELS:
@@ -52,11 +54,11 @@ def build_request(
     if weight is not None and chosen not in WEIGHT_MODELS:
         raise InvalidOption("weight", "wrong_model", models=WEIGHT_MODELS)
     return ThumbnailRequest(
-        image_url=_image(image, option="image"),
+        image_url=_image(image, option="image", max_pixels=max_pixels),
         model=chosen,
         format=_member(Format, format, option="format"),
         prompt=_prompt(prompt),
-        support_image_url=None if reference is None else _image(reference, option="reference"),
+        support_image_url=None if reference is None else _image(reference, option="reference", max_pixels=max_pixels),
         image_weight=None if weight is None else _member(Weight, weight, option="weight"),
         persona=_preset(persona, personas or {}, option="persona"),
         style=_preset(style, styles or {}, option="style"),
@@ -71,6 +73,7 @@ def apply_edit(
     prompt: str | None,
     image: Upload | None = None,
     reference: Upload | None = None,
+    max_pixels: int | None = None,
 ) -> ThumbnailRequest:
     """`request` with the changes of a form; raises `InvalidOption`. Options that the new model lacks are dropped."""
     chosen = _member(Model, model, option="model")
@@ -87,9 +90,11 @@ def apply_edit(
         image_weight=request.image_weight if chosen in WEIGHT_MODELS else None,
     )
     if image is not None:
-        changed = replace(changed, image_url=_image(image, option="image"), image_sha256=None)
+        address = _image(image, option="image", max_pixels=max_pixels)
+        changed = replace(changed, image_url=address, image_sha256=None)
     if reference is not None:
-        changed = replace(changed, support_image_url=_image(reference, option="reference"), support_sha256=None)
+        address = _image(reference, option="reference", max_pixels=max_pixels)
+        changed = replace(changed, support_image_url=address, support_sha256=None)
     return changed
 
 
@@ -109,7 +114,7 @@ def _member(kind: type[_Choice], value: str, *, option: str) -> _Choice:
         raise InvalidOption(option, "unknown_choice", choices=tuple(kind)) from None
 
 
-def _image(upload: Upload, *, option: str) -> str:
+def _image(upload: Upload, *, option: str, max_pixels: int | None) -> str:
     if not _is_image(upload):
         raise InvalidOption(option, "wrong_type")
     if upload.size is not None and upload.size > IMAGE_BYTES:
@@ -118,7 +123,16 @@ def _image(upload: Upload, *, option: str) -> str:
         raise InvalidOption(option, "empty")
     if not _URL.fullmatch(upload.url):
         raise InvalidOption(option, "no_address")
+    _check_pixels(upload, option=option, limit=max_pixels)
     return upload.url
+
+
+def _check_pixels(upload: Upload, *, option: str, limit: int | None) -> None:
+    if limit is None or upload.width is None or upload.height is None:
+        return
+    problem = image_problems.too_many_pixels(option, width=upload.width, height=upload.height, limit=limit)
+    if problem is not None:
+        raise problem
 
 
 def _is_image(upload: Upload) -> bool:

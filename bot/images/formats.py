@@ -10,6 +10,7 @@ import os
 import re
 import struct
 import zlib
+from io import BytesIO
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -49,6 +50,18 @@ def read_header(file: BinaryIO) -> Header:
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
         return _webp_header(start)
     raise PictureUnusable("not an image of a known type")
+
+
+def read_start(start: bytes, *, whole: bool) -> Header | None:
+    """As `read_header`, from the first bytes of a file; None if the dimensions may come after them. `whole` says that
+    nothing comes after them.
+    """
+    try:
+        return read_header(BytesIO(start))
+    except PictureUnusable:
+        if start.startswith(_JPEG) and not whole:  # its metadata comes first, and may be long
+            return None
+        raise
 
 
 def check_to_the_end(file: BinaryIO, kind: str) -> None:

@@ -9,8 +9,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bot.domain import validation
-from bot.domain.errors import JobFailed, SourceExpired, StorageUnavailable
+from bot.domain import image_problems, validation
+from bot.domain.errors import InvalidOption, JobFailed, PictureUnusable, SourceExpired, StorageUnavailable
+from bot.images import formats
 from bot.text import operator
 
 if TYPE_CHECKING:
@@ -24,19 +25,74 @@ log = logging.getLogger(__name__)
 
 _MARGIN = timedelta(minutes=10)  # the provider downloads when its turn comes
 _AT_ONCE = 4  # results come before what is only kept for later
+_LOOKS_AT_ONCE = 16  # a request waits for these, so they have slots of their own
+_LOOK_BYTES = 64 * 1024
+_LOOK_SECONDS = 1.0  # for finding out what the provider would find out anyway, a few seconds later
 
 
 class SourceImages:
-    """`downloader` fetches from Discord, `store` keeps the files, `records` remembers which are a job's."""
+    """`downloader` fetches from Discord, `store` keeps the files, `records` remembers which are a job's. An
+    image may have `max_pixels`.
+    """
 
     def __init__(
-        self, *, downloader: ImageDownloader, store: SourceStore, records: SourceRecords, clock: Callable[[], datetime]
+        self,
+        *,
+        downloader: ImageDownloader,
+        store: SourceStore,
+        records: SourceRecords,
+        clock: Callable[[], datetime],
+        max_pixels: int,
     ) -> None:
         self._downloader = downloader
         self._store = store
         self._records = records
         self._clock = clock
+        self._max_pixels = max_pixels
         self._transfers = asyncio.Semaphore(_AT_ONCE)
+        self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
+
+    async def look(self, request: ThumbnailRequest) -> InvalidOption | None:
+        """What is wrong with the images of `request`, from their first bytes, within about a second. None if nothing
+        is, or if that can't be seen: then the provider judges.
+        """
+        found = await asyncio.gather(
+            self._look("image", request.image_url, request.image_sha256),
+            self._look("reference", request.support_image_url, request.support_sha256),
+        )
+        return next((problem for problem in found if problem is not None), None)
+
+    async def _look(self, option: str, address: str | None, sha256: str | None) -> InvalidOption | None:
+        if address is None or (sha256 is not None and self._store.has(sha256)):
+            return None
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS), self._looks:
+                start, whole = await self._start(address)
+        except (JobFailed, OSError) as error:  # TimeoutError is an OSError
+            log.info("%s is not looked at: %s", option, type(error).__name__)
+            return None
+        return await asyncio.to_thread(self._problem, option, start, whole=whole)
+
+    async def _start(self, address: str) -> tuple[bytes, bool]:
+        """The first bytes of an image, and whether they are all of it."""
+        start = b""
+        async with aclosing(self._downloader.fetch(address)) as pieces:
+            async for piece in pieces:
+                start += piece
+                if len(start) > _LOOK_BYTES:
+                    return start[:_LOOK_BYTES], False
+        return start, True
+
+    def _problem(self, option: str, start: bytes, *, whole: bool) -> InvalidOption | None:
+        if not start:
+            return None
+        try:
+            header = formats.read_start(start, whole=whole)
+        except PictureUnusable:
+            return image_problems.unreadable(option)
+        if header is None:
+            return None
+        return image_problems.too_many_pixels(option, width=header.width, height=header.height, limit=self._max_pixels)
 
     async def keep(self, job: Job) -> None:
         """Keep the source images of `job`, best effort: they are only needed to regenerate the job."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bot.domain import image_problems
 from bot.domain.errors import (
     DeliveryDelayed,
     Interrupted,
@@ -28,6 +29,7 @@ from bot.jobs.retry import requested_pause
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from bot.domain.errors import InvalidOption
     from bot.domain.models import Allowance, Requester, Status, ThumbnailRequest
     from bot.domain.quota import QuotaRules
     from bot.jobs.outcomes import Outcomes
@@ -41,6 +43,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TRANSFERS = 16  # pictures on the wire at once, in either direction
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What a job begins with: its ticket, the position in its message, and the look at its images."""
+
+    ticket: Ticket
+    shown: int
+    look: asyncio.Task[InvalidOption | None]
 
 
 class Lifecycle:
@@ -88,13 +99,15 @@ class Lifecycle:
 
     async def _answer(self, job: Job, ticket: Ticket, reply: Reply) -> Job:
         self._tickets[job.id] = ticket  # its message can cancel it as soon as Discord shows it
+        look = asyncio.create_task(self._ports.sources.look(job.request), name=f"look-{job.id}")
         try:
             position = ticket.position  # what the message will show; the turn may come while it is sent
             job = await self._acknowledge(job, position, reply)
         except BaseException:
             del self._tickets[job.id]
+            look.cancel()
             raise
-        self._tasks.start(self.run(job, ticket, shown=position), job)
+        self._tasks.start(self.run(job, _Start(ticket, position, look)), job)
         return job
 
     def cancel(self, job_id: str) -> bool:
@@ -126,14 +139,12 @@ class Lifecycle:
 
     # --- the straight line -----------------------------------------------------------------------------------------
 
-    async def run(self, job: Job, ticket: Ticket | None = None, *, shown: int = 0) -> None:
-        """Run a job to its end: from its reply with a `ticket`, else from the paid picture on. `shown` is the position
-        in its message.
-        """
+    async def run(self, job: Job, start: _Start | None = None) -> None:
+        """Run a job to its end: from its reply with a `start`, else from the paid picture on."""
         self._ports.metrics.started()
         try:
-            if ticket is not None:
-                job = await self._generate(job, ticket, shown)
+            if start is not None:
+                job = await self._generate(job, start)
             if job.picture is None or not job.picture.path.exists():
                 job = await self._download(job)
             await self._deliver(job)
@@ -149,11 +160,15 @@ class Lifecycle:
             log.exception("job %s hit an internal error", job.id)
             await self._outcomes.internal_error(job)
 
-    async def _generate(self, job: Job, ticket: Ticket, shown: int) -> Job:
+    async def _generate(self, job: Job, start: _Start) -> Job:
         """Wait for the turn and make the paid call, with the state committed before and after."""
+        ticket = start.ticket
         progress = Progress(job, messenger=self._ports.messenger, clock=self._ports.clock)
         try:
-            async with progress.turn(ticket, shown):
+            problem = await start.look
+            if problem is not None:
+                raise image_problems.not_started(problem)
+            async with progress.turn(ticket, start.shown):
                 request = await self._prepare(job)
                 job = await self._ports.repository.sending(job, now=self._ports.clock())
                 # Not earlier: a job that ends before its call needs no file.

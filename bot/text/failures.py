@@ -8,13 +8,13 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from bot.domain import errors
+from bot.domain import errors, image_problems
 from bot.domain.errors import NotStartedCause
 from bot.domain.models import Circuit, State
 from bot.text import results
 from bot.text.formatting import NOT_CHARGED
 from bot.text.locales import translator
-from bot.text.refusals import CIRCUITS
+from bot.text.refusals import CIRCUITS, option_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,7 +121,9 @@ def failure(job: Job) -> str:
         sentence = PROVIDER.get(detail, _GENERIC)
     elif kind == errors.NotStarted.kind:
         sentence = NOT_STARTED.get(detail, sentence)
-    return f"{_(sentence)} {_(NOT_CHARGED)} · #{job.id}"
+    problem = image_problems.from_reason(job.reason)
+    said = _(sentence) if problem is None else option_problem(problem, _)
+    return f"{said} {_(NOT_CHARGED)} · #{job.id}"
 
 
 def something_failed(*, locale: str) -> str:

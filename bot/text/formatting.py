@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from types import MappingProxyType
@@ -34,6 +35,12 @@ def credits_(amount: int) -> str:
 
 def megabytes(size: int) -> str:
     return f"{size / 1024 / 1024:.1f} MB"
+
+
+def megapixels(pixels: int) -> str:
+    """Rounded up to one decimal: an amount over a limit never looks like the limit."""
+    amount = math.ceil(pixels / 100_000) / 10
+    return f"{amount:g} megapixel" if amount == 1 else f"{amount:g} megapixels"
 
 
 def relative_time(at: datetime) -> str:

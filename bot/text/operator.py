@@ -24,7 +24,7 @@ _CIRCUITS = {
     Circuit.MAINTENANCE: "Pikzels is under maintenance",
     Circuit.FAILURES: "Pikzels keeps failing",
 }
-_NOT_SHOWN = ("policy", "cause")
+_NOT_SHOWN = ("policy", "cause", "details")  # the last two are in the reason
 
 
 def failure(error: JobFailed) -> str:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from bot.domain import errors
 from bot.domain.models import Circuit, Model, Scope
-from bot.text.formatting import CONTENT_LENGTH, MODELS, NOT_CHARGED, credits_, listed, megabytes, relative_time
+from bot.text.formatting import (
+    CONTENT_LENGTH,
+    MODELS,
+    NOT_CHARGED,
+    credits_,
+    listed,
+    megabytes,
+    megapixels,
+    relative_time,
+)
 from bot.text.locales import translator
 
 if TYPE_CHECKING:
@@ -25,6 +34,11 @@ OPTION_PROBLEMS: Mapping[str, str] = MappingProxyType(
         "wrong_model": "Only {models} supports `{option}`. Choose it, or leave `{option}` out.",
         "unknown_choice": "`{option}` must be {choices}.",
         "wrong_type": "`{option}` must be a PNG, JPEG or WebP image.",
+        "unreadable": "`{option}` can't be read as an image. Attach a PNG, JPEG or WebP file.",
+        "too_many_pixels": (
+            "`{option}` is {width} x {height} pixels ({pixels}); the limit is {max_pixels}."
+            " Make it smaller and try again."
+        ),
         "too_large": "`{option}` is {size}; the image service accepts at most {limit}. Make it smaller and try again.",
         "empty": "`{option}` is empty. Attach the image again.",
         "no_address": "`{option}` has no usable URL. Attach the image again.",
@@ -104,7 +118,8 @@ def _quota_exceeded(error: errors.QuotaExceeded, _now: datetime, _: Translate) -
     return sentence.format(used=used, credits=shown, costs=costs, time=resets)
 
 
-def _option_problem(error: errors.InvalidOption, _now: datetime, _: Translate) -> str:
+def option_problem(error: errors.InvalidOption, _: Translate) -> str:
+    """What is wrong with an option, without what it cost."""
     facts = error.facts
     models = facts.get("models")
     sentence = OPTION_PROBLEMS[error.problem]
@@ -120,6 +135,8 @@ def _fact(name: str, value: object) -> str:
     if isinstance(value, tuple):
         names = [MODELS[item] if isinstance(item, Model) else str(item) for item in value]
         return listed(names, "and" if name == "models" else "or")
+    if name in ("pixels", "max_pixels") and isinstance(value, int):
+        return megapixels(value)
     if name in ("size", "limit") and isinstance(value, int) and value > CONTENT_LENGTH * 10:
         return megabytes(value)
     return str(value)
@@ -131,7 +148,7 @@ def _queue_full(error: errors.QueueFull, _now: datetime, _: Translate) -> str:
 
 REFUSALS: Mapping[type[errors.RequestRejected], Callable[[Any, datetime, Translate], str]] = MappingProxyType(
     {
-        errors.InvalidOption: _option_problem,
+        errors.InvalidOption: lambda error, _now, _: option_problem(error, _),
         errors.QuotaExceeded: _quota_exceeded,
         errors.QueueFull: _queue_full,
         errors.TooManyActiveJobs: _too_many_active,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import struct
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from bot.app import utc_now
 from bot.domain.models import require
 from sandbox import discord_server
 from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import Live, running
-from tests.support.factories import request, requester
+from tests.support.factories import image_bytes, request, requester
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     import pytest
 
     from bot.domain.models import Job, Status
+    from tests.support.servers import Servers
 
 MODERATOR = discord_server.ORDINARY_PERMISSIONS | discord_server.MANAGE_MESSAGES
 
@@ -68,7 +72,8 @@ async def test_a_request_can_be_cancelled_as_soon_as_its_message_is_shown(
             cancelled.append(lifecycle.cancel(job.id))
             return 1
 
-        job = await lifecycle.accept(request(), requester(2, at=utc_now()), reply)
+        image = replace(request(), image_url="https://cdn.example/1/cat.png")
+        job = await lifecycle.accept(image, requester(2, at=utc_now()), reply)
         live.api.release()
         await live.app.use_case.recovery.idle(10)
         ended = require(await live.app.storage.ledger.job(job.id))
@@ -161,3 +166,185 @@ async def test_a_request_in_progress_cannot_be_deleted(live: Live) -> None:
     await clicked.wait(lambda i: i.message is not None)
     assert require(clicked.message).content == "This image isn't finished yet."
     live.api.release()
+
+
+# --- what is found before the call -----------------------------------------------------------------------------------
+
+FAKE = discord_server.Upload("fake.png", 5_000, "image/png", width=None, height=None)
+HUGE = discord_server.Upload("huge.png", 90_000, "image/png", width=None, height=None)
+PHONE = discord_server.Upload("phone.jpg", 200_000, "image/jpeg")
+TEXT = b"This is no image.\n" * 50
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The start of a PNG that claims these dimensions; nothing of it can be decoded."""
+    return b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0) + bytes(90_000)
+
+
+def jpeg_with_exif(size: int) -> bytes:
+    """A JPEG whose dimensions come after `size` bytes of metadata."""
+    plain, full = image_bytes("JPEG"), 65_533
+    lengths = [full] * (size // full) + [size % full]
+    return plain[:2] + b"".join(b"\xff\xe1" + (n + 2).to_bytes(2, "big") + bytes(n) for n in lengths) + plain[2:]
+
+
+async def told_in_private(live: Live, *, user_id: int = 1, **options: discord_server.Option) -> discord_server.Message:
+    """Send /thumbnail, and wait until its message has been taken back; returns what the requester was told."""
+    interaction = await live.thumbnail(user_id=user_id, **options)
+    await interaction.wait(lambda i: i.message is not None and i.message.deleted and bool(i.followups), 10)
+    await live.app.use_case.recovery.idle(10)
+    [told] = interaction.followups
+    assert told.ephemeral
+    assert not require(interaction.message).ephemeral
+    return told
+
+
+async def assert_nothing_came_of_it(live: Live, *, reason: str) -> None:
+    [row] = await live.app.storage.database.run("SELECT state, reason, notified_at FROM jobs")
+    assert (row["state"], row["reason"]) == ("released", reason)
+    assert row["notified_at"] is not None
+    assert (len(live.api.calls), kept(live.folder), await live.left()) == (0, [], 3)
+
+
+async def test_a_text_file_named_png_ends_in_private_before_the_call(live: Live) -> None:
+    live.cdn.content["fake.png"] = TEXT
+    told = await told_in_private(live, image=FAKE)
+    assert told.content.startswith("`image` can't be read as an image. Attach a PNG, JPEG or WebP file. You were not ")
+    assert "<@" not in told.content
+    await assert_nothing_came_of_it(live, reason="not_started:imageunreadable:image")
+
+
+async def test_too_many_pixels_end_in_private_before_the_call(live: Live) -> None:
+    live.cdn.content["huge.png"] = png_header(12_000, 12_000)
+    told = await told_in_private(live, image=HUGE)
+    assert told.content.startswith(
+        "`image` is 12000 x 12000 pixels (144 megapixels); the limit is 50 megapixels."
+        " Make it smaller and try again. You were not charged."
+    )
+    await assert_nothing_came_of_it(live, reason="not_started:imagepixels:image:12000:12000:50000000")
+
+
+async def test_a_bad_reference_is_named(live: Live) -> None:
+    live.cdn.content["fake.png"] = TEXT
+    told = await told_in_private(live, reference=FAKE)
+    assert told.content.startswith("`reference` can't be read as an image.")
+    await assert_nothing_came_of_it(live, reason="not_started:imageunreadable:reference")
+
+
+async def test_the_end_of_a_bad_image_does_not_wait_for_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path, monkeypatch, pikzels={"concurrency": 1}) as live:
+        live.api.script(Reply.hold())
+        first = await live.thumbnail()
+        await live.api.called(1)
+        live.cdn.content["fake.png"] = TEXT
+        second = await live.thumbnail(user_id=2, image=FAKE)
+        await second.wait(lambda i: i.message is not None and i.message.deleted and bool(i.followups), 10)
+        live.api.release()
+        await first.wait(lambda i: bool(require(i.message).attachments), 20)
+
+
+async def test_a_private_request_is_told_in_its_own_message(live: Live) -> None:
+    live.cdn.content["fake.png"] = TEXT
+    message = await live.said(image=FAKE, private=True)
+    assert (message.deleted, labels(message)) == (False, ["Edit", "Delete"])
+    assert message.content.startswith("`image` can't be read as an image.")
+
+
+async def test_with_a_dead_token_the_message_itself_says_what_is_wrong(live: Live) -> None:
+    live.cdn.content["fake.png"] = TEXT
+    live.discord.fail("POST", "/webhooks/*", status=401, code=50027, times=10)
+    message = await live.said(image=FAKE, user_id=2)
+    assert message.content.startswith("<@2> `image` can't be read as an image.")
+    assert (message.deleted, labels(message)) == (False, ["Edit", "Delete"])
+
+
+async def test_a_message_that_cannot_be_taken_back_says_what_is_wrong(live: Live) -> None:
+    live.cdn.content["fake.png"] = TEXT
+    live.discord.fail("DELETE", "*", status=403, code=50013, times=5)
+    message = await live.said(image=FAKE)
+    assert message.content.startswith("<@1> `image` can't be read as an image.")
+    assert not message.deleted
+
+
+async def test_a_restart_before_the_requester_was_told_still_tells_in_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def reach(point: str) -> None:
+        if point == "messenger.notify":
+            raise Killed
+
+    async with running(tmp_path, monkeypatch, around=servers, reach=reach) as live:
+        live.cdn.content["fake.png"] = TEXT
+        interaction = await live.thumbnail(image=FAKE)
+        await interaction.wait(lambda i: i.message is not None)
+        await live.app.use_case.recovery.idle(10)
+    message = require(interaction.message)
+    assert (message.deleted, message.content.startswith("Generating")) == (False, True)
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        await live.app.use_case.recovery.idle(10)
+        assert message.deleted
+        [told] = interaction.followups
+        assert told.content.startswith("`image` can't be read as an image.")
+
+
+async def test_a_slow_cdn_delays_neither_the_answer_nor_the_end_by_much(live: Live) -> None:
+    live.cdn.released.clear()
+    live.api.script(Reply.hold())
+    started = time.monotonic()
+    interaction = await live.thumbnail(reference=FAKE)
+    await interaction.wait(lambda i: i.message is not None)
+    assert interaction.ack_seconds is not None
+    assert interaction.ack_seconds < 1.0
+    await live.api.called(1)
+    assert time.monotonic() - started < 3.0
+    live.cdn.released.set()
+    live.api.release()
+    await interaction.wait(lambda i: bool(require(i.message).attachments), 20)
+
+
+async def test_an_image_that_cannot_be_looked_at_is_left_to_the_provider(live: Live) -> None:
+    live.cdn.gone = True
+    await live.made()
+    live.cdn.gone = False
+    live.cdn.content["photo.png"] = b""
+    await live.made()
+
+
+async def test_a_jpeg_with_much_metadata_is_accepted(live: Live) -> None:
+    live.cdn.content["phone.jpg"] = jpeg_with_exif(100 * 1024)
+    await live.made(image=PHONE)
+    live.cdn.content["phone.jpg"] = jpeg_with_exif(20 * 1024)
+    await live.made(image=PHONE)
+
+
+async def test_a_stored_image_is_not_looked_at_again(live: Live) -> None:
+    message = await live.made()
+    job = await live.job(message)
+    fetched = len(live.cdn.fetched)
+    await live.discord.click(message, f"job:again:{job.id}")
+    await live.api.called(2)
+    await live.app.use_case.recovery.idle(10)
+    assert len(live.cdn.fetched) == fetched
+
+
+async def test_dimensions_that_discord_knows_are_refused_before_anything_is_stored(live: Live) -> None:
+    wide = discord_server.Upload("wide.png", 900_000, "image/png", width=9_000, height=6_000)
+    for option in ("image", "reference"):
+        options: dict[str, Any] = {option: wide}
+        message = await live.said(**options)
+        assert message.ephemeral
+        assert message.content.startswith(f"`{option}` is 9000 x 6000 pixels (54 megapixels); the limit is 50 ")
+    assert await live.app.storage.database.run("SELECT 1 FROM jobs") == []
+    assert live.cdn.fetched == []
+
+
+async def test_the_operator_sets_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path, monkeypatch, pikzels={"max_megapixels": 1}) as live:
+        exact = discord_server.Upload("exact.png", 5_000, "image/png", width=1000, height=1000)
+        over = discord_server.Upload("over.png", 5_000, "image/png", width=1000, height=1001)
+        await live.made(image=exact)
+        refused = await live.said(image=over)
+        assert "(1.1 megapixels); the limit is 1 megapixel." in refused.content

@@ -32,6 +32,7 @@ OTHER: Mapping[str, Any] = {
     "pikzels.concurrency": 8,
     "pikzels.timeout": 120.5,
     "pikzels.retry_server_errors": True,
+    "pikzels.max_megapixels": 20,
     "storage.folder": "elsewhere",
     "storage.source_days": 7,
     "storage.source_megabytes": 64,

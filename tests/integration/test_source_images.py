@@ -258,7 +258,11 @@ def open_source_images(
     store = open_store(folder, life=life)
     clock: Callable[[], datetime] = lambda: NOON  # noqa: E731 - a fixed clock
     return SourceImages(
-        downloader=cdn or SimulatedCdn({}), store=store, records=records or SourceRecords(), clock=clock
+        downloader=cdn or SimulatedCdn({}),
+        store=store,
+        records=records or SourceRecords(),
+        clock=clock,
+        max_pixels=10**6,
     ), store
 
 

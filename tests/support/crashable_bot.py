@@ -264,6 +264,9 @@ class SourceImages:
     def check(self, request: ThumbnailRequest) -> None:
         """Accept every image."""
 
+    async def look(self, request: ThumbnailRequest) -> None:
+        """Find nothing wrong."""
+
     async def prepare(self, request: ThumbnailRequest) -> ThumbnailRequest:
         return request
 

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, NoReturn
 
+from bot.domain import image_problems
 from bot.domain.errors import (
     AnswerUnusable,
     DeliveryDelayed,
@@ -28,7 +29,7 @@ from tests.support.simulated_world import BAD, DAY, GOOD, Reachability
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from bot.domain.errors import JobFailed
+    from bot.domain.errors import InvalidOption, JobFailed
     from bot.domain.models import Job, Picture, Status, ThumbnailRequest
     from tests.support.simulated_world import Process, Submission
 
@@ -55,6 +56,10 @@ class SourceImages:
     def check(self, _: ThumbnailRequest) -> None:
         if self._process.world.happens("source expired"):
             raise SourceExpired("image")
+
+    async def look(self, _: ThumbnailRequest) -> InvalidOption | None:
+        await self._process.wait(self._process.world.seconds(0.5), "looking at the source image")
+        return image_problems.unreadable("image") if self._process.world.happens("image unreadable") else None
 
     async def prepare(self, request: ThumbnailRequest) -> ThumbnailRequest:
         await self._process.wait(self._process.world.seconds(0.02), "preparing")

@@ -56,6 +56,7 @@ RATES: Mapping[str, tuple[float, float, float]] = {
     "spool error": (0.3, 0.02, 0.3),
     "delayed for a day": (0.1, 0.01, 0.03),
     "cancelled": (0.4, 0.1, 0.8),
+    "image unreadable": (0.2, 0.02, 0.2),
     "internal error": (0.2, 0.01, 0.05),
 }
 # For each outage: the chance that a day has it at all, its maximum count, and its range of durations in seconds.

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bot.domain import errors
-from bot.domain.models import Allowance, Circuit, Format, Generating, Limit, Model, Queued, Scope, Window
+from bot.domain import errors, image_problems
+from bot.domain.models import Allowance, Circuit, Format, Generating, Limit, Model, Queued, Scope, Window, require
 from bot.text import failures, formatting, operator, refusals, results
 from tests.support.factories import NOON, a_job
 
@@ -115,6 +115,11 @@ EXPECTED_TEXTS: list[tuple[errors.RequestRejected, str]] = [
         "`image` is 12.0 MB; the image service accepts at most 10.0",
     ),
     (errors.InvalidOption("image", "wrong_type"), "must be a PNG, JPEG or WebP image"),
+    (image_problems.unreadable("reference"), "`reference` can't be read as an image. Attach a PNG, JPEG or WebP file."),
+    (
+        require(image_problems.too_many_pixels("image", width=8000, height=6251, limit=50_000_000)),
+        "`image` is 8000 x 6251 pixels (50.1 megapixels); the limit is 50 megapixels.",
+    ),
     (errors.InvalidOption("image", "empty"), "is empty"),
     (errors.InvalidOption("image", "no_address"), "has no usable URL"),
     (
@@ -164,6 +169,10 @@ def test_these_tests_cover_every_option_problem() -> None:
         ("not_started:balance", "This request was not started."),
         ("not_started:restarting", "restarted before this request started"),
         ("not_started", "not started"),
+        ("not_started:imageunreadable:image", "`image` can't be read as an image."),
+        ("not_started:imageunreadable:<@1>", "This request was not started. Try again."),
+        ("not_started:imagepixels:reference:9000:9000:50000000", "`reference` is 9000 x 9000 pixels (81 megapixels)"),
+        ("not_started:imagepixels:image:1:1:50000000", "This request was not started. Try again."),
         ("outcome_unknown", "lost contact"),
         ("a_kind_of_some_later_version:x", "Something went wrong. Try again."),
         ("", "Something went wrong. Try again."),

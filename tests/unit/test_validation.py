@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bot.domain import image_problems
 from bot.domain.errors import InvalidOption
 from bot.domain.models import Format, Model, ThumbnailRequest, Upload, Weight
 from bot.domain.validation import EMBEDDED, IMAGE_BYTES, apply_edit, build_request, url_expiry
@@ -63,6 +64,8 @@ def test_omitted_options_are_omitted_from_the_body() -> None:
         ({"image": upload(content_type=None, filename="cat.gif")}, "image", "wrong_type"),
         ({"image": upload(content_type=None, filename="png")}, "image", "wrong_type"),
         ({"image": upload(size=IMAGE_BYTES + 1)}, "image", "too_large"),
+        ({"image": upload(width=5, height=21), "max_pixels": 104}, "image", "too_many_pixels"),
+        ({"reference": upload(width=21, height=5), "max_pixels": 104}, "reference", "too_many_pixels"),
         ({"image": upload(size=0)}, "image", "empty"),
         ({"image": upload(size=-1)}, "image", "empty"),
         ({"image": upload(url="http://example.com/cat.png")}, "image", "no_address"),
@@ -97,6 +100,10 @@ def test_a_prompt_with_a_link_is_refused_by_name(link: str) -> None:
         ({"prompt": "x" * 3001}, {"length": 3001, "limit": 3000}),
         ({"prompt": EMOJI * 1501}, {"length": 3002, "limit": 3000}),
         ({"image": upload(size=IMAGE_BYTES + 1)}, {"size": IMAGE_BYTES + 1, "limit": IMAGE_BYTES}),
+        (
+            {"image": upload(width=5, height=21), "max_pixels": 104},
+            {"width": 5, "height": 21, "pixels": 105, "max_pixels": 104},
+        ),
         ({"format": "4:3"}, {"choices": tuple(Format)}),
         ({"model": "pkz_3", "weight": "low"}, {"models": (Model.PKZ_2,)}),
         ({"model": "pkz_3", "reference": upload()}, {"models": (Model.PKZ_4, Model.PKZ_4_5)}),
@@ -383,3 +390,38 @@ def test_the_expiry_is_read_from_the_url(address: str, seconds: int | None) -> N
 def test_an_embedded_image_is_accepted_without_type_or_size() -> None:
     request = build_request(image=upload(content_type=EMBEDDED, size=None, filename="x"), model="pkz_3", format="16:9")
     assert request.image_url == URL
+
+
+@pytest.mark.parametrize(("width", "height", "limit"), [(8, 13, 104), (None, 13, 1), (8, None, 1), (8, 13, None)])
+def test_dimensions_within_the_limit_or_unknown_are_accepted(
+    width: int | None, height: int | None, limit: int | None
+) -> None:
+    image = upload(width=width, height=height)
+    assert chosen(image=image, reference=image, max_pixels=limit).image_url == URL
+    edited = apply_edit(chosen(), model="pkz_4", format="1:1", prompt=None, image=image, max_pixels=limit)
+    assert edited.image_url == URL
+
+
+def test_an_edit_refuses_an_image_with_too_many_pixels() -> None:
+    for name in ("image", "reference"):
+        with pytest.raises(InvalidOption) as refused:
+            apply_edit(
+                chosen(),
+                model="pkz_4",
+                format="1:1",
+                prompt=None,
+                max_pixels=10,
+                **{name: upload(width=5, height=5)},
+            )
+        assert (refused.value.option, refused.value.problem) == (name, "too_many_pixels")
+
+
+def test_a_stored_reason_is_understood_again() -> None:
+    large = image_problems.too_many_pixels("reference", width=12_000, height=12_000, limit=50_000_000)
+    for problem in (image_problems.unreadable("image"), large):
+        assert problem is not None
+        again = image_problems.from_reason(image_problems.not_started(problem).reason)
+        assert again is not None
+        assert (again.option, again.problem, again.facts) == (problem.option, problem.problem, problem.facts)
+    for other in (None, "", "not_started", "not_started:cancelled", "not_started:imagepixels:image", "imageunreadable"):
+        assert image_problems.from_reason(other) is None
