@@ -18,6 +18,7 @@ from bot.domain.quota import QuotaRules
 from bot.images import downloads
 from bot.images.downloads import ImageDownloader
 from bot.images.output_spool import OutputSpool
+from bot.images.smaller_copies import SmallerCopies
 from bot.images.source_images import SourceImages
 from bot.images.source_store import SourceStore
 from bot.jobs import use_case
@@ -142,6 +143,7 @@ async def opened(
             results=Results(repository=storage.history, job=storage.repository.job, clock=clock),
             find_shared=messenger.find_shared,
             fetch_image=partial(downloads.fetch_whole, cdn),
+            smaller_copies=SmallerCopies(downloader=cdn, store=source_store, max_pixels=settings.pikzels.max_pixels),
             notices=notices,
             values=storage.repository,
             identify_limit=IdentifyLimit(storage.repository, clock=clock),

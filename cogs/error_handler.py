@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import discord
 from discord import app_commands
 
-from bot.domain.errors import BotError, DuplicateRequest, RequestRejected
+from bot.discord_io import buttons
+from bot.domain.errors import BotError, DuplicateRequest, InvalidOption, RequestRejected, StorageUnavailable
+from bot.domain.models import Postponed
 from bot.text import failures, refusals
 from cogs import interactions, responses
 from cogs.responses import NotAnswered
@@ -46,11 +49,23 @@ async def answer_failure(interaction: discord.Interaction[Client], error: BaseEx
         locale = interactions.locale(interaction)
         text = explain(error, services, now=services.clock(), locale=locale, passing=responses.NETWORK)
         if text is not None:
-            await responses.tell(interaction, text)
+            await responses.tell(interaction, text, view=await _offer(interaction, error, services))
     except (NotAnswered, *UNREACHABLE) as lost:
         log.warning(
             "an interaction could not be answered: %s", str(lost) if isinstance(lost, BotError) else type(lost).__name__
         )
+
+
+async def _offer(
+    interaction: discord.Interaction[Client], error: BaseException, services: Services
+) -> discord.ui.View | None:
+    """A button that goes on with smaller copies, if nothing but the size of the images was wrong."""
+    oversized = error.oversized if isinstance(error, InvalidOption) else None
+    if oversized is not None and services.smaller_copies.may_help(oversized):
+        postponed = Postponed(oversized.request, interactions.wants_private(interaction))
+        with suppress(StorageUnavailable):
+            return buttons.of_postponed(await services.results.postpone(interaction.user.id, postponed))
+    return None
 
 
 def explain(

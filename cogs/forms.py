@@ -105,10 +105,11 @@ def _select(custom_id: str, text: str, names: dict[str, str], chosen: str) -> di
 
 
 def _usable(images: Sequence[Upload], services: Services) -> list[Upload]:
-    """The valid images, up to the form's limit, checked before anyone fills in the form. Raises `NoImageFound`, or what
-    is wrong with the first image if none is valid.
+    """The valid images, up to the form's limit, checked before anyone fills in the form. If there are none, those of
+    which a smaller copy can be made: that is offered when the form is submitted. Raises `NoImageFound`, or what is
+    wrong with the first image.
     """
-    usable, wrong = [], list[InvalidOption]()
+    usable, too_large, wrong = list[Upload](), list[Upload](), list[InvalidOption]()
     for image in images:
         try:
             validation.build_request(
@@ -118,12 +119,15 @@ def _usable(images: Sequence[Upload], services: Services) -> list[Upload]:
                 max_pixels=services.max_pixels,
             )
         except InvalidOption as invalid:
-            wrong.append(invalid)
+            if invalid.oversized is not None and services.smaller_copies.may_help(invalid.oversized):
+                too_large.append(image)
+            else:
+                wrong.append(invalid)
         else:
             usable.append(image)
-    if not usable:
+    if not usable and not too_large:
         raise wrong[0] if wrong else NoImageFound
-    return usable[:_CHOICES]
+    return (usable or too_large)[:_CHOICES]
 
 
 def _upload(custom_id: str, text: str, description: str) -> discord.ui.Item[Any]:

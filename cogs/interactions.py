@@ -76,6 +76,11 @@ def message_id(interaction: discord.Interaction[Client]) -> int | None:
     return None if interaction.message is None else interaction.message.id
 
 
+def wants_private(interaction: discord.Interaction[Client]) -> bool:
+    """Whether only the person shall see the result: an option of a command, else as the message of a form."""
+    return bool(getattr(interaction.namespace, "private", False)) or is_private(interaction)
+
+
 def is_private(interaction: discord.Interaction[Client]) -> bool:
     """Whether the message that a button is on, or that a form was opened from, is ephemeral."""
     return interaction.message is not None and interaction.message.flags.ephemeral

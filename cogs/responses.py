@@ -61,12 +61,13 @@ async def send_modal(interaction: Interaction, modal: discord.ui.Modal) -> None:
     await _first(interaction, partial(interaction.response.send_modal, modal))
 
 
-async def tell(interaction: Interaction, text: str) -> None:
+async def tell(interaction: Interaction, text: str, *, view: discord.ui.View | None = None) -> None:
     """Tell the member something privately, as the first response or after it."""
     if interaction.response.is_done() or _ANSWERED in interaction.extras:
-        await interaction.followup.send(text, ephemeral=True)
+        shown = discord.utils.MISSING if view is None else view
+        await interaction.followup.send(text, view=shown, ephemeral=True)
     else:
-        await respond(interaction, text, ephemeral=True)
+        await respond(interaction, text, view=view, ephemeral=True)
 
 
 async def persistently(call: Callable[[], Awaitable[T]], *, seconds: float) -> T:

@@ -13,7 +13,7 @@ from bot.discord_io import buttons
 from bot.discord_io.buttons import Action
 from bot.domain.errors import JobFailed, NotAllowed, ResultGone
 from bot.text import results
-from cogs import forms, interactions, responses
+from cogs import forms, interactions, responses, smaller_copies
 from cogs.error_handler import UNREACHABLE, answer_failure
 
 if TYPE_CHECKING:
@@ -133,4 +133,5 @@ _PRESSED = {
     Action.SHARE: share,
     Action.DELETE: delete,
     Action.CANCEL: cancel,
+    Action.SMALLER: smaller_copies.of_job,
 }

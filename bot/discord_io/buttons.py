@@ -27,6 +27,7 @@ class Action(StrEnum):
     SHARE = "share"
     DELETE = "delete"
     CANCEL = "cancel"
+    SMALLER = "smaller"
 
 
 TEMPLATE = rf"job:(?P<action>{'|'.join(Action)}):(?P<job_id>[0-9a-z]{{4,12}})"
@@ -36,6 +37,7 @@ OF_PRIVATE_RESULT = (Action.AGAIN, Action.EDIT, Action.INFO, Action.SHARE, Actio
 OF_KEPT = (Action.AGAIN, Action.EDIT)  # the image waits for /recover
 OF_ENDED = (Action.AGAIN, Action.EDIT, Action.DELETE)
 OF_BAD_INPUT = (Action.EDIT, Action.DELETE)  # the same request would end the same way
+OF_TOO_LARGE = (Action.SMALLER,)
 OF_QUEUED = (Action.CANCEL,)
 
 # Reasons for which the request itself has to change.
@@ -59,6 +61,8 @@ _BAD_INPUT = frozenset(
 )
 
 _STYLES = {Action.DELETE: discord.ButtonStyle.danger, Action.SHARE: discord.ButtonStyle.primary}
+
+POSTPONED_TEMPLATE = r"smaller:(?P<draft_id>[\w-]{16})"  # a request that is no job yet
 
 
 def custom_id(action: Action, job_id: str) -> str:
@@ -94,5 +98,19 @@ def of_ended(job: Job) -> discord.ui.View:
     """Under a message that has no image to show: what helps its requester."""
     if job.state is not State.RELEASED:
         return view(job, OF_KEPT)
+    if image_problems.can_shrink(job.reason):
+        return view(job, OF_TOO_LARGE + OF_BAD_INPUT)
     bad = job.reason in _BAD_INPUT or image_problems.from_reason(job.reason) is not None
     return view(job, OF_BAD_INPUT if bad else OF_ENDED)
+
+
+def postponed_button(draft_id: str) -> discord.ui.Button[discord.ui.View]:
+    return discord.ui.Button(label=results.BUTTONS[Action.SMALLER], custom_id=f"smaller:{draft_id}")
+
+
+def of_postponed(draft_id: str) -> discord.ui.View:
+    """Under the refusal of a request whose images are too large."""
+    row = discord.ui.View(timeout=None)
+    row.add_item(postponed_button(draft_id))
+    row.stop()
+    return row

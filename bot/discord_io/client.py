@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bot.discord_io.identify_limit import IdentifyLimit
     from bot.domain.models import Format, Job, Model
     from bot.domain.protocols import KeyValueStore
+    from bot.images.smaller_copies import SmallerCopies
     from bot.jobs.lifecycle import Lifecycle
     from bot.jobs.notices import Notices
     from bot.jobs.outcomes import Outcomes
@@ -33,6 +34,7 @@ COGS = (
     "cogs.reactions",
     "cogs.history",
     "cogs.account",
+    "cogs.smaller_copies",
 )
 
 # Open connections to Discord: enough for replies while 16 transfers run, few enough to stay small in a burst.
@@ -52,6 +54,7 @@ class Services:
         [Job, int], Awaitable[int | None]
     ]  # the message of a share that was interrupted, in a channel
     fetch_image: Callable[[str], Awaitable[bytes]]  # an image that Discord keeps, by its URL
+    smaller_copies: SmallerCopies
     notices: Notices
     values: KeyValueStore
     identify_limit: IdentifyLimit

@@ -147,7 +147,8 @@ class Messenger:
         if job.requester.private:
             return False
         try:
-            await self._follow_up(job, _Content(failures.failure(job)))
+            view = buttons.view(job, buttons.OF_TOO_LARGE) if image_problems.can_shrink(job.reason) else None
+            await self._follow_up(job, _Content(failures.failure(job), view=view))
             await self._take_back(job)
         except _MethodFailed as failure:
             return failure.then is _Next.DELETED  # somebody else has taken it away

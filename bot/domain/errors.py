@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
-    from bot.domain.models import Allowance, Circuit, FailurePolicy
+    from bot.domain.models import Allowance, Circuit, FailurePolicy, Oversized
 
 
 class BotError(Exception):
@@ -42,9 +42,12 @@ class RequestRejected(BotError):
 
 
 class InvalidOption(RequestRejected):
-    """The provider would refuse an option. `problem` is a key of `refusals.OPTION_PROBLEMS`, `facts` fill it in."""
+    """The provider would refuse an option. `problem` is a key of `refusals.OPTION_PROBLEMS`, `facts` fill it in.
+    `oversized` is the whole request if smaller copies of its images would do.
+    """
 
     kind = "invalid_option"
+    oversized: Oversized | None = None
 
     def __init__(self, option: str, problem: str, **facts: object) -> None:
         super().__init__(option, problem)

@@ -78,6 +78,22 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class Oversized:
+    """A request that would be valid if its `images` had fewer bytes or pixels."""
+
+    request: ThumbnailRequest
+    images: tuple[Upload, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A request that waits until its requester agrees to smaller copies of its images."""
+
+    request: ThumbnailRequest
+    private: bool  # as in `Requester`
+
+
+@dataclass(frozen=True, slots=True)
 class Requester:
     """Who made a request, where, and by which interaction or reaction. The ids are Discord's snowflakes."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Limit,
         Output,
         Picture,
+        Postponed,
         Reservation,
         Status,
         ThumbnailRequest,
@@ -72,6 +73,8 @@ class ResultRepository(Protocol):
     async def save_draft(self, user_id: int, images: Sequence[Upload], *, now: datetime) -> str: ...
     async def delete_expired_drafts(self, *, now: datetime) -> None: ...
     async def get_draft(self, draft_id: str, user_id: int, *, now: datetime) -> list[Upload]: ...
+    async def save_postponed(self, user_id: int, postponed: Postponed, *, now: datetime) -> str: ...
+    async def get_postponed(self, draft_id: str, user_id: int, *, now: datetime) -> Postponed | None: ...
 
 
 class SourceStore(Protocol):

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from bot.domain import image_problems
 from bot.domain.errors import InvalidOption
-from bot.domain.models import Format, Model, ThumbnailRequest, Upload, Weight
+from bot.domain.models import Format, Model, Oversized, ThumbnailRequest, Upload, Weight
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +19,7 @@ IMAGE_BYTES = 10 * 1024 * 1024  # IMAGE_TOO_LARGE: "above 10 MB"
 PROMPT_LENGTH = 3000  # maxLength of `prompt`
 IMAGE_TYPES = {"image/png": "PNG", "image/jpeg": "JPEG", "image/jpg": "JPEG", "image/webp": "WebP"}
 EMBEDDED = "image/*"  # an image of an embed: Discord shows it as one and says no more
+STORE_ONLY = "https://stored.invalid/?ex=0"  # the address of an image that only the store has: it expired long ago
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SUPPORT_MODELS = (Model.PKZ_4, Model.PKZ_4_5)  # allOf rule: the others refuse support_image_url
 WEIGHT_MODELS = (Model.PKZ_2,)  # "Only applies to pkz_2 model"
@@ -53,16 +54,18 @@ def build_request(
         raise InvalidOption("reference", "wrong_model", models=SUPPORT_MODELS)
     if weight is not None and chosen not in WEIGHT_MODELS:
         raise InvalidOption("weight", "wrong_model", models=WEIGHT_MODELS)
-    return ThumbnailRequest(
-        image_url=_image(image, option="image", max_pixels=max_pixels),
+    request = ThumbnailRequest(
+        image_url=_image(image, option="image"),
         model=chosen,
         format=_member(Format, format, option="format"),
         prompt=_prompt(prompt),
-        support_image_url=None if reference is None else _image(reference, option="reference", max_pixels=max_pixels),
+        support_image_url=None if reference is None else _image(reference, option="reference"),
         image_weight=None if weight is None else _member(Weight, weight, option="weight"),
         persona=_preset(persona, personas or {}, option="persona"),
         style=_preset(style, styles or {}, option="style"),
     )
+    _check_limits(request, image=image, reference=reference, max_pixels=max_pixels)
+    return request
 
 
 def apply_edit(
@@ -90,11 +93,10 @@ def apply_edit(
         image_weight=request.image_weight if chosen in WEIGHT_MODELS else None,
     )
     if image is not None:
-        address = _image(image, option="image", max_pixels=max_pixels)
-        changed = replace(changed, image_url=address, image_sha256=None)
+        changed = replace(changed, image_url=_image(image, option="image"), image_sha256=None)
     if reference is not None:
-        address = _image(reference, option="reference", max_pixels=max_pixels)
-        changed = replace(changed, support_image_url=address, support_sha256=None)
+        changed = replace(changed, support_image_url=_image(reference, option="reference"), support_sha256=None)
+    _check_limits(changed, image=image, reference=reference, max_pixels=max_pixels)
     return changed
 
 
@@ -114,25 +116,34 @@ def _member(kind: type[_Choice], value: str, *, option: str) -> _Choice:
         raise InvalidOption(option, "unknown_choice", choices=tuple(kind)) from None
 
 
-def _image(upload: Upload, *, option: str, max_pixels: int | None) -> str:
+def _image(upload: Upload, *, option: str) -> str:
     if not _is_image(upload):
         raise InvalidOption(option, "wrong_type")
-    if upload.size is not None and upload.size > IMAGE_BYTES:
-        raise InvalidOption(option, "too_large", size=upload.size, limit=IMAGE_BYTES)
     if upload.size is not None and upload.size <= 0:
         raise InvalidOption(option, "empty")
     if not _URL.fullmatch(upload.url):
         raise InvalidOption(option, "no_address")
-    _check_pixels(upload, option=option, limit=max_pixels)
     return upload.url
 
 
-def _check_pixels(upload: Upload, *, option: str, limit: int | None) -> None:
-    if limit is None or upload.width is None or upload.height is None:
-        return
-    problem = image_problems.too_many_pixels(option, width=upload.width, height=upload.height, limit=limit)
-    if problem is not None:
+def _check_limits(
+    request: ThumbnailRequest, *, image: Upload | None, reference: Upload | None, max_pixels: int | None
+) -> None:
+    """The last check: whatever is too large may be replaced by a smaller copy if everything else is valid."""
+    given = {"image": image, "reference": reference}
+    found = {option: upload for option, upload in given.items() if upload is not None}
+    problems = [_size_problem(upload, option=option, max_pixels=max_pixels) for option, upload in found.items()]
+    for problem in filter(None, problems):
+        problem.oversized = Oversized(request, tuple(found.values()))
         raise problem
+
+
+def _size_problem(upload: Upload, *, option: str, max_pixels: int | None) -> InvalidOption | None:
+    if upload.size is not None and upload.size > IMAGE_BYTES:
+        return InvalidOption(option, "too_large", size=upload.size, limit=IMAGE_BYTES)
+    if max_pixels is None or upload.width is None or upload.height is None:
+        return None
+    return image_problems.too_many_pixels(option, width=upload.width, height=upload.height, limit=max_pixels)
 
 
 def _is_image(upload: Upload) -> bool:

@@ -28,6 +28,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _SOI, _EOI, _SOS = b"\xd8", b"\xd9", b"\xda"
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the frame headers, which have the dimensions
+_SEQUENTIAL = frozenset((0xC0, 0xC1))
 # Not a marker: an FF of the pixels (followed by 00), a restart among them, TEM, and an FF that fills up.
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 
@@ -125,6 +126,21 @@ def _jpeg_header(file: BinaryIO) -> Header:
         if marker == _SOS:
             break
     raise PictureUnusable("damaged header")
+
+
+def is_sequential(file: BinaryIO) -> bool:
+    """Whether the pixels of a JPEG come row by row, all colors together. Decoding any other one takes memory for all of
+    its pixels, even at a fraction of its size.
+    """
+    colors = 0
+    for marker in _capped(_jpeg_segments(file)):
+        if marker[0] in _SOF:
+            if marker[0] not in _SEQUENTIAL:
+                return False
+            colors = _take(file, 6)[5]
+        if marker == _SOS:
+            return _take(file, 1)[0] == colors
+    return False
 
 
 def _jpeg_segments(file: BinaryIO) -> Iterator[bytes]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
+import struct
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO
 
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 from bot.domain.errors import PictureUnusable
 from bot.domain.models import Picture
@@ -18,10 +21,13 @@ if TYPE_CHECKING:
 TYPES = ("PNG", "JPEG", "WEBP")
 MAX_SIDE = 16_384  # pixels; WebP's own limit is 16 383, nothing Discord shows needs more
 MAX_PIXELS = 64_000_000
+_MAX_JPEG_PIXELS = 4 * MAX_PIXELS  # of one that is decoded at a fraction of its size
 _BUFFER = 64 * 1024  # bytes, in which a walk through small parts can step back
 
 # Pillow's bomb error is neither an OSError nor a ValueError; its warning is raised where warnings are errors.
 _DAMAGE = (Image.DecompressionBombError, Image.DecompressionBombWarning, OSError, ValueError, SyntaxError)
+
+_EXIF_DAMAGE = (struct.error, KeyError, TypeError, OverflowError)  # what Pillow raises for damaged metadata
 
 
 def inspect(path: Path, *, sha256: str, content: bytes | None = None) -> Picture:
@@ -70,12 +76,80 @@ def shrink(picture: Picture, *, limit: int) -> Picture | None:
             _check_dimensions(*image.size)  # Pillow may read another header of the file than `inspect` did
             image.draft("RGB", image.size)
             flat = image.convert("RGB")
-            for quality, scale in ((92, 1.0), (85, 1.0), (80, 0.75), (75, 0.5), (70, 0.25)):
-                size = (max(1, int(flat.width * scale)), max(1, int(flat.height * scale)))
-                file = BytesIO()
-                flat.resize(size, Image.Resampling.LANCZOS).save(file, "JPEG", quality=quality, optimize=True)
-                if file.tell() <= limit:
-                    return inspect(picture.path.with_suffix(".jpg"), sha256="", content=file.getvalue())
+            content = _encoded(flat, limit=limit)
     except _DAMAGE as error:
         raise PictureUnusable("damaged") from error
+    return None if content is None else inspect(picture.path.with_suffix(".jpg"), sha256="", content=content)
+
+
+def _encoded(flat: Image.Image, *, limit: int, scale: float = 1.0, profile: bytes | None = None) -> bytes | None:
+    """The best JPEG of at most `limit` bytes; `scale` applies to the sides of the largest one that is tried."""
+    for quality, step in ((92, 1.0), (85, 1.0), (80, 0.75), (75, 0.5), (70, 0.25)):
+        size = (max(1, int(flat.width * scale * step)), max(1, int(flat.height * scale * step)))
+        file = BytesIO()
+        fitting = flat if size == flat.size else flat.resize(size, Image.Resampling.LANCZOS)
+        fitting.save(file, "JPEG", quality=quality, optimize=True, icc_profile=profile)
+        if file.tell() <= limit:
+            return file.getvalue()
     return None
+
+
+# --- a smaller copy of what a member attached ------------------------------------------------------------------------
+
+
+def can_shrink(kind: str, width: int, height: int) -> bool:
+    """Whether `smaller_copy` takes on an image of this type and these dimensions in pixels."""
+    return width * height <= (_MAX_JPEG_PIXELS if kind == "JPEG" else MAX_PIXELS)
+
+
+def smaller_copy(content: bytes, *, limit: int, max_pixels: int) -> bytes:
+    """A JPEG of an image, upright, of at most `limit` bytes and `max_pixels`; raises `PictureUnusable`.
+
+    Takes up to 500 MB and some seconds: call it in a thread, and once at a time.
+    """
+    header = formats.read_header(BytesIO(content))
+    if not can_shrink(*header):
+        raise PictureUnusable(f"dimensions out of bounds: {header.width} x {header.height}")
+    most = min(max_pixels, MAX_PIXELS)
+    try:
+        with _decoder(header, content) as image:
+            flat = _flat(image)
+            scale = min(1.0, math.sqrt(most / (flat.width * flat.height)), MAX_SIDE / max(flat.size))
+            profile = image.info.get("icc_profile") if image.mode == "RGB" else None
+            copy = _encoded(flat, limit=limit, scale=scale, profile=profile)
+    except (*_DAMAGE, *_EXIF_DAMAGE) as error:
+        raise PictureUnusable("damaged") from error
+    if copy is None:
+        raise PictureUnusable(f"cannot be made smaller than {limit} bytes")
+    return copy
+
+
+def _decoder(header: formats.Header, content: bytes) -> Image.Image:
+    """An image that takes memory for `MAX_PIXELS` at most: a larger JPEG is decoded at a half or less of its size."""
+    if header.type != "JPEG":
+        image: Image.Image = Image.open(BytesIO(content), formats=TYPES)
+        _check_dimensions(*image.size)
+        return image
+    pixels = header.width * header.height
+    if pixels > MAX_PIXELS and not formats.is_sequential(BytesIO(content)):
+        raise PictureUnusable("not sequential")
+    jpeg = JpegImageFile(BytesIO(content))  # not by Image.open, which warns of so many pixels
+    if jpeg.size != (header.width, header.height):
+        raise PictureUnusable("two headers")
+    part = next((part for part in (1, 2, 4) if pixels <= MAX_PIXELS * part**2), 8)
+    jpeg.draft("RGB", (max(1, header.width // part), max(1, header.height // part)))
+    return jpeg
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """The image in RGB, upright, on white where it is transparent."""
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        flat = Image.new("RGB", image.size, "white")
+        flat.paste(layer, mask=layer)
+    else:
+        flat = image.convert("RGB")
+    if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+        return flat
+    flat.info = image.info
+    return ImageOps.exif_transpose(flat)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bot.domain import image_problems, validation
 from bot.domain.errors import InvalidOption, JobFailed, PictureUnusable, SourceExpired, StorageUnavailable
-from bot.images import formats
+from bot.images import formats, inspection
 from bot.text import operator
 
 if TYPE_CHECKING:
@@ -92,7 +92,11 @@ class SourceImages:
             return image_problems.unreadable(option)
         if header is None:
             return None
-        return image_problems.too_many_pixels(option, width=header.width, height=header.height, limit=self._max_pixels)
+        kind, width, height = header
+        can_shrink = self._store.enabled and inspection.can_shrink(kind, width, height)
+        return image_problems.too_many_pixels(
+            option, width=width, height=height, limit=self._max_pixels, can_shrink=can_shrink
+        )
 
     async def keep(self, job: Job) -> None:
         """Keep the source images of `job`, best effort: they are only needed to regenerate the job."""

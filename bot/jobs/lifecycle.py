@@ -165,9 +165,7 @@ class Lifecycle:
         ticket = start.ticket
         progress = Progress(job, messenger=self._ports.messenger, clock=self._ports.clock)
         try:
-            problem = await start.look
-            if problem is not None:
-                raise image_problems.not_started(problem)
+            await self._check_images(start.look)
             async with progress.turn(ticket, start.shown):
                 request = await self._prepare(job)
                 job = await self._ports.repository.sending(job, now=self._ports.clock())
@@ -178,6 +176,17 @@ class Lifecycle:
             del self._tickets[job.id]
             ticket.leave()
         return await self._retry.commit(self._ports.repository.generated, job, output, now=self._ports.clock())
+
+    async def _check_images(self, look: asyncio.Task[InvalidOption | None]) -> None:
+        """Raises `NotStarted` if the look has found something. A fault of the look itself costs nobody the request."""
+        try:
+            await asyncio.wait([look])
+        finally:
+            look.cancel()  # unless it has ended, this task has been cancelled
+        if (fault := look.exception()) is not None:
+            log.error("the images could not be looked at", exc_info=fault)
+        elif (problem := look.result()) is not None:
+            raise image_problems.not_started(problem)
 
     async def _prepare(self, job: Job) -> ThumbnailRequest:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,15 +11,16 @@ from bot.domain.errors import DuplicateRequest, NotAllowed, RequestRejected, Res
 from bot.domain.models import State
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from datetime import datetime
 
-    from bot.domain.models import Job, Upload
+    from bot.domain.models import Job, Postponed, Upload
     from bot.domain.protocols import ResultRepository
 
 PAGE = 4  # results on one page of a history: each takes a row of buttons, and Discord shows five
 REACTIONS_AT_ONCE = 3  # jobs that reactions to one message may cause at the same time, fresh failures included
 _FRESH = timedelta(minutes=1)
+_PRESSED = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Results:
         self._job = job
         self._clock = clock
         self._sharing: set[str] = set()
+        self._shrunk: dict[str, datetime] = {}  # the buttons used within the hour
         self._repeats: list[_Repeat] = []  # those of the last minute that may have failed
 
     async def job(self, job_id: str, user_id: int, *, message_id: int | None) -> Job:
@@ -200,6 +203,35 @@ class Results:
         if not images:
             raise ResultGone
         return images
+
+    # --- smaller copies --------------------------------------------------------------------------------------------
+
+    async def postpone(self, user_id: int, postponed: Postponed) -> str:
+        """Remember a request whose images are too large until smaller copies are wanted; returns the draft's id."""
+        return await self._repository.save_postponed(user_id, postponed, now=self._clock())
+
+    async def postponed(self, draft_id: str, user_id: int) -> Postponed:
+        """A member's own request that waits; raises `ResultGone` if it is too old."""
+        found = await self._repository.get_postponed(draft_id, user_id, now=self._clock())
+        if found is None:
+            raise ResultGone
+        return found
+
+    @contextmanager
+    def shrinking(self, what: str) -> Iterator[None]:
+        """Use the button `what` in this block, once: raises `NotAllowed` for a press at the same time, and for one
+        within the hour after a block that worked.
+        """
+        now = self._clock()
+        self._shrunk = {known: at for known, at in self._shrunk.items() if at > now - _PRESSED}
+        if what in self._shrunk:
+            raise NotAllowed("shrunk")
+        self._shrunk[what] = now
+        try:
+            yield
+        except BaseException:
+            self._shrunk.pop(what, None)
+            raise
 
     async def tidy(self) -> None:
         """Delete expired drafts. Call it now and then."""

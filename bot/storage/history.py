@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bot.domain.models import Upload
-from bot.storage.job_rows import job_from_row, ms, request_to_json
+from bot.domain.models import Postponed, Upload
+from bot.storage.job_rows import job_from_row, ms, request_from_json, request_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,7 @@ _NEWEST = f"{_OWN} ORDER BY ended_at DESC, rowid DESC LIMIT ?"
 _OLDER = f"{_OWN} AND (ended_at, rowid) < {_THAT} ORDER BY ended_at DESC, rowid DESC LIMIT ?"
 _NEWER = f"{_OWN} AND (ended_at, rowid) > {_THAT} ORDER BY ended_at, rowid LIMIT ?"
 
+_NEW_DRAFT = "INSERT INTO drafts (id, user_id, images, request, private, made_at) VALUES (?, ?, ?, ?, ?, ?)"
 _BEYOND_THE_LIMIT = f"""
     DELETE FROM drafts WHERE rowid IN (
         SELECT rowid FROM drafts WHERE user_id = ? ORDER BY made_at DESC, rowid DESC LIMIT -1 OFFSET {_MOST_DRAFTS}
@@ -101,11 +102,15 @@ class History:
         """Keep the first 25 images of a form until it is submitted; returns the draft's id. A member's oldest drafts
         beyond 20 are deleted, and some of those that are expired.
         """
+        shown = json.dumps([asdict(image) for image in images[:_DRAFT_IMAGES]])
+        return await self._save(user_id, shown, (None, False), now=now)
+
+    async def _save(self, user_id: int, images: str, postponed: tuple[str | None, bool], *, now: datetime) -> str:
         draft_id = secrets.token_urlsafe(12)
-        values = (draft_id, user_id, json.dumps([asdict(image) for image in images[:_DRAFT_IMAGES]]), ms(now))
+        values = (draft_id, user_id, images, *postponed, ms(now))
 
         def steps(transaction: Transaction) -> None:
-            transaction.run("INSERT INTO drafts (id, user_id, images, made_at) VALUES (?, ?, ?, ?)", values)
+            transaction.run(_NEW_DRAFT, values)
             transaction.run(_BEYOND_THE_LIMIT, (user_id,))
             transaction.run(_EXPIRED, (ms(now - DRAFT_LIFE),))
 
@@ -119,6 +124,17 @@ class History:
         deleted = _SLICE
         while deleted == _SLICE:
             deleted = len(await self._database.run(_EXPIRED, (ms(now - DRAFT_LIFE),)))
+
+    async def save_postponed(self, user_id: int, postponed: Postponed, *, now: datetime) -> str:
+        """Keep a request until a smaller copy of its images is wanted; a draft like any other."""
+        values = (request_to_json(postponed.request), postponed.private)
+        return await self._save(user_id, "[]", values, now=now)
+
+    async def get_postponed(self, draft_id: str, user_id: int, *, now: datetime) -> Postponed | None:
+        """A member's own request that waits; None if it is too old."""
+        sql = "SELECT request, private FROM drafts WHERE id = ? AND user_id = ? AND made_at >= ? AND request NOT NULL"
+        rows = await self._database.run(sql, (draft_id, user_id, ms(now - DRAFT_LIFE)))
+        return Postponed(request_from_json(rows[0]["request"]), bool(rows[0]["private"])) if rows else None
 
     async def get_draft(self, draft_id: str, user_id: int, *, now: datetime) -> list[Upload]:
         """The images of a member's own draft; none if it is too old."""

@@ -39,6 +39,8 @@ OPTION_PROBLEMS: Mapping[str, str] = MappingProxyType(
             "`{option}` is {width} x {height} pixels ({pixels}); the limit is {max_pixels}."
             " Make it smaller and try again."
         ),
+        "not_fetched": "`{option}` couldn't be downloaded. Attach the image again.",
+        "not_shrunk": "The bot couldn't make a smaller copy of `{option}`. Make it smaller yourself and try again.",
         "too_large": "`{option}` is {size}; the image service accepts at most {limit}. Make it smaller and try again.",
         "empty": "`{option}` is empty. Attach the image again.",
         "no_address": "`{option}` has no usable URL. Attach the image again.",
@@ -69,6 +71,8 @@ NOT_ALLOWED: Mapping[str, str] = MappingProxyType(
         "unknown_share": "This image may have been shared before. Look in the channel, and try again later.",
         "delete": "Only the person who requested this image, or someone with Manage Messages, can delete it.",
         "cancel": "Only the person who requested this image, or someone with Manage Messages, can cancel it.",
+        "shrink": "Only the person who attached this image can use this button.",
+        "shrunk": "You've already used this button.",
         "unfinished": "This image isn't finished yet.",
         "started": "Already generating; it can't be cancelled.",
         "crowded": "Several are already in progress. Try again when they finish.",

@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 _SHOWN_PROMPT = 900  # characters
 
 BUTTONS: Mapping[str, str] = MappingProxyType(
-    {"again": "Again", "edit": "Edit", "info": "Info", "share": "Share", "delete": "Delete", "cancel": "Cancel"}
+    {
+        "again": "Again",
+        "edit": "Edit",
+        "info": "Info",
+        "share": "Share",
+        "delete": "Delete",
+        "cancel": "Cancel",
+        "smaller": "Use a smaller copy",
+    }
 )
 
 

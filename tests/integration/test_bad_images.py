@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from base64 import b64decode
 from dataclasses import replace
+from functools import cache
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
 
 from bot.app import utc_now
 from bot.domain.models import require
+from bot.domain.validation import IMAGE_BYTES
 from sandbox import discord_server
 from sandbox.pikzels_server.replies import Reply
-from tests.support.e2e import Live, running
+from tests.support.e2e import PHOTO, Live, running
 from tests.support.factories import image_bytes, request, requester
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from bot.domain.models import Job, Status
     from tests.support.servers import Servers
@@ -313,6 +318,15 @@ async def test_an_image_that_cannot_be_looked_at_is_left_to_the_provider(live: L
     await live.made()
 
 
+async def test_a_fault_of_the_look_costs_nobody_the_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reach(point: str) -> None:
+        if point == "sources.look":
+            raise RuntimeError("a bug")
+
+    async with running(tmp_path, monkeypatch, reach=reach) as live:
+        await live.made()
+
+
 async def test_a_jpeg_with_much_metadata_is_accepted(live: Live) -> None:
     live.cdn.content["phone.jpg"] = jpeg_with_exif(100 * 1024)
     await live.made(image=PHONE)
@@ -348,3 +362,194 @@ async def test_the_operator_sets_the_limit(tmp_path: Path, monkeypatch: pytest.M
         await live.made(image=exact)
         refused = await live.said(image=over)
         assert "(1.1 megapixels); the limit is 1 megapixel." in refused.content
+
+
+# --- a smaller copy --------------------------------------------------------------------------------------------------
+
+SMALLER = "Use a smaller copy"
+LARGE = discord_server.Upload("large.png", 11_000_000, "image/png", width=2000, height=2000)
+
+
+@cache
+def large_png() -> bytes:
+    """A PNG of over 10 MB."""
+    content = image_bytes(width=2000, height=2000, noisy=True)
+    assert len(content) > IMAGE_BYTES
+    return content
+
+
+async def press(live: Live, message: discord_server.Message, *, user_id: int = 1) -> discord_server.Interaction:
+    [custom_id] = [one["custom_id"] for row in message.components for one in row["components"]]
+    return await live.discord.click(message, custom_id, user_id=user_id)
+
+
+async def shown(interaction: discord_server.Interaction) -> discord_server.Message:
+    """The message of an interaction, once it has an image."""
+    await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 30)
+    return require(interaction.message)
+
+
+def sent_image(live: Live) -> Image.Image:
+    """The image that the newest call carries."""
+    head, _, data = live.api.calls[-1].body["image_base64"].partition(",")
+    assert head == "data:image/jpeg;base64"
+    assert len(data) <= IMAGE_BYTES
+    return Image.open(BytesIO(b64decode(data)))
+
+
+async def test_a_file_that_is_too_large_is_replaced_by_a_smaller_copy(live: Live) -> None:
+    live.cdn.content["large.png"] = large_png()
+    refused = await live.said(image=LARGE, prompt="a cat", model="pkz_4", format="9:16", reference=PHOTO)
+    assert (refused.ephemeral, labels(refused), live.cdn.fetched) == (True, [SMALLER], [])
+    assert refused.content.startswith("`image` is 10.5 MB; the image service accepts at most 10.0 MB.")
+    message = await shown(await press(live, refused))
+    assert (message.ephemeral, message.content.count("a cat")) == (False, 1)
+    call = live.api.calls[-1].body
+    assert (call["model"], call["format"], call["prompt"]) == ("pkz_4", "9:16", "a cat")
+    assert call["support_image_url"].partition("?")[0].endswith("photo.png")
+    assert sent_image(live).size == (2000, 2000)
+    job = await live.job(message)
+    assert job.request.image_sha256 in kept(live.folder)
+    assert await live.left() == 2
+    again = await live.discord.click(message, f"job:again:{job.id}")
+    await shown(again)
+    assert sent_image(live).size == (2000, 2000)
+
+
+async def test_a_private_request_stays_private_with_a_smaller_copy(live: Live) -> None:
+    live.cdn.content["large.png"] = large_png()
+    refused = await live.said(image=LARGE, private=True)
+    assert (await shown(await press(live, refused))).ephemeral
+
+
+async def test_too_many_pixels_that_discord_knows_are_replaced_by_a_smaller_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, monkeypatch, pikzels={"max_megapixels": 1}) as live:
+        wide = discord_server.Upload("wide.jpg", 90_000, "image/jpeg", width=2000, height=1000)
+        live.cdn.content["wide.jpg"] = image_bytes("JPEG", width=2000, height=1000)
+        refused = await live.said(reference=wide, image=wide)
+        assert labels(refused) == [SMALLER]
+        await shown(await press(live, refused))
+        assert sent_image(live).size == (1414, 707)
+        assert live.api.calls[-1].body["support_image_base64"].startswith("data:image/jpeg")
+
+
+async def test_too_many_pixels_found_by_the_look_are_replaced_by_a_smaller_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    content = {"huge.png": image_bytes(width=1500, height=1500)}
+    pikzels = {"max_megapixels": 1}
+    async with running(tmp_path, monkeypatch, around=servers, pikzels=pikzels) as live:
+        live.cdn.content = content
+        told = await told_in_private(live, image=HUGE, prompt="a cat")
+        assert labels(told) == [SMALLER]
+        stranger = await press(live, told, user_id=2)
+        await stranger.wait(lambda i: i.message is not None and i.message is not told)
+        assert require(stranger.message).content == "Only the person who attached this image can use this button."
+    async with running(tmp_path, monkeypatch, around=servers, pikzels=pikzels) as live:
+        live.cdn.content = content
+        message = await shown(await press(live, told))
+        assert not message.ephemeral
+        assert "a cat" in message.content
+        assert sent_image(live).size == (1000, 1000)
+        assert (await live.left(), (await live.job(message)).parent_id) == (9, job_id(told))
+
+
+async def test_the_button_works_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        refused = await live.said(image=LARGE, prompt="a cat")
+    async with running(tmp_path, monkeypatch, around=servers) as live:
+        live.cdn.content["large.png"] = large_png()
+        assert "a cat" in (await shown(await press(live, refused))).content
+
+
+async def test_only_the_requester_can_use_the_button(live: Live) -> None:
+    refused = await live.said(image=LARGE)
+    forged = await press(live, refused, user_id=2)
+    await forged.wait(lambda i: i.message is not None and i.message is not refused)
+    assert require(forged.message).content.startswith("That result is no longer available.")
+    assert (live.api.calls, live.cdn.fetched) == ([], [])
+
+
+async def test_the_button_works_once(live: Live) -> None:
+    live.cdn.content["large.png"] = large_png()
+    refused = await live.said(image=LARGE)
+    first, second = await press(live, refused), await press(live, refused)
+    await second.wait(lambda i: i.message is not None and i.message is not refused)
+    await shown(first)
+    third = await press(live, refused)
+    await third.wait(lambda i: i.message is not None and i.message is not refused)
+    for late in (second, third):
+        assert require(late.message).ephemeral
+        assert require(late.message).content == "You've already used this button."
+    assert (len(live.api.calls), await live.left()) == (1, 2)
+
+
+async def test_when_no_copy_can_be_made_the_requester_is_told_and_may_press_again(live: Live) -> None:
+    refused = await live.said(image=LARGE)
+    for content, expected in (
+        (TEXT, "The bot couldn't make a smaller copy of `image`."),
+        (None, "`image` couldn't be downloaded. Attach the image again. You were not charged."),
+    ):
+        live.cdn.gone = content is None
+        live.cdn.content["large.png"] = content or b""
+        pressed = await press(live, refused)
+        await pressed.wait(lambda i: bool(i.followups))
+        assert require(pressed.message).deleted
+        [told] = pressed.followups
+        assert told.ephemeral
+        assert told.content.startswith(expected)
+    live.cdn.gone = False
+    live.cdn.content["large.png"] = large_png()
+    await shown(await press(live, refused))
+
+
+async def test_a_spent_allowance_refuses_a_smaller_copy_in_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, monkeypatch, quota={"member_daily": 1}) as live:
+        live.cdn.content["large.png"] = large_png()
+        refused = await live.said(image=LARGE)
+        await live.made()
+        pressed = await press(live, refused)
+        await pressed.wait(lambda i: bool(i.followups), 20)
+        assert (require(pressed.message).deleted, pressed.followups[0].ephemeral) == (True, True)
+        assert pressed.followups[0].content.startswith("You have used 1 of 1 credit today.")
+
+
+async def test_without_a_store_nothing_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, pikzels = {"source_days": 0}, {"max_megapixels": 1}
+    async with running(tmp_path, monkeypatch, storage=storage, pikzels=pikzels) as live:
+        assert labels(await live.said(image=LARGE)) == []
+        live.cdn.content["huge.png"] = image_bytes(width=1500, height=1500)
+        assert labels(await told_in_private(live, image=HUGE)) == []
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        discord_server.Upload("film.png", 26 * 1024 * 1024 + 1, "image/png"),
+        discord_server.Upload("poster.png", 9_000_000, "image/png", width=12_000, height=12_000),
+        discord_server.Upload("wall.jpg", 9_000_000, "image/jpeg", width=60_000, height=60_000),
+    ],
+    ids=lambda image: image.filename,
+)
+async def test_what_the_bot_cannot_shrink_is_only_refused(live: Live, image: discord_server.Upload) -> None:
+    refused = await live.said(image=image)
+    assert labels(refused) == []
+    assert "Make it smaller and try again." in refused.content
+
+
+async def test_a_form_for_a_large_image_offers_the_copy_when_it_is_submitted(live: Live) -> None:
+    live.cdn.content["large.png"] = large_png()
+    await live.discord.commands_synced()
+    form = await live.discord.context_menu("Make thumbnail", live.discord.say(files=[LARGE]), user_id=1)
+    await form.wait(lambda i: i.modal is not None)
+    submitted = await live.discord.submit(form, {"prompt": "a cat"})
+    await submitted.wait(lambda i: i.message is not None)
+    refused = require(submitted.message)
+    assert labels(refused) == [SMALLER]
+    assert "a cat" in (await shown(await press(live, refused))).content

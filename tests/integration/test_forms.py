@@ -361,9 +361,12 @@ async def test_only_valid_images_are_offered(live: Live) -> None:
     assert "which" not in prefilled(form)
     await submit(live, form)
     assert call_bodies(live)[0]["image_url"].endswith("/photo.png")
-    for upload, expected in ((gif, "must be a PNG, JPEG or WebP image"), (huge, "is 11.0 MB"), (text, "no image")):
+    enormous = discord_server.Upload("enormous.png", 26 * 1024 * 1024, "image/png")  # no smaller copy can be made of it
+    for upload, expected in ((gif, "must be a PNG, JPEG or WebP image"), (enormous, "is 26.0 MB"), (text, "no image")):
         refused = await live.discord.context_menu("Make thumbnail", live.discord.say(files=[upload]))
         assert expected in (await wait_for_end(refused)).content
+    offered = await submit(live, await menu(live, live.discord.say(files=[huge])))
+    assert "is 11.0 MB" in offered.content
     assert len(live.api.calls) == 1
 
 

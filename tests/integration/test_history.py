@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from bot.app import utc_now
-from bot.domain.models import Upload
+from bot.domain.models import Postponed, Upload
 from bot.jobs.results import PAGE
 from bot.storage import database
 from bot.storage import history as stored_history
@@ -20,7 +20,7 @@ from bot.storage.job_rows import ms
 from bot.text.results import no_results
 from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import Live, running
-from tests.support.factories import NOON
+from tests.support.factories import NOON, a_job
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -370,6 +370,18 @@ async def test_a_draft_keeps_as_many_images_as_a_form_can_offer(drafts: tuple[Hi
     history, _ = drafts
     draft_id = await history.save_draft(1, IMAGES, now=NOON)
     assert await history.get_draft(draft_id, 1, now=NOON) == IMAGES[:25]
+
+
+async def test_a_request_that_waits_is_a_draft_of_its_member(drafts: tuple[History, WatchedDatabase]) -> None:
+    history, _ = drafts
+    for postponed in (Postponed(a_job().request, private=False), Postponed(a_job(prompt=None).request, private=True)):
+        draft_id = await history.save_postponed(1, postponed, now=NOON)
+        assert await history.get_postponed(draft_id, 1, now=NOON + timedelta(minutes=59)) == postponed
+        assert await history.get_postponed(draft_id, 1, now=NOON + timedelta(minutes=61)) is None
+        assert await history.get_postponed(draft_id, 2, now=NOON) is None
+        assert await history.get_draft(draft_id, 1, now=NOON) == []
+    form = await history.save_draft(1, IMAGES[:1], now=NOON)
+    assert await history.get_postponed(form, 1, now=NOON) is None
 
 
 async def test_expired_drafts_are_deleted_in_slices(drafts: tuple[History, WatchedDatabase]) -> None:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bot.domain.errors import PictureUnusable
-from bot.images.formats import MAX_PARTS
-from bot.images.inspection import MAX_SIDE, inspect, inspect_to_the_end, shrink
+from bot.images.formats import MAX_PARTS, is_sequential
+from bot.images.inspection import MAX_SIDE, inspect, inspect_to_the_end, shrink, smaller_copy
 from tests.support.factories import image_bytes
 from tests.support.hostile_images import FRAME, HEADER, HOSTILE, SCAN, SIGNATURE, chunk, segment
 
@@ -368,3 +368,94 @@ def test_a_damaged_image_cannot_be_shrunk(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(PictureUnusable):
         shrink(inspect(file, sha256=""), limit=100_000)
+
+
+# --- smaller copies --------------------------------------------------------------------------------------------------
+
+
+def copied(content: bytes, *, limit: int = 10**6, max_pixels: int = 10**6) -> Image.Image:
+    copy = smaller_copy(content, limit=limit, max_pixels=max_pixels)
+    assert len(copy) <= limit
+    image = Image.open(io.BytesIO(copy))
+    assert (image.format, image.mode, image.width * image.height <= max_pixels) == ("JPEG", "RGB", True)
+    return image
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_copy_keeps_the_proportions_and_fits_the_limits(kind: str) -> None:
+    content = image_bytes(kind, width=1600, height=900, noisy=True)
+    assert copied(content).size == (1333, 750)
+    assert len(smaller_copy(content, limit=50_000, max_pixels=10**6)) <= 50_000
+
+
+def test_a_copy_is_upright_whatever_the_metadata_says() -> None:
+    photo = Image.new("RGB", (200, 100), "red")
+    photo.paste("blue", (0, 0, 100, 100))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned right
+    copy = copied(saved(photo, "JPEG", exif=exif, quality=95))
+    assert copy.size == (100, 200)
+    assert (copy.getpixel((50, 10)), copy.getpixel((50, 190))) == ((0, 0, 254), (254, 0, 0))
+    assert not copy.getexif()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_becomes_white(mode: str) -> None:
+    clear = Image.new("RGBA", (64, 64), (0, 0, 0, 0)).convert(mode)
+    options = {"transparency": clear.getpixel((0, 0))} if mode == "P" else {}
+    assert copied(saved(clear, "PNG", **options)).getpixel((5, 5)) == (255, 255, 255)
+
+
+def test_a_copy_keeps_the_color_profile() -> None:
+    profile = b"\0" * 128
+    content = saved(Image.new("RGB", (64, 64)), "JPEG", icc_profile=profile)
+    assert copied(content).info["icc_profile"] == profile
+
+
+def test_a_jpeg_of_144_megapixels_is_copied_without_decoding_all_of_it() -> None:
+    content = saved(Image.new("L", (12_000, 12_000), 77), "JPEG")
+    assert copied(content, max_pixels=50_000_000).size == (6000, 6000)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no image",
+        png(12_000, 12_000),
+        png(10, 10),
+        image_bytes("JPEG", noisy=True)[:-900],
+        saved(Image.new("L", (9000, 9000)), "JPEG", progressive=True),
+        saved(Image.new("RGB", (64, 64)), "GIF"),
+    ],
+    ids=["text", "too many pixels", "no pixels", "cut off", "needs too much memory", "another type"],
+)
+def test_what_cannot_be_copied_safely_is_refused(content: bytes) -> None:
+    with pytest.raises(PictureUnusable):
+        smaller_copy(content, limit=10**6, max_pixels=10**6)
+
+
+def test_an_image_that_does_not_get_small_enough_is_refused() -> None:
+    with pytest.raises(PictureUnusable):
+        smaller_copy(image_bytes(width=300, height=300, noisy=True), limit=700, max_pixels=10**6)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [({}, True), ({"progressive": True}, False), ({"subsampling": 0}, True)]
+)
+def test_a_sequential_jpeg_is_recognized(options: dict[str, Any], *, expected: bool) -> None:
+    content = saved(Image.new("RGB", (64, 64)), "JPEG", **options)
+    assert is_sequential(io.BytesIO(content)) is expected
+
+
+def test_a_jpeg_with_one_color_per_scan_is_not_sequential() -> None:
+    frame = segment(0xC0, bytes([8]) + struct.pack(">HH", 8, 8) + bytes([3]) + bytes(9))
+    scan = segment(0xDA, bytes([1, 1, 0, 0, 63, 0]))
+    assert not is_sequential(io.BytesIO(b"\xff\xd8" + frame + scan + b"\xff\xd9"))
+    assert not is_sequential(io.BytesIO(b"\xff\xd8" + frame + b"\xff\xd9"))
+
+
+@given(st.binary(max_size=300), st.sampled_from(["PNG", "JPEG", "WEBP"]), st.integers(0, 300))
+def test_a_damaged_file_is_copied_or_refused_and_nothing_else(noise: bytes, kind: str, at: int) -> None:
+    content = image_bytes(kind)
+    with contextlib.suppress(PictureUnusable):
+        smaller_copy(content[:at] + noise + content[at + len(noise) :], limit=10**6, max_pixels=10**6)

@@ -63,7 +63,9 @@ class Cdn:
             for start in range(0, len(self.content[name]), _PIECE):
                 yield self.content[name][start : start + _PIECE]
             return
-        number = URL(address).path.split("/")[-2]
+        number = address.split("/")[-2]
+        if not number.isdigit():
+            raise OutputGone("no attachment")
         sent = [file.data for message in self._discord.messages.values() for file in message.attachments]
         names = [str(file.id) for message in self._discord.messages.values() for file in message.attachments]
         content = dict(zip(names, sent, strict=True)).get(number)

@@ -120,6 +120,8 @@ EXPECTED_TEXTS: list[tuple[errors.RequestRejected, str]] = [
         require(image_problems.too_many_pixels("image", width=8000, height=6251, limit=50_000_000)),
         "`image` is 8000 x 6251 pixels (50.1 megapixels); the limit is 50 megapixels.",
     ),
+    (errors.InvalidOption("image", "not_fetched"), "`image` couldn't be downloaded. Attach the image again."),
+    (errors.InvalidOption("reference", "not_shrunk"), "couldn't make a smaller copy of `reference`"),
     (errors.InvalidOption("image", "empty"), "is empty"),
     (errors.InvalidOption("image", "no_address"), "has no usable URL"),
     (
