@@ -51,9 +51,11 @@ async def respond(interaction: Interaction, text: str, *, view: discord.ui.View 
     return await _find(interaction, text)
 
 
-async def defer(interaction: Interaction, *, ephemeral: bool = False) -> None:
-    """Respond with the promise of more: for a button, without a message of its own. Raises `NotAnswered`."""
-    await _first(interaction, partial(interaction.response.defer, ephemeral=ephemeral))
+async def defer(interaction: Interaction, *, ephemeral: bool = False, thinking: bool = False) -> None:
+    """Respond with the promise of more: for a button, without a message of its own unless it is `thinking`. Raises
+    `NotAnswered`.
+    """
+    await _first(interaction, partial(interaction.response.defer, ephemeral=ephemeral, thinking=thinking))
 
 
 async def send_modal(interaction: Interaction, modal: discord.ui.Modal) -> None:

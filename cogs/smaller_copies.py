@@ -11,7 +11,7 @@ from bot.discord_io import buttons
 from bot.domain.errors import NotAllowed
 from bot.domain.models import Postponed
 from bot.text import results
-from cogs import interactions
+from cogs import interactions, responses
 from cogs.error_handler import UNREACHABLE, answer_failure
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ async def _go_on(interaction: Press, postponed: Postponed, *, button: str, paren
         return (await interaction.edit_original_response(content=text, view=view)).id
 
     with services.results.shrinking(button):
-        await interaction.response.defer(thinking=True, ephemeral=postponed.private)
+        await responses.defer(interaction, thinking=True, ephemeral=postponed.private)
         try:
             request = await services.smaller_copies.make(postponed.request)
             requester = interactions.requester(interaction, private=postponed.private)

@@ -149,9 +149,9 @@ class Results:
     async def delete(
         self, job: Job, user_id: int, remove: Callable[[], Awaitable[None]], *, message_id: int | None, moderator: bool
     ) -> None:
-        """Have `remove` delete the message of a result, or of a job that was released; raises `NotAllowed`, `ResultGone`
-        if the message is not the job's, and what `remove` raises. A result that was shared remains one while its public
-        message exists.
+        """Have `remove` delete the message of a result, or of a job that was released. A result that was shared remains
+        one while its public message exists. Raises `NotAllowed`, `ResultGone` if the message is not the job's, and what
+        `remove` raises.
         """
         _check_carrier(job, message_id)
         if user_id != job.requester.user_id and not moderator:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from bot.domain.errors import TransitionRefused
+from bot.domain.errors import InvalidOption, TransitionRefused
 from bot.domain.models import TRANSITIONS, Claim, Job, Model, Output, Picture, State, Step
 from bot.domain.quota import QuotaRules
 from bot.jobs.circuits import Circuits
@@ -164,6 +164,10 @@ class Sources:
         self._script.note("check", request)
         if self.rejected is not None:
             raise self.rejected
+
+    async def look(self, request: ThumbnailRequest) -> InvalidOption | None:
+        self._script.note("look", request)
+        return None
 
     async def prepare(self, request: ThumbnailRequest) -> ThumbnailRequest:
         await self._script.reach("prepare", request)

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from bot.domain.models import Job
+    from bot.domain.models import Job, Postponed
 
 OWNER, STRANGER = 1, 2
 MESSAGE, PUBLIC = 101, 202
@@ -39,12 +39,27 @@ class Records:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.in_progress: Counter[int] = Counter()
+        self.postponed: dict[str, tuple[int, Postponed]] = {}
+        self.reacted: set[tuple[int, int]] = set()
         self.counts: list[int] = []  # how many results of a history were asked for
         self.recorded: list[tuple[object, ...]] = []
         self.drafts: dict[str, tuple[int, Sequence[Upload]]] = {}
 
     async def find_by_message(self, message_id: int) -> Job | None:
         return next((job for job in self.jobs if job.message_id == message_id), None)
+
+    async def save_postponed(self, user_id: int, postponed: Postponed, *, now: datetime) -> str:
+        self.recorded.append(("postponed", user_id, now))
+        self.postponed["p1"] = (user_id, postponed)
+        return "p1"
+
+    async def get_postponed(self, draft_id: str, user_id: int, *, now: datetime) -> Postponed | None:
+        self.recorded.append(("asked", draft_id, now))
+        owner, postponed = self.postponed.get(draft_id, (user_id, None))
+        return postponed if owner == user_id else None
+
+    async def has_reacted(self, message_id: int, user_id: int) -> bool:
+        return (message_id, user_id) in self.reacted
 
     async def count_in_progress(self, message_id: int) -> int:
         return self.in_progress[message_id]
@@ -115,7 +130,7 @@ class ResultsHarness:
             assert of is job
             return found
 
-        await self.results.share(job, user_id, post, find=find)
+        await self.results.share(job, user_id, post, message_id=MESSAGE, find=find)
 
     async def delete(
         self, job: Job, user_id: int = OWNER, *, message_id: int = MESSAGE, moderator: bool = False
@@ -138,48 +153,40 @@ def refused(problem: str) -> pytest.RaisesExc[NotAllowed]:
 # --- finding one ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_public_result_may_be_used_by_anyone(harness: ResultsHarness) -> None:
+async def test_a_public_result_may_be_used_by_anyone_from_its_message(harness: ResultsHarness) -> None:
     harness.keep(JOB)
-    assert await harness.results.job(JOB.id, STRANGER) is JOB
+    assert await harness.results.job(JOB.id, STRANGER, message_id=MESSAGE) is JOB
+    for elsewhere in (MESSAGE + 1, None):
+        with pytest.raises(ResultGone):
+            await harness.results.job(JOB.id, STRANGER, message_id=elsewhere)
     assert await harness.results.find_by_message(MESSAGE) is JOB
     assert await harness.results.find_by_message(MESSAGE + 1) is None
 
 
 async def test_a_private_result_may_be_used_by_its_requester_until_it_is_shared(harness: ResultsHarness) -> None:
     harness.keep(PRIVATE)
-    assert await harness.results.job(PRIVATE.id, OWNER) is PRIVATE
+    assert await harness.results.job(PRIVATE.id, OWNER, message_id=None) is PRIVATE
     with pytest.raises(ResultGone):
-        await harness.results.job(PRIVATE.id, STRANGER)
+        await harness.results.job(PRIVATE.id, STRANGER, message_id=MESSAGE)
     harness.records.jobs = [replace(PRIVATE, shared_id=PUBLIC)]
-    assert (await harness.results.job(PRIVATE.id, STRANGER)).id == PRIVATE.id
+    assert (await harness.results.job(PRIVATE.id, STRANGER, message_id=PUBLIC)).id == PRIVATE.id
+    with pytest.raises(ResultGone):
+        await harness.results.job(PRIVATE.id, STRANGER, message_id=MESSAGE)
 
 
 async def test_a_result_that_the_database_does_not_have_is_gone(harness: ResultsHarness) -> None:
     with pytest.raises(ResultGone):
-        await harness.results.job(JOB.id, OWNER)
+        await harness.results.job(JOB.id, OWNER, message_id=MESSAGE)
 
 
 # --- repeating by reaction --------------------------------------------------------------------------------------------
 
 
-async def react(harness: ResultsHarness, *user_ids: int, message_id: int = MESSAGE) -> None:
-    for user_id in user_ids:
-        await harness.results.check_reaction(message_id, user_id)
-        started_by = replace(PRIVATE.requester, user_id=user_id)
-        harness.keep(replace(PRIVATE, id=f"of{user_id}", requester=started_by))
-        harness.results.record_reaction(message_id, user_id, f"of{user_id}")
-
-
-async def test_three_reactions_a_minute_start_jobs_and_the_fourth_does_not(harness: ResultsHarness) -> None:
-    await react(harness, 11, 12, 13)
-    with refused("crowded"):
-        await harness.results.check_reaction(MESSAGE, 14)
-    await react(harness, 14, message_id=MESSAGE + 1)
-    harness.now += timedelta(seconds=59)
-    with refused("crowded"):
-        await harness.results.check_reaction(MESSAGE, 14)
-    harness.now += timedelta(seconds=1)
-    await react(harness, 14)
+def start(harness: ResultsHarness, *job_ids: str, message_id: int = MESSAGE, **ended: Any) -> None:
+    """Jobs that reactions to a message have started, and how they are."""
+    for job_id in job_ids:
+        harness.keep(replace(PRIVATE, id=job_id, **{"state": State.SENDING, "ended_at": None, **ended}))
+        harness.results.record_reaction(message_id, job_id)
 
 
 async def test_jobs_in_progress_count_however_long_they_take(harness: ResultsHarness) -> None:
@@ -191,15 +198,38 @@ async def test_jobs_in_progress_count_however_long_they_take(harness: ResultsHar
     await harness.results.check_reaction(MESSAGE + 1, 11)
 
 
-async def test_a_reaction_that_is_among_them_already_is_a_duplicate_unless_its_job_was_released(
+async def test_jobs_that_failed_within_a_minute_of_their_start_count_and_delivered_ones_do_not(
     harness: ResultsHarness,
 ) -> None:
-    await react(harness, 11, 12, 13)
+    start(harness, "a", "b", state=State.RELEASED, ended_at=NOON)
+    start(harness, "c", state=State.DELIVERED, ended_at=NOON)
+    start(harness, "d")
+    await harness.results.check_reaction(MESSAGE, 14)
+    start(harness, "e", state=State.SPOOLED, parked_at=NOON)
+    with refused("failing"):
+        await harness.results.check_reaction(MESSAGE, 14)
+    await harness.results.check_reaction(MESSAGE + 1, 14)
+    harness.now += timedelta(seconds=59)
+    with refused("failing"):
+        await harness.results.check_reaction(MESSAGE, 14)
+    harness.now += timedelta(seconds=1)
+    await harness.results.check_reaction(MESSAGE, 14)
+
+
+async def test_jobs_in_progress_and_fresh_failures_count_together(harness: ResultsHarness) -> None:
+    start(harness, "a", "b", state=State.RELEASED, ended_at=NOON)
+    await harness.results.check_reaction(MESSAGE, 14)
+    harness.records.in_progress[MESSAGE] = 1
+    with refused("failing"):
+        await harness.results.check_reaction(MESSAGE, 14)
+
+
+async def test_one_reaction_of_one_member_makes_one_image(harness: ResultsHarness) -> None:
+    harness.records.reacted = {(MESSAGE, 11)}
     with pytest.raises(DuplicateRequest):
-        await harness.results.check_reaction(MESSAGE, 13)
-    harness.records.jobs = [replace(job, state=State.RELEASED) for job in harness.records.jobs]
-    with refused("crowded"):
-        await harness.results.check_reaction(MESSAGE, 13)
+        await harness.results.check_reaction(MESSAGE, 11)
+    await harness.results.check_reaction(MESSAGE, 12)
+    await harness.results.check_reaction(MESSAGE + 1, 11)
 
 
 # --- sharing ----------------------------------------------------------------------------------------------------------
