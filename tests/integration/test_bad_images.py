@@ -263,6 +263,17 @@ async def test_with_a_dead_token_the_message_itself_says_what_is_wrong(live: Liv
     assert (message.deleted, labels(message)) == (False, ["Edit", "Delete"])
 
 
+async def test_the_end_of_a_reaction_is_told_in_the_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path, monkeypatch, storage={"source_days": 0}) as live:
+        first = await live.made()
+        live.cdn.content["photo.png"] = TEXT
+        await live.discord.react(first, "🔁", user_id=2)
+        await live.discord.wait(lambda server: any("can't be read" in m.content for m in server.messages.values()))
+        [message] = [one for one in live.discord.messages.values() if one is not first]
+        assert message.content.startswith("<@2> `image` can't be read as an image.")
+        assert labels(message) == ["Edit", "Delete"]
+
+
 async def test_a_message_that_cannot_be_taken_back_says_what_is_wrong(live: Live) -> None:
     live.cdn.content["fake.png"] = TEXT
     live.discord.fail("DELETE", "*", status=403, code=50013, times=5)

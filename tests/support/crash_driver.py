@@ -140,6 +140,7 @@ class Run:
             and "replied" in done
             and "notified: not charged" not in done
             and kind not in UNREACHABLE,
+            "called with a bad image": kind == "bad image" and "called" in done,
             "the final notice was not recorded": job["notified_at"] is None,
             "the token was not deleted": job["token"] is not None,
         }

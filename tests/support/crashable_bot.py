@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
+from bot.domain import image_problems
 from bot.domain.errors import (
     DeliveryDelayed,
     MessageDeleted,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from bot.domain.errors import JobFailed
+    from bot.domain.errors import InvalidOption, JobFailed
     from bot.domain.models import Job, Picture, Status, ThumbnailRequest
     from bot.jobs.use_case import UseCase
 
@@ -67,8 +68,17 @@ KINDS = (
     "notified late",
     "channel not writable",
     "message deleted",
+    "bad image",
 )
-SHOWABLE = frozenset(KINDS) - {"refused", "outcome unknown", "reply lost", "reply refused", "unusable", "notified late"}
+SHOWABLE = frozenset(KINDS) - {
+    "refused",
+    "outcome unknown",
+    "reply lost",
+    "reply refused",
+    "unusable",
+    "notified late",
+    "bad image",
+}
 UNREACHABLE = ("channel not writable", "message deleted")  # the bot cannot post a final notice there
 _FAILING = {
     "refused": ProviderRefused("GENERATION_REJECTED", 400),
@@ -154,7 +164,7 @@ class SimulatedServices:
         self._chance = chance
         self.effects = Effects(scenario.folder / "effects")
 
-    def _kind(self, number: int) -> str:
+    def kind(self, number: int) -> str:
         return self._scenario.kinds[number]
 
     async def _do(self, number: int, what: str) -> None:
@@ -169,7 +179,7 @@ class SimulatedServices:
 
     async def create(self, request: ThumbnailRequest) -> Output:
         number = _number(request.image_url)
-        kind = self._kind(number)
+        kind = self.kind(number)
         failure = _FAILING.get(kind)
         if kind in _FAILING_ONCE and not self.effects.count(number, f"failed: {kind}"):
             failure = _FAILING_ONCE[kind]
@@ -181,25 +191,25 @@ class SimulatedServices:
         return Output(f"https://out.example/{number}", f"req-{number}")
 
     async def _fail(self, number: int, failure: JobFailed) -> NoReturn:
-        await self._do(number, f"failed: {self._kind(number)}")
+        await self._do(number, f"failed: {self.kind(number)}")
         raise failure
 
     async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
         number = _number(address)
         yield self._scenario.picture[:100]
         await self._do(number, "fetched")
-        if self._kind(number) == "download breaks once" and self.effects.count(number, "fetched") == 1:
+        if self.kind(number) == "download breaks once" and self.effects.count(number, "fetched") == 1:
             raise OutputUnreachable("connection closed")
-        yield b"" if self._kind(number) == "unusable" else self._scenario.picture[100:]
+        yield b"" if self.kind(number) == "unusable" else self._scenario.picture[100:]
 
     # --- Discord -----------------------------------------------------------------------------------------------------
 
     async def reply(self, job: Job, _: Status) -> int:
         number = _number(job.request.image_url)
-        if self._kind(number) == "reply refused":
+        if self.kind(number) == "reply refused":
             raise ConnectionError("Discord")
         await self._do(number, "replied")
-        if self._kind(number) == "reply lost":
+        if self.kind(number) == "reply lost":
             raise ConnectionError("Discord's response")
         return number
 
@@ -207,7 +217,7 @@ class SimulatedServices:
         number = _number(job.request.image_url)
         if picture.path.read_bytes() != self._scenario.picture:
             raise AssertionError("this is not the generated picture")
-        match self._kind(number):
+        match self.kind(number):
             case "channel not writable":
                 raise Undeliverable("403")
             case "message deleted":
@@ -216,7 +226,7 @@ class SimulatedServices:
                 await self._do(number, "delayed")
                 raise DeliveryDelayed("503")
         await self._do(number, "shown")
-        if self._kind(number) == "delivery response lost once" and self.effects.count(number, "shown") == 1:
+        if self.kind(number) == "delivery response lost once" and self.effects.count(number, "shown") == 1:
             raise DeliveryDelayed("lost")
         return number
 
@@ -228,10 +238,10 @@ class SimulatedServices:
     async def notify(self, job: Job) -> None:
         text = failures.outcome(job)
         number = _number(job.request.image_url)
-        if self._kind(number) == "notified late" and not self.effects.count(number, "notified late"):
+        if self.kind(number) == "notified late" and not self.effects.count(number, "notified late"):
             await self._do(number, "notified late")
             raise DeliveryDelayed("503")
-        if self._kind(number) in UNREACHABLE:
+        if self.kind(number) in UNREACHABLE:
             raise Undeliverable("403")
         await self._do(number, "notified: not charged" if "You were not charged." in text else "notified")
 
@@ -259,13 +269,17 @@ class Metrics:
 
 
 class SourceImages:
-    """Source images that are always available."""
+    """Source images that are always available, unless they are bad."""
+
+    def __init__(self, services: SimulatedServices) -> None:
+        self._services = services
 
     def check(self, request: ThumbnailRequest) -> None:
         """Accept every image."""
 
-    async def look(self, request: ThumbnailRequest) -> None:
-        """Find nothing wrong."""
+    async def look(self, request: ThumbnailRequest) -> InvalidOption | None:
+        bad = self._services.kind(_number(request.image_url)) == "bad image"
+        return image_problems.unreadable("image") if bad else None
 
     async def prepare(self, request: ThumbnailRequest) -> ThumbnailRequest:
         return request
@@ -295,7 +309,7 @@ async def run_process(scenario: Scenario, chance: random.Random) -> None:
         ports = Ports(
             queue=RequestQueue(Circuits(clock=_now), concurrency=2, limit=10, per_member=10),
             repository=repository,
-            sources=SourceImages(),
+            sources=SourceImages(services),
             provider=services,
             downloader=services,
             spool=OutputSpool(scenario.folder / "spool"),
