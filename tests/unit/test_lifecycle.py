@@ -626,7 +626,11 @@ def test_a_file_that_cannot_be_removed_after_the_charge_changes_nothing() -> Non
 
 
 @pytest.mark.parametrize("failing", ["write", "deliver"])
-def test_a_stop_during_a_retry_leaves_the_paid_image_to_the_next_start(failing: str) -> None:
+def test_a_stop_during_a_retry_leaves_the_paid_image_to_the_next_start(
+    failing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
     async def scenario(harness: UseCaseHarness) -> None:
         failure: JobFailed = OutputUnreachable("reset") if failing == "write" else DeliveryDelayed("503")
         harness.will(failing, failure, always=100)
@@ -636,6 +640,7 @@ def test_a_stop_during_a_retry_leaves_the_paid_image_to_the_next_start(failing: 
         job = await harness.ended(accepted)
         assert job.state is (State.GENERATED if failing == "write" else State.SPOOLED)
         assert (job.parked_at, harness.alerts) == (None, [])
+        assert f"job {job.id} goes on after the next start" in [record.getMessage() for record in caplog.records]
 
     run(scenario)
 

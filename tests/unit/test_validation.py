@@ -369,6 +369,7 @@ def test_an_invalid_edit_is_refused_by_name(changes: dict[str, Any], option: str
         apply_edit(chosen(), **(plain | changes))
     assert (refused.value.option, refused.value.problem) == (option, problem)
     assert refused.value.args == (option, problem)
+    assert refused.value.facts.get("models") == ((Model.PKZ_4, Model.PKZ_4_5) if problem == "wrong_model" else None)
 
 
 @pytest.mark.parametrize(
