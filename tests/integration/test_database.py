@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from contextvars import ContextVar
 from functools import partial
 from importlib import resources
@@ -497,6 +497,21 @@ async def test_a_position_that_cannot_be_read_leaves_the_last_marker(tmp_path: P
         FullDisk.lacking = ()
         await opened.mark()
         assert marker.read_bytes() != before
+
+
+async def test_a_transaction_that_cannot_even_be_rolled_back_is_refused_and_does_not_last(
+    tmp_path: Path, reserve: Path
+) -> None:
+    async with open_database(tmp_path) as opened:
+        FullDisk.lacking, FullDisk.never = ("INTO facts", "ROLLBACK"), True
+        with pytest.raises(StorageUnavailable, match="disk is full"):
+            await set_value(opened, "a")
+        FullDisk.lacking = ()
+        with suppress(StorageUnavailable):  # the first one ends what could not be ended
+            await set_value(opened, "b")
+        await set_value(opened, "c")
+        assert await value_of(opened, "c") == "x"
+        assert await value_of(opened, "a") is None
 
 
 # --- why a start is refused -----------------------------------------------------------------------------------------

@@ -60,6 +60,7 @@ async def test_a_delivery_leaves_the_same_job_whichever_way_it_was_recorded(
     sent, repository = await setup.sent_job(), setup.repository
     if full:
         await setup.fill()
+    assert (sent.state, sent.message_id, sent.sent_at) == (State.SENDING, 10, NOON)
     generated = await repository.generated(sent, OUTPUT, now=later(1))
     assert generated == replace(sent, state=State.GENERATED, output=OUTPUT, generated_at=later(1))
     spooled = await repository.spooled(generated, picture_in(tmp_path))
