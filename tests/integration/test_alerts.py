@@ -20,7 +20,7 @@ from bot.app import utc_now
 from bot.domain.models import AlertLevel
 from bot.ops import alerts
 from bot.ops.alerts import Alerts
-from bot.ops.logs import Redactor
+from bot.ops.logs import Redactor, job_id
 from bot.storage.journal import DiskReserve
 from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import KEY, Live, running
@@ -197,6 +197,7 @@ class RefusedAlerts(Alerts):
 
     async def _post(self, webhook: str, text: str) -> None:
         assert webhook == "https://webhook.example"
+        assert job_id.get() == "", "a line about this post must not have the id of the job that caused an alert"
         self.posts.append((asyncio.get_running_loop().time(), text))
         if self._asked and (asked := self._asked.pop(0)) != ACCEPTED:
             raise alerts._NotAccepted(asked)
@@ -232,6 +233,7 @@ def test_the_pauses_between_two_tries_double_up_to_five_minutes_and_begin_anew_a
 
 def test_a_new_text_of_an_alert_that_waits_is_posted_after_the_others() -> None:
     async def run() -> list[str]:
+        job_id.set("k3f9")
         async with RefusedAlerts(None) as sender:
             sender.send(PAGE, "a", "old a")
             await asyncio.sleep(0)
@@ -253,6 +255,27 @@ def test_a_shutdown_counts_every_alert_that_it_could_not_post(caplog: pytest.Log
 
     assert in_virtual_time(run()) == ["a", "b", "c", "a"], "each once more"
     assert "alerts that could not be posted before the shutdown: 3" in caplog.messages
+
+
+async def test_a_webhook_that_redirects_or_disconnects_is_not_followed_but_named_in_the_log(
+    webhook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    webhook.statuses[:] = [307, 0]
+    async with opened(webhook) as sender:
+        sender.send(PAGE, "a", "a")
+        await webhook.wait(3)
+        await settled(sender)
+    assert caplog.messages[1:] == [
+        "the alert webhook answered 307",
+        "the alert webhook could not be reached: ServerDisconnectedError",
+    ]
+
+
+async def test_a_long_alert_is_cut_to_what_discord_accepts(webhook: Webhook) -> None:
+    async with opened(webhook) as sender:
+        sender.send(PAGE, "a", "x" * 3000)
+        await webhook.wait(1)
+    assert webhook.received == ["x" * 1900]
 
 
 async def test_a_bounded_number_of_alerts_waits_and_the_newest_are_kept(webhook: Webhook) -> None:

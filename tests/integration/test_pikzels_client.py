@@ -118,6 +118,18 @@ async def test_exactly_the_request_is_sent_with_the_key(api: StandIn, requested:
 TEN_MEGABYTES = "data:image/png;base64," + "iVBORw0KGgo=" * 1_165_084
 
 
+def test_each_image_is_sent_as_an_address_or_as_its_bytes_and_never_as_both() -> None:
+    addresses = replace(REQUEST, support_image_url="https://cdn.example/logo.png")
+    names = {"image_url", "image_base64", "support_image_url", "support_image_base64"}
+    for requested, expected in (
+        (addresses, {"image_url", "support_image_url"}),
+        (replace(addresses, image_base64="data:a"), {"image_base64", "support_image_url"}),
+        (replace(addresses, support_base64="data:b"), {"image_url", "support_image_base64"}),
+    ):
+        assert names & set(body(requested)) == expected
+    assert names & set(body(REQUEST)) == {"image_url"}
+
+
 async def test_images_of_ten_megabytes_are_sent_as_they_are(api: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     large = replace(
         REQUEST, prompt='naïve "猫" \\ \ud83d', image_base64=TEN_MEGABYTES, support_base64=TEN_MEGABYTES[:-4]
@@ -346,7 +358,7 @@ async def test_an_answer_that_is_not_http_leaves_the_outcome_unknown(answer: byt
 async def test_a_refused_connection_means_that_nothing_was_sent() -> None:
     async with serve() as gone:
         pass
-    await failed_call(ProviderUnreachable, gone.base_url)
+    assert (await failed_call(ProviderUnreachable, gone.base_url)).observed == "ClientConnectorError"
 
 
 async def test_an_unresolvable_name_means_that_nothing_was_sent() -> None:
