@@ -363,7 +363,7 @@ async def test_an_internal_error_before_the_call_ends_the_request(
 ) -> None:
     async with running(tmp_path, monkeypatch, reach=FailOnce("repository.sending")) as live:
         answer = await live.said()
-        assert answer.content.startswith("Something went wrong inside the bot")
+        assert "Something went wrong inside the bot" in answer.content
         assert (call_count(live), await live.left()) == (0, 10)
 
 
