@@ -50,9 +50,7 @@ class Services:
     outcomes: Outcomes
     recovery: Recovery
     results: Results
-    find_shared: Callable[
-        [Job, int], Awaitable[int | None]
-    ]  # the message of a share that was interrupted, in a channel
+    find_shared: Callable[[Job, int], Awaitable[int | None]]  # in a channel: the message of an interrupted share
     fetch_image: Callable[[str], Awaitable[bytes]]  # an image that Discord keeps, by its URL
     smaller_copies: SmallerCopies
     notices: Notices
