@@ -32,7 +32,7 @@ async def servers() -> AsyncIterator[Servers]:
 def _restore_logging() -> Iterator[None]:
     """Restores the levels and handlers that `bot.ops.logs.set_up` changes."""
     root = logging.getLogger()
-    loggers = [root, *map(logging.getLogger, ("discord", "aiosqlite", "aiohttp", "asyncio"))]
+    loggers = [root, *map(logging.getLogger, ("discord", "discord.state", "aiosqlite", "aiohttp", "asyncio"))]
     levels, handlers = [logger.level for logger in loggers], root.handlers[:]
     yield
     root.handlers[:] = handlers

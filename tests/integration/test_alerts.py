@@ -286,13 +286,22 @@ async def test_a_bounded_number_of_alerts_waits_and_the_newest_are_kept(webhook:
         assert list(sender._unsent.values()) == [f"text {number}" for number in range(150, 200)]
 
 
-async def test_a_shutdown_does_not_wait_for_a_webhook_that_hangs(webhook: Webhook) -> None:
+async def test_a_shutdown_does_not_wait_for_a_webhook_that_hangs(
+    webhook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
     webhook.hangs = True
     started = monotonic()
     async with opened(webhook) as sender:
         sender.send(PAGE, "a", "a")
+        sender.send(PAGE, "b", "b")
         await webhook.wait(1)
     assert monotonic() - started < 5
+    assert "alerts that could not be posted before the shutdown: 2" in caplog.messages
+
+
+async def test_a_webhook_has_ten_seconds_to_answer() -> None:
+    async with opened(None) as sender:
+        assert sender._session.timeout.total == 10
 
 
 async def test_a_shutdown_tries_once_more_what_is_unsent(

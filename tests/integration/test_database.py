@@ -690,6 +690,14 @@ async def test_when_the_loop_is_torn_down_no_caller_waits_for_ever(
     assert [one.cancelled() for one in (*callers, opened._writer)] == [True, True, True]
 
 
+async def test_of_two_transactions_only_the_one_that_cannot_be_committed_fails(tmp_path: Path) -> None:
+    async with open_database(tmp_path) as opened:
+        works = [opened.run("SELECT nonsense"), set_value(opened, "kept")]
+        outcomes = await asyncio.wait_for(asyncio.gather(*works, return_exceptions=True), 10)
+        assert [type(outcome) for outcome in outcomes] == [StorageUnavailable, type(None)]
+        assert await names_in(opened) == ["kept"]
+
+
 async def test_a_statement_that_ends_the_transaction_fails_alone(tmp_path: Path) -> None:
     async with open_database(tmp_path) as opened:
         works = [set_value(opened, "before"), opened.run("ROLLBACK"), set_value(opened, "after")]

@@ -508,7 +508,7 @@ async def test_when_every_id_is_taken_the_request_fails_and_holds_nothing(
     async with opened(tmp_path) as ledger:
         for _ in range(5):
             await reserve(ledger)
-        with pytest.raises(sqlite3.IntegrityError, match="no free job id"):
+        with pytest.raises(sqlite3.IntegrityError, match=r"^no free job id$"):
             await reserve(ledger, limits=[])
         assert await used(ledger) == 5
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
+from aiohttp import web
 
 from bot.domain.errors import (
     AnswerUnusable,
@@ -256,7 +257,7 @@ async def test_an_error_without_an_envelope_leaves_the_outcome_unknown(
 ) -> None:
     api.script(Reply.raw(status, content, {"X-Request-Id": "r-1"}))
     unknown = await failed_call(OutcomeUnknown, api.base_url)
-    assert (unknown.status, unknown.request_id) == (status, "r-1")
+    assert (unknown.status, unknown.request_id, unknown.observed) == (status, "r-1", "no error envelope")
 
 
 @pytest.mark.parametrize("reply", [Reply.html(502), Reply.html(403), Reply.raw(201, envelope()), Reply.raw(204)])
@@ -302,6 +303,53 @@ async def test_an_output_address_may_have_as_many_characters_as_any_url(
         assert (await pikzels.create(REQUEST)).url == url
 
 
+class Counter:
+    """A server that answers in two pieces, as soon as as many calls as it expects are in progress."""
+
+    def __init__(self, expected: int) -> None:
+        self.ports: list[int] = []
+        self._expected = expected
+        self._complete = asyncio.Event()
+
+    async def answer(self, call: web.Request) -> web.StreamResponse:
+        assert call.transport is not None
+        self.ports.append(call.transport.get_extra_info("peername")[1])
+        if len(self.ports) >= self._expected:
+            self._complete.set()
+        await self._complete.wait()
+        response = web.StreamResponse()
+        await response.prepare(call)
+        await response.write(b'{"output": "https://cdn.')
+        await asyncio.sleep(0.01)  # so that the client reads this piece alone
+        await response.write(b'example/x.png"}')
+        return response
+
+    @contextlib.asynccontextmanager
+    async def served(self) -> AsyncIterator[str]:
+        application = web.Application()
+        application.router.add_post(PATH, self.answer)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await runner.cleanup()
+
+
+async def test_calls_in_progress_do_not_wait_for_each_others_connections() -> None:
+    server = Counter(expected=120)
+    async with server.served() as url, client(url, timeout=20) as pikzels:
+        outputs = await asyncio.gather(*(pikzels.create(REQUEST) for _ in range(120)))
+    assert {output.url for output in outputs} == {"https://cdn.example/x.png"}
+
+
+async def test_every_paid_call_has_a_fresh_connection() -> None:
+    server = Counter(expected=1)
+    async with server.served() as url, client(url) as pikzels:
+        for _ in range(3):
+            await pikzels.create(REQUEST)
+    assert len(set(server.ports)) == 3, "a kept connection can close just as the next call is written"
+
+
 async def test_a_compressed_answer_is_not_decompressed(api: StandIn) -> None:
     packed = gzip.compress(b'{"output": "https://cdn.pikzels.com/x.png"}')
     api.script(Reply.raw(200, packed, {"Content-Encoding": "gzip"}))
@@ -317,7 +365,7 @@ async def test_an_endless_answer_is_abandoned(api: StandIn) -> None:
 async def test_a_redirect_is_never_followed(api: StandIn, status: int) -> None:
     async with serve(api_key=API_KEY) as elsewhere:
         api.script(Reply.redirect(elsewhere.base_url + PATH, status=status))
-        await failed_call(ProviderMoved, api.base_url)
+        assert (await failed_call(ProviderMoved, api.base_url)).observed == f"status {status}"
         assert (len(api.calls), elsewhere.calls) == (1, [])
 
 

@@ -120,6 +120,7 @@ def test_libraries_log_nothing_below_the_configured_level(capsys: pytest.Capture
 
 
 def test_the_warning_about_an_intent_that_is_off_on_purpose_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger("discord.state").setLevel(logging.NOTSET)
     set_up(level="INFO", as_json=False, secrets=[])
     logging.getLogger("discord.state").warning("guilds intent seems to be disabled")
     logging.getLogger("discord.state").error("worse")
