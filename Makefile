@@ -11,7 +11,7 @@ demo: .venv/demo
 	$(BIN)/python -m bot demo
 
 test: .venv/dev lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 torture: .venv/dev
 	TORTURE=1 $(BIN)/python -m pytest -n 2 --timeout 7200 -rP -m faults
