@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bot.domain.errors import StorageUnavailable, TransitionRefused
-from bot.domain.models import TRANSITIONS, Job, Output, Picture, State, Step
+from bot.domain.models import TRANSITIONS, Job, Output, Picture, State, Step, require
 from bot.storage import journal_records
 
 if TYPE_CHECKING:
@@ -276,7 +276,15 @@ class JournaledLedger:
         return [job for job in self._as_recorded(await self._ledger.open_jobs()) if job.ended_at is None]
 
     async def parked_jobs(self, user_id: int) -> list[Job]:
-        return [job for job in self._as_recorded(await self._ledger.parked_jobs(user_id)) if job.ended_at is None]
+        """As the ledger's, with those that only the journal calls parked."""
+        await self._writes_done()
+        jobs = {job.id: job for job in self._unsynced_jobs.values() if job.requester.user_id == user_id}
+        for job in await self._ledger.parked_jobs(
+            user_id
+        ):  # after the journal's: a flush moves a job from there to here
+            jobs.setdefault(job.id, job)
+        parked = [job for job in jobs.values() if job.parked_at is not None and job.ended_at is None]
+        return sorted(parked, key=lambda job: require(job.parked_at))
 
     async def unnotified_jobs(self) -> list[Job]:
         stored = [job for job in await self._ledger.unnotified_jobs() if job.id not in self._unsynced_jobs]

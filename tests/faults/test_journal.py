@@ -244,7 +244,9 @@ async def test_an_image_parked_in_the_journal_only_can_be_recovered(tmp_path: Pa
         job = await setup.repository.generated(await setup.sent_job(), OUTPUT, now=NOON)
         job = await setup.repository.spooled(job, picture_in(tmp_path))
         await setup.fill()
-        await setup.repository.parked(job, now=NOON)
+        parked = await setup.repository.parked(job, now=NOON)
+        assert await setup.repository.parked_jobs(1) == [parked]
+        assert await setup.repository.parked_jobs(2) == []
         await setup.clear()
         await setup.wait_until_flushed()
         assert [parked.id for parked in await setup.repository.parked_jobs(1)] == [job.id]
