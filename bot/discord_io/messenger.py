@@ -234,6 +234,8 @@ class Messenger:
         async with self._progress:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PROGRESS_SECONDS):
+                    if isinstance(status, Downloading) and await self._carries_picture(job):
+                        return
                     for method in self._edits(job):
                         try:
                             await method(job, content)
@@ -241,6 +243,27 @@ class Messenger:
                             if failure.then is _Next.TRY_NEXT:
                                 continue
                         return
+
+    async def _carries_picture(self, job: Job) -> bool:
+        """Whether the message shows the job's picture already: an earlier process may have delivered it, been killed
+        before it knew, and lost its copy.
+        """
+        for look in (self._original, self._own):
+            with suppress(_MethodFailed):
+                return bool((await look(job))["attachments"])
+        return False
+
+    async def _original(self, job: Job) -> Message:
+        webhook = self._webhook(job)
+        call = async_context.get().get_original_interaction_response(
+            webhook.id, job.requester.token, session=webhook.session
+        )
+        return await _tried("look", call)
+
+    async def _own(self, job: Job) -> Message:
+        if job.message_id is None or job.requester.private:
+            raise _MethodFailed(_Next.TRY_NEXT, "look: no message known")
+        return await _tried("look", self._client.http.get_message(job.requester.channel_id, job.message_id))
 
     async def _progress_shown(self, job: Job) -> None:
         """Wait until no edit of the job's progress is in flight."""

@@ -178,6 +178,29 @@ async def test_after_a_restart_a_late_picture_is_announced_by_the_bot_itself(
         await interaction.wait(lambda i: LATE in content(i))
 
 
+@pytest.mark.parametrize("hours", [0, 0.5], ids=["by token", "by the bot"])
+async def test_a_picture_that_discord_has_already_is_not_announced_as_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers, *, hours: float
+) -> None:
+    monkeypatch.setattr("bot.jobs.progress.PAUSE", 0.1)
+    monkeypatch.setattr("bot.jobs.progress.LATE", timedelta(0))
+    async with running(tmp_path, monkeypatch, around=servers, reach=killed_at("repository.delivered")) as live:
+        monkeypatch.setattr(live.app.use_case.outcomes, "internal_error", nothing)
+        interaction = await live.thumbnail()
+        await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments))
+    [lost] = (tmp_path / "spool").iterdir()
+    lost.unlink()
+    servers.api.script_output(*[Reply.reset()] * 3)
+    before = len(servers.api.downloads)
+    async with running(tmp_path, monkeypatch, around=servers, clock=Clock(hours)) as live:
+        await live.app.use_case.recovery.idle(30)
+        assert [
+            edit.content for edit in require(interaction.message).history if "longer than usual" in edit.content
+        ] == []
+        assert await live.left() == 9
+    assert len(servers.api.downloads) - before == 4
+
+
 async def test_a_picture_that_arrives_in_time_is_never_announced_as_late(live: Live) -> None:
     message = await live.made()
     assert [edit.content for edit in message.history if "longer than usual" in edit.content] == []

@@ -21,7 +21,7 @@ from bot.domain.errors import (
     Undeliverable,
 )
 from bot.domain.failure_policy import CODES, policy_for
-from bot.domain.models import AlertLevel, Output, Queued, State
+from bot.domain.models import AlertLevel, Downloading, Output, Queued, State
 from bot.text import failures
 from bot.text.formatting import NOT_CHARGED
 from tests.support.simulated_world import BAD, DAY, GOOD, Reachability
@@ -242,6 +242,8 @@ class Messenger:
     async def show_progress(self, job: Job, status: Status) -> None:
         submission = self._world.by_address(job.request.image_url)
         await self._process.wait(self._world.seconds(0.5), "progress")
+        if submission.shown and isinstance(status, Downloading):
+            return  # an earlier process has shown it; the messenger looks before it says that a picture is late
         if submission.shown or submission.notified or (isinstance(status, Queued) and submission.calls):
             self._world.report_violation("progress was shown after a later step", submission)
 
