@@ -97,6 +97,9 @@ class Faults:
     def add(self, fault: Fault) -> None:
         self._faults.append(fault)
 
+    def clear(self) -> None:
+        self._faults.clear()
+
     def take(self, method: str, path: str) -> Fault | None:
         for fault in self._faults:
             if fault.matches(method, path):

@@ -152,6 +152,10 @@ class DiscordServer(People):
         error = None if reset or hang else ApiError(status, code=code, **details)
         self._state.faults.add(Fault(method, path_glob, error, times, after, hang))
 
+    def heal(self) -> None:
+        """Let every request succeed again."""
+        self._state.faults.clear()
+
     async def drop_gateway(self) -> None:
         """Abort the websocket. `ready` then waits until the bot has resumed."""
         self._state.gateway.drop()

@@ -217,7 +217,7 @@ async def discord_errors(live: Live) -> None:
         discord.fail(method, glob, status=403, code=50001, times=3 if method == "*" else 1)
         api.release()
         await live.app.use_case.recovery.idle(10)
-    discord._state.faults._faults.clear()
+    discord.heal()
     for member, error in ((53, {"reset": True}), (54, {"status": 404, "code": 10062}), (55, {"status": 403})):
         discord.fail("POST", "/interactions/*", **error)
         await live.thumbnail(user_id=member)

@@ -19,7 +19,7 @@ from bot.domain.models import require
 from bot.domain.validation import IMAGE_BYTES
 from sandbox import discord_server
 from sandbox.pikzels_server.replies import Reply
-from tests.support.e2e import PHOTO, Live, running
+from tests.support.e2e import PHOTO, Live, killed_at, running
 from tests.support.factories import image_bytes, request, requester
 
 if TYPE_CHECKING:
@@ -285,14 +285,7 @@ async def test_a_message_that_cannot_be_taken_back_says_what_is_wrong(live: Live
 async def test_a_restart_before_the_requester_was_told_still_tells_in_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
 ) -> None:
-    class Killed(Exception):
-        pass
-
-    def reach(point: str) -> None:
-        if point == "messenger.notify":
-            raise Killed
-
-    async with running(tmp_path, monkeypatch, around=servers, reach=reach) as live:
+    async with running(tmp_path, monkeypatch, around=servers, reach=killed_at("messenger.notify")) as live:
         live.cdn.content["fake.png"] = TEXT
         interaction = await live.thumbnail(image=FAKE)
         await interaction.wait(lambda i: i.message is not None)

@@ -14,14 +14,13 @@ import pytest
 from bot.domain.models import Generating, State, require
 from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import books as stored_rows
-from tests.support.e2e import running
+from tests.support.e2e import killed_at, pictures, running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from bot.discord_io.messenger import Messenger
-    from sandbox.discord_server import DiscordServer, Interaction, Message
+    from sandbox.discord_server import DiscordServer, Interaction
     from tests.support.e2e import Live
     from tests.support.servers import Servers
 
@@ -36,10 +35,6 @@ class Clock:
         return datetime.now(UTC) + timedelta(hours=self.hours)
 
 
-def pictures(discord: DiscordServer) -> list[Message]:
-    return [message for message in discord.messages.values() if message.attachments]
-
-
 def content(interaction: Interaction) -> str:
     return require(interaction.message).content
 
@@ -47,18 +42,6 @@ def content(interaction: Interaction) -> str:
 def chatter(discord: DiscordServer, count: int) -> None:
     for number in range(count):
         discord.say(str(number), user_id=77)
-
-
-class Killed(Exception):
-    """The program does nothing more from here on."""
-
-
-def killed_at(wanted: str) -> Callable[[str], None]:
-    def reach(point: str) -> None:
-        if point == wanted:
-            raise Killed
-
-    return reach
 
 
 async def nothing(*_: object, **__: object) -> None:

@@ -213,7 +213,7 @@ async def test_responses_that_are_never_answered_free_their_places(
         for user_id in range(101, 105):
             await live.thumbnail(user_id=user_id)
         await warnings.wait(4)
-        live.discord._state.faults._faults.clear()
+        live.discord.heal()
         await live.made(user_id=1)
         await live.app.use_case.recovery.idle(10)
         assert [await live.left(user_id) for user_id in range(101, 105)] == [10] * 4

@@ -283,12 +283,7 @@ async def test_again_and_edit_on_a_private_result_stay_private_after_it_is_share
 
 
 async def test_again_on_a_recovered_result_that_only_its_requester_sees_stays_private(live: Live) -> None:
-    live.discord.fail("PATCH", "*", status=403, code=50001, times=100)
-    live.discord.fail("POST", "/channels/*", status=403, code=50001, times=100)
-    interaction = await live.thumbnail()
-    await interaction.wait(lambda i: i.message is not None, 10)
-    await live.app.use_case.recovery.idle(10)
-    live.discord._state.faults._faults.clear()
+    await live.park()
     recovered = await image_of(await live.discord.slash("recover", user_id=1))
     job = await live.job(recovered)
     assert (await again_from(live, recovered, job)).ephemeral

@@ -12,34 +12,18 @@ import discord
 
 from bot.discord_io.messenger import Messenger
 from bot.domain.models import require
+from tests.support.e2e import Killed, killed_at, pictures, running
 from tests.support.e2e import books as stored_rows
-from tests.support.e2e import running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     import pytest
 
-    from sandbox.discord_server import DiscordServer, Interaction, Message
+    from sandbox.discord_server import Interaction
     from tests.support.e2e import Live
     from tests.support.servers import Servers
-
-
-class Killed(Exception):
-    """The program does nothing more from here on."""
-
-
-def killed_at(wanted: str) -> Callable[[str], None]:
-    def reach(point: str) -> None:
-        if point == wanted:
-            raise Killed
-
-    return reach
-
-
-def pictures(discord: DiscordServer) -> list[Message]:
-    return [message for message in discord.messages.values() if message.attachments]
 
 
 def texts(interaction: Interaction) -> list[str]:
@@ -49,11 +33,7 @@ def texts(interaction: Interaction) -> list[str]:
 async def keep_pictures(live: Live, count: int) -> None:
     """Pictures that could be delivered nowhere and wait for /recover."""
     for _ in range(count):
-        live.discord.fail("PATCH", "*", status=403, code=50001, times=2)
-        live.discord.fail("POST", "/channels/*", status=403, code=50001, times=2)
-        interaction = await live.thumbnail()
-        await interaction.wait(lambda i: i.message is not None)
-        await live.app.use_case.recovery.idle(10)
+        await live.park()
     assert len(await live.app.storage.repository.parked_jobs(1)) == count
 
 

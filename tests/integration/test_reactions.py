@@ -347,7 +347,7 @@ async def test_images_that_cannot_be_posted_count_as_failures(concurrent_live: L
     concurrent_live.discord.fail("*", "/channels/*", status=403, code=50001, times=100)
     concurrent_live.discord.fail("PATCH", "/channels/*", status=403, code=50001, times=100)
     await finish(concurrent_live)
-    concurrent_live.discord._state.faults._faults.clear()
+    concurrent_live.discord.heal()
     assert len(await concurrent_live.app.storage.repository.parked_jobs(101)) == 1
     await react(concurrent_live, first, AGAIN, 104)
     assert direct_messages(concurrent_live, 104)[0].startswith(HAS_FAILED)
@@ -381,7 +381,7 @@ async def test_replies_that_are_never_answered_free_their_places(
             for user_id in (101, 102, 103):
                 await live.discord.react(first, AGAIN, user_id=user_id)
             await live.discord.wait(lambda _: len(direct_messages(live, 101, 102, 103)) == 3, 10)
-        live.discord._state.faults._faults.clear()
+        live.discord.heal()
         await live.app.use_case.recovery.idle(10)
         assert all(text.startswith("Something went wrong. Try again. You") for text in direct_messages(live, 101, 103))
         await react(live, first, AGAIN, 101)
@@ -811,7 +811,7 @@ async def test_a_hint_that_a_killed_bot_has_left_behind_is_deleted_at_the_next_s
         [hint] = channel_hints(live)
         live.discord.fail("DELETE", POSTS + "/*", reset=True, times=100)  # as good as a kill: nothing is deleted
     assert not hint.deleted
-    servers.discord._state.faults._faults.clear()
+    servers.discord.heal()
     async with running(tmp_path, monkeypatch, around=servers) as live:
         await live.discord.wait(lambda _: hint.deleted, 10)
     deleted = [one for one in servers.discord.requests if one.method == "DELETE" and one.status == 204]

@@ -156,11 +156,7 @@ async def test_a_private_failure_with_an_expired_token_is_told_by_direct_message
 
 
 async def test_a_recovered_result_can_be_shared(live: Live) -> None:
-    live.discord.fail("PATCH", "*", status=403, code=50001, times=2)
-    live.discord.fail("POST", "/channels/*", status=403, code=50001, times=2)
-    interaction = await live.thumbnail()
-    await interaction.wait(lambda i: i.message is not None, 10)
-    await live.app.use_case.recovery.idle(10)
+    await live.park()
     claim = await live.discord.slash("recover", user_id=1)
     await claim.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
     assert claim.message is not None
@@ -171,12 +167,7 @@ async def test_a_recovered_result_can_be_shared(live: Live) -> None:
 
 
 async def test_a_result_that_is_recovered_and_shared_in_another_channel_invites_to_repeat_it(live: Live) -> None:
-    live.discord.fail("PATCH", "*", status=403, code=50001, times=100)
-    live.discord.fail("POST", "/channels/*", status=403, code=50001, times=100)
-    interaction = await live.thumbnail()
-    await interaction.wait(lambda i: i.message is not None, 10)
-    await live.app.use_case.recovery.idle(10)
-    live.discord._state.faults._faults.clear()
+    await live.park()
     claim = await live.discord.slash("recover", user_id=1, channel_id=discord_server.CHANNEL_ID + 100)
     await claim.wait(lambda i: i.message is not None and bool(i.message.attachments), 10)
     assert claim.message is not None
@@ -228,11 +219,7 @@ async def test_an_image_over_the_limit_is_recovered_smaller_and_a_damaged_one_do
     assert len(large) > 10 * 1024 * 1024
     async with running(tmp_path, monkeypatch, output=large) as live:
         for _ in range(2):
-            live.discord.fail("PATCH", "*", status=403, code=50001, times=2)
-            live.discord.fail("POST", "/channels/*", status=403, code=50001, times=2)
-            interaction = await live.thumbnail()
-            await interaction.wait(lambda i: i.message is not None, 10)
-            await live.app.use_case.recovery.idle(30)
+            await live.park()
         first, _ = await live.app.storage.repository.parked_jobs(1)
         assert first.picture is not None
         first.picture.path.write_bytes(b"damaged since")

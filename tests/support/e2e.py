@@ -114,6 +114,15 @@ class Live:
         assert interaction.message is not None
         return interaction.message
 
+    async def park(self) -> None:
+        """Make an image that cannot be delivered anywhere, so that it waits for /recover."""
+        self.discord.fail("PATCH", "*", status=403, code=50001, times=100)
+        self.discord.fail("POST", "/channels/*", status=403, code=50001, times=100)
+        interaction = await self.thumbnail()
+        await interaction.wait(lambda i: i.message is not None, 10)
+        await self.app.use_case.recovery.idle(30)
+        self.discord.heal()
+
     async def left(self, user_id: int = 1) -> int:
         [allowance] = await self.app.use_case.lifecycle.allowances(user_id)
         return allowance.left
@@ -159,6 +168,24 @@ async def running(
         if connect:
             await live.connect()
         yield live
+
+
+class Killed(Exception):
+    """The program does nothing more from here on."""
+
+
+def killed_at(wanted: str) -> Callable[[str], None]:
+    """For `running`: the program is killed when it reaches the failpoint `wanted`."""
+
+    def reach(point: str) -> None:
+        if point == wanted:
+            raise Killed
+
+    return reach
+
+
+def pictures(discord: discord_server.DiscordServer) -> list[discord_server.Message]:
+    return [message for message in discord.messages.values() if message.attachments]
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
