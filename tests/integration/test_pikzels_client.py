@@ -119,6 +119,30 @@ async def test_exactly_the_request_is_sent_with_the_key(api: StandIn, requested:
 TEN_MEGABYTES = "data:image/png;base64," + "iVBORw0KGgo=" * 1_165_084
 
 
+@pytest.mark.parametrize(
+    ("requested", "here"),
+    [
+        (REQUEST, True),
+        (replace(REQUEST, image_base64="data:image/png;base64,iVBORw0KGgo="), False),
+        (replace(REQUEST, support_base64="data:image/png;base64,iVBORw0KGgo="), False),
+    ],
+    ids=["addresses", "image", "reference"],
+)
+async def test_a_body_with_an_image_in_it_is_made_in_a_thread(
+    api: StandIn, monkeypatch: pytest.MonkeyPatch, requested: ThumbnailRequest, *, here: bool
+) -> None:
+    calls = recorded_threads(monkeypatch, "bot.pikzels.create_from_image.encoded")
+    async with client(api.base_url) as pikzels:
+        await pikzels.create(requested)
+    assert calls == {"bot.pikzels.create_from_image.encoded": {here}}
+
+
+async def test_a_connection_may_take_ten_seconds_of_the_time_of_a_call() -> None:
+    async with client("http://127.0.0.1:1", timeout=120) as pikzels:
+        limits = pikzels._session.timeout
+    assert (limits.total, limits.connect, limits.sock_connect) == (120, 10, 10)
+
+
 def test_each_image_is_sent_as_an_address_or_as_its_bytes_and_never_as_both() -> None:
     addresses = replace(REQUEST, support_image_url="https://cdn.example/logo.png")
     names = {"image_url", "image_base64", "support_image_url", "support_image_base64"}

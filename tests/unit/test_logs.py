@@ -49,6 +49,7 @@ def test_a_known_secret_is_redacted_anywhere_in_a_line(secret: str, before: str,
 
 def test_longer_secrets_are_redacted_first_and_empty_ones_are_ignored() -> None:
     assert Redactor(["abcd", "abcdefgh", ""])("abcdefgh abcd") == "… …"
+    assert Redactor(["c", "abcd"])("abcd c") == "… …", "also if the shorter one is in the middle of the longer one"
 
 
 @pytest.mark.parametrize("as_json", [False, True])
