@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING
 from bot.discord_io.client import Client, Services
 from bot.discord_io.identify_limit import IdentifyLimit
 from bot.discord_io.messenger import Messenger
+from bot.domain.access import AccessRules
 from bot.domain.errors import InvalidConfiguration
 from bot.domain.models import AGAIN, Model
-from bot.domain.quota import QuotaRules
+from bot.domain.quota import DOLLAR, QuotaRules
+from bot.domain.server_rules import Amounts
 from bot.images import downloads
 from bot.images.downloads import ImageDownloader
 from bot.images.output_spool import OutputSpool
@@ -22,6 +25,7 @@ from bot.images.smaller_copies import SmallerCopies
 from bot.images.source_images import SourceImages
 from bot.images.source_store import SourceStore
 from bot.jobs import use_case
+from bot.jobs.admission import Admission
 from bot.jobs.circuits import Circuits
 from bot.jobs.notices import Notices
 from bot.jobs.ports import Ports
@@ -111,7 +115,6 @@ async def opened(
         current: list[App] = []
         seed = AGAIN if settings.results.seed_reaction else None
         messenger = Messenger(client=lambda: current[0].client, clock=clock, seed=seed)
-        rules = QuotaRules(settings.quota.member_daily, _costs(settings))
         ports = Ports(
             queue=queue,
             repository=storage.repository,
@@ -130,13 +133,23 @@ async def opened(
             metrics=metrics,
             clock=clock,
         )
+        wrapped = wrap(ports)
+        admission = Admission(
+            quota=_quota(settings),
+            access=_access(settings),
+            policies=storage.policies,
+            repository=wrapped.repository,
+            clock=clock,
+        )
         jobs = use_case.assemble(
-            wrap(ports),
-            rules=rules,
+            wrapped,
+            admission=admission,
             retry_server_errors=settings.pikzels.retry_server_errors,
             restored=storage.database.restored,
         )
         services = Services(
+            admission=admission,
+            policies=storage.policies,
             lifecycle=jobs.lifecycle,
             outcomes=jobs.outcomes,
             recovery=jobs.recovery,
@@ -152,7 +165,7 @@ async def opened(
             count_rejection=metrics.rejected,
             default_model=settings.defaults.model,
             default_format=settings.defaults.format,
-            costs=rules.costs,
+            costs=admission.quota.costs,
             personas=settings.personas,
             styles=settings.styles,
             max_pixels=settings.pikzels.max_pixels,
@@ -204,8 +217,35 @@ def _provider(settings: Settings, clock: Callable[[], datetime]) -> Pikzels:
     )
 
 
-def _costs(settings: Settings) -> dict[Model, int]:
-    return {model: getattr(settings.quota.costs, model.value) for model in Model}
+def _quota(settings: Settings) -> QuotaRules:
+    quota, budget = settings.quota, settings.budget
+    return QuotaRules(
+        member=Amounts(quota.member_daily, quota.member_monthly),
+        server=Amounts(quota.server_daily, quota.server_monthly),
+        bot=Amounts(quota.bot_daily, quota.bot_monthly),
+        budget=Amounts(_micros(budget.daily_dollars), _micros(budget.monthly_dollars)),
+        costs={model: getattr(quota.costs, model.value) for model in Model},
+        prices={model: _micros(getattr(settings.prices, model.value)) or 0 for model in Model},
+        zone=quota.zone,
+        attempts_hourly=quota.attempts_hourly,
+        unknown_daily=quota.unknown_daily,
+        strikes_daily=quota.strikes_daily,
+        exempt_members=quota.exempt_members,
+        exempt_roles=quota.exempt_roles,
+    )
+
+
+def _micros(dollars: float) -> int | None:
+    return round(dollars * DOLLAR) if math.isfinite(dollars) else None
+
+
+def _access(settings: Settings) -> AccessRules:
+    access = settings.access
+    return AccessRules(
+        servers=access.servers,
+        account_age=timedelta(days=access.account_days),
+        time_in_server=timedelta(hours=access.member_hours),
+    )
 
 
 async def _serve_health(stack: AsyncExitStack, settings: Settings, metrics: Metrics, app: App) -> None:

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -22,6 +23,7 @@ from bot.domain.models import Format, Model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import tzinfo
 
 PREFIX = "BOT_"
 NESTING = "__"
@@ -44,6 +46,14 @@ def _is_key(value: SecretStr) -> SecretStr:
     return SecretStr(key)
 
 
+def _is_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("must be a time zone like UTC or Europe/Berlin") from None
+    return value
+
+
 def _is_secret(annotation: Any) -> bool:
     return annotation is SecretStr or SecretStr in get_args(annotation) or Secret in get_args(annotation)
 
@@ -57,6 +67,7 @@ def _secret_in(file: str, setting: str) -> str:
 
 Secret = Annotated[SecretStr, AfterValidator(_is_key)]
 BaseUrl = Annotated[str, AfterValidator(_is_base_url)]
+TimeZone = Annotated[str, AfterValidator(_is_zone)]
 
 
 class _Section(BaseModel):
@@ -129,11 +140,58 @@ class Costs(_Section):
     pkz_4_5: int = Field(1, ge=0, le=1000)
 
 
-class Quota(_Section):
-    """How many credits members may use."""
+class Prices(_Section):
+    """Dollars that the provider charges for one image from each model. Published for this endpoint on 2026-05-11."""
 
-    member_daily: int = Field(10, ge=0, le=1_000_000)
+    pkz_2: float = Field(0.20, ge=0, le=1000)
+    pkz_3: float = Field(0.18, ge=0, le=1000)
+    pkz_4: float = Field(0.36, ge=0, le=1000)
+    pkz_4_5: float = Field(0.13, ge=0, le=1000)
+
+
+class Budget(_Section):
+    """Dollars that the bot may spend; `inf` is no limit."""
+
+    daily_dollars: float = Field(10.0, ge=0)
+    monthly_dollars: float = Field(100.0, ge=0)
+    notify_members: bool = True
+
+
+class Quota(_Section):
+    """How many credits may be used, and how many requests may be made. Without a number, there is no such limit."""
+
+    member_daily: int | None = Field(10, ge=0, le=1_000_000)
+    member_monthly: int | None = Field(None, ge=0, le=10_000_000)
+    server_daily: int | None = Field(None, ge=0, le=10_000_000)
+    server_monthly: int | None = Field(None, ge=0, le=100_000_000)
+    bot_daily: int | None = Field(None, ge=0, le=100_000_000)
+    bot_monthly: int | None = Field(None, ge=0, le=1_000_000_000)
+    attempts_hourly: int = Field(60, ge=1, le=1_000_000)
+    unknown_daily: int = Field(5, ge=1, le=1_000_000)
+    strikes_daily: int = Field(5, ge=1, le=1_000_000)
+    exempt_members: frozenset[int] = frozenset()
+    exempt_roles: frozenset[int] = frozenset()
+    timezone: TimeZone = "UTC"
     costs: Costs = Costs()
+
+    @property
+    def zone(self) -> tzinfo:
+        return ZoneInfo(self.timezone)
+
+
+class Access(_Section):
+    """Who may use the bot. No servers: every server may."""
+
+    servers: frozenset[int] = frozenset()
+    account_days: float = Field(0, ge=0, le=3650)
+    member_hours: float = Field(0, ge=0, le=87_600)
+
+
+class Operator(_Section):
+    """Who operates the bot, by Discord ids, and the server in which they have the command /operator."""
+
+    users: frozenset[int] = frozenset()
+    server: int | None = None
 
 
 class Queue(_Section):
@@ -183,6 +241,10 @@ class Settings(_Section):
     pikzels: Pikzels
     storage: Storage = Storage()
     quota: Quota = Quota()
+    prices: Prices = Prices()
+    budget: Budget = Budget()
+    access: Access = Access()
+    operator: Operator = Operator()
     queue: Queue = Queue()
     defaults: Defaults = Defaults()
     personas: dict[str, str] = {}

@@ -10,7 +10,7 @@ from discord import app_commands
 
 from bot.domain.errors import JobFailed
 from bot.domain.models import Claim
-from bot.text import operator, refusals, results
+from bot.text import limits, operator, results
 from cogs import interactions, responses
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def quota_command(services: Services) -> app_commands.Command[Any, ..., None]:
     @app_commands.guild_only()
     async def quota(interaction: discord.Interaction[Client]) -> None:
         with services.recovery.waited_for():
-            allowances = await services.lifecycle.allowances(interaction.user.id)
-            text = refusals.allowances(allowances, locale=interactions.locale(interaction))
+            allowances = await services.admission.allowances(interactions.requester(interaction))
+            text = limits.allowances(allowances, locale=interactions.locale(interaction))
             await responses.respond(interaction, text, ephemeral=True)
 
     return quota

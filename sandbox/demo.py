@@ -122,7 +122,7 @@ async def _generate(
         return None
     attachment = message.attachments[0]
     result = await asyncio.to_thread(_save, attachment.filename, await attachment.read())
-    [allowance] = await server.app.use_case.lifecycle.allowances(member.id)
+    allowance = await server.allowance(member)
     cost = server.app.client.services.costs[Model(request.model or server.settings.defaults.model)]
     print(f"Made   {result.path} ({result.width} x {result.height}, {formatting.megabytes(result.size)})")
     print(f"Cost   {formatting.credits_(cost)}; left today: {allowance.left} of {allowance.limit.amount}")

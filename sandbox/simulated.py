@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import simcord
 
 from bot import app, config
+from bot.domain.models import DEFAULT_UPLOAD_LIMIT, Requester
 from sandbox import pikzels_server
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import discord
+
+    from bot.domain.models import Allowance
 
 API_KEY = "pkz_sandbox"
 SETTLE_SECONDS = 30.0  # how long simcord waits for the bot to become idle after an action
@@ -51,6 +54,20 @@ class SimulatedServer:
 
     def member(self, name: str) -> simcord.MemberActor:
         return self.guild.add_member(self.env.create_user(name))
+
+    async def allowance(self, member: simcord.MemberActor) -> Allowance:
+        """What a member may use today."""
+        services = self.app.client.services
+        somebody = Requester(
+            user_id=member.id,
+            guild_id=self.guild.id,
+            channel_id=self.channel.id,
+            interaction_id=None,
+            token="",
+            asked_at=services.clock(),
+            upload_limit=DEFAULT_UPLOAD_LIMIT,
+        )
+        return (await services.admission.allowances(somebody))[0]
 
     def message(self) -> discord.Message:
         """The latest message in the channel."""

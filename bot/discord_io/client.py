@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from bot.discord_io.identify_limit import IdentifyLimit
     from bot.domain.models import Format, Job, Model
-    from bot.domain.protocols import KeyValueStore
+    from bot.domain.protocols import KeyValueStore, PolicyStore
     from bot.images.smaller_copies import SmallerCopies
+    from bot.jobs.admission import Admission
     from bot.jobs.lifecycle import Lifecycle
     from bot.jobs.notices import Notices
     from bot.jobs.outcomes import Outcomes
@@ -46,6 +47,8 @@ _KEEPALIVE_SECONDS = 60.0
 class Services:
     """Everything that a cog may use."""
 
+    admission: Admission
+    policies: PolicyStore
     lifecycle: Lifecycle
     outcomes: Outcomes
     recovery: Recovery

@@ -5,7 +5,8 @@ BotError
 │   ├── InvalidOption         ├── QuotaExceeded        ├── QueueFull          ├── TooManyActiveJobs
 │   ├── DuplicateRequest      ├── CircuitOpen          ├── StorageUnavailable ├── SourceExpired
 │   ├── NotAllowed            ├── ResultGone           ├── NoImageFound       ├── ChannelNotWritable
-│   ├── Cancelled             └── Restarting
+│   ├── ServerNotAllowed      ├── Blocked              ├── TooNew             ├── ChannelNotAllowed
+│   ├── Paused                ├── Cancelled            └── Restarting
 ├── JobFailed                 a job ends without a delivered image: its hold is released, its message says so
 │   ├── ProviderRefused       ├── ProviderUnreachable  ├── ProviderMoved
 │   ├── OutcomeUnknown        └── AnswerUnusable       (an unknown outcome too)
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from bot.domain.models import Allowance, Circuit, FailurePolicy, Oversized
+    from bot.domain.server_rules import Block
 
 
 class BotError(Exception):
@@ -130,6 +132,45 @@ class NoImageFound(RequestRejected):
     """The chosen message has no image."""
 
     kind = "no_image"
+
+
+class ServerNotAllowed(RequestRejected):
+    """The operator does not offer the bot in this server."""
+
+    kind = "server_not_allowed"
+
+
+@dataclass(eq=False, repr=False)
+class Blocked(RequestRejected):
+    """This member or this server may not use the bot."""
+
+    kind = "blocked"
+    block: Block
+
+
+@dataclass(eq=False, repr=False)
+class TooNew(RequestRejected):
+    """The account, or its membership of the server, is not old enough until then. `what` is account or member."""
+
+    kind = "too_new"
+    what: str
+    until: datetime
+
+
+@dataclass(eq=False, repr=False)
+class ChannelNotAllowed(RequestRejected):
+    """Public results may go to `channels` only; the server's admins say so."""
+
+    kind = "channel_not_allowed"
+    channels: tuple[int, ...]
+
+
+@dataclass(eq=False, repr=False)
+class Paused(RequestRejected):
+    """The operator has paused the bot, for a reason that members may read."""
+
+    kind = "paused"
+    why: str
 
 
 class ChannelNotWritable(RequestRejected):

@@ -44,6 +44,10 @@ _MAINTENANCE = FailurePolicy(
 _UNKNOWN_PRESET = FailurePolicy(retries=0, pause=None, alert_level=AlertLevel.WARN)  # says nothing about the service
 _THROTTLED = FailurePolicy(retries=2, pause=None, alert_level=AlertLevel.COUNT, throttle=True)
 
+# Reasons of a release: of a call that may have been paid for, and of one for which its member has to answer.
+UNKNOWN_REASONS = (OutcomeUnknown.kind, AnswerUnusable.kind)
+STRIKE_REASON = f"{ProviderRefused.kind}:CONTENT_POLICY"
+
 CODES: Mapping[str, FailurePolicy] = MappingProxyType(
     {
         "VALIDATION_ERROR": _OURS,

@@ -107,6 +107,11 @@ class Requester:
     private: bool = False  # only the requester may see the result
     reacted_to: int | None = None  # the message whose reaction made the request
     locale: str = "en-US"  # of the messages about this job: the requester's if private, else the server's
+    spoiler: bool = False  # the image is hidden until somebody clicks it
+    # What Discord says of the person at the time of the request; not stored.
+    roles: frozenset[int] = field(default=frozenset(), compare=False)
+    joined_at: datetime | None = field(default=None, compare=False)
+    parent_channel_id: int | None = field(default=None, compare=False)  # of a thread
 
 
 AGAIN = "🔁"  # the reaction that generates another image
@@ -259,46 +264,75 @@ class Downloading:
 Status: TypeAlias = Queued | Generating | Downloading  # what a message shows before the job ends
 
 
+class Period(StrEnum):
+    """What a limit is per: a calendar day or month of the configured time zone, or an hour of the clock."""
+
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From `start` (inclusive) to `end` (exclusive)."""
+    """From `start` (inclusive) to `end` (exclusive). What counts in it is stored by number: `first` to `last` are days
+    like 20261127, or hours since 1970.
+    """
 
     start: datetime
     end: datetime
+    period: Period
+    first: int
+    last: int
+
+
+class Scope(StrEnum):
+    """What a limit adds up. The names are stored with the totals, so they are never renamed."""
+
+    MEMBER = "member"  # credits of one member, in all servers together
+    MEMBER_HERE = "member_here"  # credits of one member in one server
+    GUILD = "guild"  # credits of one server
+    BOT = "bot"  # credits of everyone
+    MONEY = "money"  # millionths of a dollar, of everyone
+    ATTEMPTS = "attempts"  # requests of one member, whatever became of them
+    UNKNOWN = "unknown"  # requests of one member whose outcome is unknown
+    STRIKES = "strike"  # requests of one member that the provider's content policy refused
+
+
+OF_MEMBERS = (Scope.MEMBER, Scope.MEMBER_HERE)  # what extra credits go on from
+OF_CREDITS = (*OF_MEMBERS, Scope.GUILD, Scope.BOT)
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `amount` credits in `window` for one `subject` (a Discord id) of a `scope`."""
+    """At most `amount` in `window` for one `subject` (a Discord id, or 0) of a `scope`. `place` is the server of the
+    request, where a member's extra credits are.
+    """
 
     scope: Scope
     subject: int
     amount: int
     window: Window
-
-
-class Scope(StrEnum):
-    """Whose spending a limit adds up."""
-
-    MEMBER = "member"
-    GUILD = "guild"
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """A limit and what of it is used, held credits included."""
+    """A limit and what of it is used, held credits included; `extra` credits go on where a member's limit ends."""
 
     limit: Limit
     used: int
+    extra: int = 0
 
     @property
     def left(self) -> int:
-        return max(0, self.limit.amount - self.used)
+        return max(0, self.limit.amount - self.used) + self.extra
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A job to be stored with a hold of `cost` credits, if every one of `limits` has room for it."""
+    """A job to be stored with a hold of `cost` credits, if every one of `limits` has room for it. `price` is what the
+    operator pays, in millionths of a dollar; `counted_on` the day it counts in, as 20261127.
+    """
 
     request: ThumbnailRequest
     requester: Requester
@@ -306,6 +340,8 @@ class Reservation:
     limits: Sequence[Limit]
     now: datetime
     parent_id: str | None = None
+    price: int = 0
+    counted_on: int = 0
 
 
 class Circuit(StrEnum):

@@ -21,7 +21,7 @@ from bot.domain.errors import (
     Undeliverable,
 )
 from bot.domain.failure_policy import may_download_again, policy_of
-from bot.domain.models import Generating, Job, Output, Picture, Queued, Reservation, require
+from bot.domain.models import Generating, Job, Output, Picture, Queued, require
 from bot.jobs.outcomes import DELIVERY_TIME, OUTPUT_LIFE
 from bot.jobs.progress import DownloadProgress, Progress
 from bot.jobs.retry import requested_pause
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from bot.domain.errors import InvalidOption
-    from bot.domain.models import Allowance, Requester, Status, ThumbnailRequest
-    from bot.domain.quota import QuotaRules
+    from bot.domain.models import Requester, Status, ThumbnailRequest
+    from bot.jobs.admission import Admission
     from bot.jobs.outcomes import Outcomes
     from bot.jobs.ports import Ports
     from bot.jobs.queue import Ticket
@@ -61,14 +61,14 @@ class Lifecycle:
         self,
         ports: Ports,
         *,
-        rules: QuotaRules,
+        admission: Admission,
         outcomes: Outcomes,
         tasks: JobTasks,
         retry: Retry,
         retry_server_errors: bool = False,
     ) -> None:
         self._ports = ports
-        self._rules = rules
+        self._admission = admission
         self._outcomes = outcomes
         self._tasks = tasks
         self._retry = retry
@@ -88,10 +88,11 @@ class Lifecycle:
         hold released.
         """
         self._ports.sources.check(request)
+        reservation = await self._admission.admit(request, requester, parent)
         ticket = self._ports.queue.enter(requester.user_id)
         try:
             with self._tasks.including_this():
-                job = await self._ports.repository.reserve(self._reservation(request, requester, parent))
+                job = await self._ports.repository.reserve(reservation)
                 return await self._answer(job, ticket, reply)
         except BaseException:
             ticket.leave()
@@ -114,20 +115,6 @@ class Lifecycle:
         """Take a job out of the queue; False if it has started, or is no job that waits."""
         ticket = self._tickets.get(job_id)
         return ticket is not None and ticket.dismiss(NotStartedCause.CANCELLED)
-
-    async def allowances(self, user_id: int) -> list[Allowance]:
-        """What a member may still use, per limit."""
-        return await self._ports.repository.allowances(self._rules.limits(user_id, self._ports.clock()))
-
-    def _reservation(self, request: ThumbnailRequest, requester: Requester, parent: Job | None) -> Reservation:
-        return Reservation(
-            request=request,
-            requester=requester,
-            cost=self._rules.cost(request.model),
-            limits=self._rules.limits(requester.user_id, requester.asked_at),
-            now=self._ports.clock(),
-            parent_id=None if parent is None else parent.id,
-        )
 
     async def _acknowledge(self, job: Job, position: int, reply: Reply) -> Job:
         try:

@@ -12,7 +12,7 @@ from bot.jobs.retry import Retry
 from bot.jobs.tasks import JobTasks
 
 if TYPE_CHECKING:
-    from bot.domain.quota import QuotaRules
+    from bot.jobs.admission import Admission
     from bot.jobs.ports import Ports
 
 
@@ -25,11 +25,13 @@ class UseCase:
     recovery: Recovery
 
 
-def assemble(ports: Ports, *, rules: QuotaRules, retry_server_errors: bool = False, restored: bool = False) -> UseCase:
+def assemble(
+    ports: Ports, *, admission: Admission, retry_server_errors: bool = False, restored: bool = False
+) -> UseCase:
     tasks, retry = JobTasks(), Retry()
     outcomes = Outcomes(ports, tasks=tasks, retry=retry)
     lifecycle = Lifecycle(
-        ports, rules=rules, outcomes=outcomes, tasks=tasks, retry=retry, retry_server_errors=retry_server_errors
+        ports, admission=admission, outcomes=outcomes, tasks=tasks, retry=retry, retry_server_errors=retry_server_errors
     )
     recovery = Recovery(ports, lifecycle=lifecycle, outcomes=outcomes, tasks=tasks, retry=retry, restored=restored)
     return UseCase(lifecycle, outcomes, recovery)

@@ -15,6 +15,7 @@ import aiosqlite
 
 from bot.domain.errors import DatabaseUnusable, StorageUnavailable
 from bot.storage.marker import Marker, Position, is_older
+from bot.storage.pseudonyms import member_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -81,9 +82,11 @@ class Database:
         connection: aiosqlite.Connection,
         raw: sqlite3.Connection,
         *,
+        salt: str,
         marker: Marker | None = None,
         restored: bool = False,
     ) -> None:
+        self.salt = salt  # of the pseudonyms in this database
         self.restored = restored  # an older copy replaced the database
         self._marker = marker
         self._connection = connection
@@ -225,7 +228,8 @@ async def opened(path: Path, *, make_room: Callable[[], None] = _no_reserve) -> 
     try:
         await _prepare(connection, make_room)
         restored = await _record_start(connection, marker.read())
-        database = Database(connection, raw[0], marker=marker, restored=restored)
+        salt = await _salt(connection)
+        database = Database(connection, raw[0], salt=salt, marker=marker, restored=restored)
         await database.mark()
         try:
             yield database
@@ -234,6 +238,11 @@ async def opened(path: Path, *, make_room: Callable[[], None] = _no_reserve) -> 
             await database.mark()
     finally:
         await connection.close()
+
+
+async def _salt(connection: aiosqlite.Connection) -> str:
+    [[salt]] = await connection.execute_fetchall("SELECT salt FROM pseudonyms")
+    return str(salt)
 
 
 async def _position(connection: aiosqlite.Connection) -> Position:
@@ -272,6 +281,7 @@ def _lacks_room(error: sqlite3.OperationalError) -> bool:
 async def _verify_and_migrate(connection: aiosqlite.Connection) -> None:
     for pragma in _PRAGMAS:
         await connection.execute_fetchall(pragma)
+    await connection.create_function("member_key", 2, member_key, deterministic=True)  # for the migrations
     await connection.execute_fetchall("BEGIN IMMEDIATE")  # take the lock now, not at the first write
     await connection.execute_fetchall("COMMIT")
     verdict = [str(row[0]) for row in await connection.execute_fetchall("PRAGMA quick_check(1)")]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bot.domain.models import Claim, Format, Job, Model, Output, Picture, Requester, State, ThumbnailRequest, Weight
+from bot.domain.quota import day
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,18 +33,18 @@ def job_from_row(row: Row, spool: Path) -> Job:
         request=request_from_json(row["request"]),
         requester=_requester(row),
         cost=row["cost"],
-        created_at=_time(row["created_at"]),
+        created_at=time_of(row["created_at"]),
         message_id=row["message_id"],
-        sent_at=_maybe_time(row["sent_at"]),
+        sent_at=maybe_time(row["sent_at"]),
         output=Output(row["output_url"], row["request_id"]) if row["output_url"] else None,
-        generated_at=_maybe_time(row["generated_at"]),
+        generated_at=maybe_time(row["generated_at"]),
         picture=_picture(row, spool),
-        parked_at=_maybe_time(row["parked_at"]),
-        ended_at=_maybe_time(row["ended_at"]),
+        parked_at=maybe_time(row["parked_at"]),
+        ended_at=maybe_time(row["ended_at"]),
         reason=row["reason"],
         parent_id=row["parent_id"],
         shared_id=row["shared_id"],
-        sharing_at=_maybe_time(row["sharing_at"]),
+        sharing_at=maybe_time(row["sharing_at"]),
         claim=_claim(row),
     )
 
@@ -67,6 +68,9 @@ def row_from_request(reservation: Reservation) -> dict[str, Any]:
         "cost": reservation.cost,
         "asked_at": ms(requester.asked_at),
         "created_at": ms(reservation.now),
+        "counted_on": reservation.counted_on or day(requester.asked_at).first,
+        "price": reservation.price,
+        "spoiler": requester.spoiler,
     }
 
 
@@ -88,18 +92,19 @@ def _requester(row: Row) -> Requester:
         channel_id=row["channel_id"],
         interaction_id=row["interaction_id"],
         token=row["token"] or "",
-        asked_at=_time(row["asked_at"]),
+        asked_at=time_of(row["asked_at"]),
         upload_limit=row["upload_limit"],
         private=bool(row["private"]),
         reacted_to=row["reacted_to"],
         locale=row["locale"],
+        spoiler=bool(row["spoiler"]),
     )
 
 
 def _claim(row: Row) -> Claim | None:
     if row["claim_token"] is None:
         return None
-    return Claim(row["user_id"], row["claim_token"], row["claim_limit"], _time(row["claimed_at"]))
+    return Claim(row["user_id"], row["claim_token"], row["claim_limit"], time_of(row["claimed_at"]))
 
 
 def _picture(row: Row, spool: Path) -> Picture | None:
@@ -120,9 +125,9 @@ def ms(at: datetime) -> int:
     return round(at.timestamp() * 1000)
 
 
-def _time(ms: int) -> datetime:
+def time_of(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
-def _maybe_time(ms: int | None) -> datetime | None:
-    return None if ms is None else _time(ms)
+def maybe_time(ms: int | None) -> datetime | None:
+    return None if ms is None else time_of(ms)

@@ -7,9 +7,11 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
-from bot.domain.models import TRANSITIONS, Allowance, Scope, Step
-from bot.domain.quota import binding_limit
+from bot.domain.failure_policy import STRIKE_REASON, UNKNOWN_REASONS
+from bot.domain.models import OF_MEMBERS, TRANSITIONS, Allowance, Scope, Step
+from bot.domain.quota import binding_limit, needed
 from bot.storage.job_rows import job_from_row, ms, row_from_request
+from bot.storage.pseudonyms import member_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,22 +24,36 @@ if TYPE_CHECKING:
 _ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # no 0 o 1 i l: people read these ids aloud
 _ID_LENGTHS = (4, 4, 5, 6, 8, 12)
 
-_SUBJECT = {Scope.MEMBER: "user_id", Scope.GUILD: "guild_id"}
+_BY_MEMBER = (*OF_MEMBERS, Scope.ATTEMPTS, Scope.UNKNOWN, Scope.STRIKES)
 
 _USED = """
-    SELECT COALESCE(SUM(held + spent), 0) FROM entries
-    WHERE {subject} = :subject{n} AND counted_at >= :start{n} AND counted_at < :end{n}
+    SELECT COALESCE(SUM(used), 0) FROM totals
+    WHERE scope = :scope{n} AND subject = :subject{n} AND place = :place{n} AND period BETWEEN :first{n} AND :last{n}
 """
 
+# A member's extra credits in one server.
+_EXTRA = """
+    SELECT
+        (SELECT COALESCE(SUM(amount), 0) FROM grants WHERE member = :member AND guild_id = :guild_id)
+        - COALESCE((
+            SELECT used FROM totals WHERE scope = 'extra' AND subject = :member AND place = :guild_id AND period = 0
+        ), 0)
+"""
+
+# What the member's own limits have no room for comes from the extra credits.
 _RESERVE = """
+    WITH balance (extra) AS ({extra}), lacking (credits) AS (SELECT {lacking})
     INSERT INTO jobs (
         id, interaction_id, reacted_to, parent_id, private, state, user_id, guild_id, channel_id, token, locale,
-        upload_limit, operation, request, cost, asked_at, created_at
+        upload_limit, operation, request, cost, asked_at, created_at, member, counted_on, price, spoiler, extra
     )
     SELECT
         :id, :interaction_id, :reacted_to, :parent_id, :private, 'reserved', :user_id, :guild_id, :channel_id, :token,
-        :locale, :upload_limit, :operation, :request, :cost, :asked_at, :created_at
-    WHERE {room}
+        :locale, :upload_limit, :operation, :request, :cost, :asked_at, :created_at, :member, :counted_on, :price,
+        :spoiler, MIN(:cost, MAX(0, lacking.credits))
+    FROM balance, lacking
+    WHERE MIN(:cost, MAX(0, lacking.credits)) <= balance.extra AND (lacking.credits <= 0 OR balance.extra > 0)
+        AND {room}
     RETURNING *
 """
 
@@ -47,18 +63,28 @@ _ACCEPTED_BEFORE = """
 """
 
 _HOLD = """
-    INSERT INTO entries (job_id, kind, user_id, guild_id, held, spent, counted_at, at)
-    VALUES (:id, 'hold', :user_id, :guild_id, :cost, 0, :asked_at, :created_at)
+    INSERT INTO entries
+        (job_id, kind, user_id, guild_id, held, spent, counted_at, at, member, counted_on, extra, price)
+    VALUES (
+        :id, 'hold', :user_id, :guild_id, :cost, 0, :asked_at, :created_at, :member, :counted_on,
+        (SELECT extra FROM jobs WHERE id = :id), :price
+    )
 """
 
 # A job's end and the entry that settles its hold go into one transaction.
 _CHARGE = """
-    INSERT INTO entries (job_id, kind, user_id, guild_id, held, spent, counted_at, at)
-    SELECT id, 'charge', user_id, guild_id, -cost, cost, asked_at, ended_at FROM jobs WHERE id = ?
+    INSERT INTO entries (job_id, kind, user_id, guild_id, held, spent, counted_at, at, member, counted_on)
+    SELECT id, 'charge', user_id, guild_id, -cost, cost, asked_at, ended_at, member, counted_on FROM jobs WHERE id = ?
 """
-_RELEASE = """
-    INSERT INTO entries (job_id, kind, user_id, guild_id, held, spent, counted_at, at)
-    SELECT id, 'release', user_id, guild_id, -cost, 0, asked_at, ended_at FROM jobs WHERE id = ?
+# The operator pays for every image that was made, and perhaps for one whose outcome is unknown.
+_RELEASE = f"""
+    INSERT INTO entries
+        (job_id, kind, user_id, guild_id, held, spent, counted_at, at, member, counted_on, extra, price, mark)
+    SELECT
+        id, 'release', user_id, guild_id, -cost, 0, asked_at, ended_at, member, counted_on, -extra,
+        IIF(generated_at IS NOT NULL OR reason IN {UNKNOWN_REASONS}, 0, -price),
+        CASE WHEN reason IN {UNKNOWN_REASONS} THEN 'unknown' WHEN reason = '{STRIKE_REASON}' THEN 'strike' END
+    FROM jobs WHERE id = ?
 """
 
 
@@ -73,25 +99,26 @@ class Ledger:
         """Store a job and hold its cost, if every limit has room; raises `QuotaExceeded`, `DuplicateRequest`."""
 
         def steps(transaction: Transaction) -> Job:
-            row = row_from_request(reservation)
-            job = self._insert(transaction, row, reservation.limits)
+            row = row_from_request(reservation) | {"member": self._key(reservation.requester.user_id)}
+            job = self._insert(transaction, row, reservation.limits, price=reservation.price)
             if job is None:
                 if transaction.run(_ACCEPTED_BEFORE, row):
                     raise DuplicateRequest
-                allowances = [_allowance(transaction, limit) for limit in reservation.limits]
-                short = binding_limit(allowances, reservation.cost) or allowances[0]
+                allowances = [self._allowance(transaction, limit) for limit in reservation.limits]
+                short = binding_limit(allowances, reservation.cost, reservation.price) or allowances[0]
                 raise QuotaExceeded(short, reservation.cost)
             return job
 
         return await self._database.write(steps)
 
-    def _insert(self, transaction: Transaction, row: dict[str, Any], limits: Sequence[Limit]) -> Job | None:
-        room = " AND ".join(f"({_used(limit, n)}) + :cost <= :amount{n}" for n, limit in enumerate(limits)) or "TRUE"
-        bounds = {key: value for n, limit in enumerate(limits) for key, value in _bounds(limit, n).items()}
+    def _insert(
+        self, transaction: Transaction, row: dict[str, Any], limits: Sequence[Limit], *, price: int
+    ) -> Job | None:
+        sql, bounds = self._conditions(limits, cost=row["cost"], price=price)
         for length in _ID_LENGTHS:
             row["id"] = "".join(secrets.choice(_ALPHABET) for _ in range(length))
             try:
-                stored = transaction.run(_RESERVE.format(room=room), row | bounds)
+                stored = transaction.run(sql, row | bounds)
             except sqlite3.IntegrityError as error:
                 if "jobs.interaction_id" in str(error) or "jobs.reacted_to" in str(error):
                     raise DuplicateRequest from None
@@ -103,6 +130,38 @@ class Ledger:
             transaction.run(_HOLD, row)
             return job_from_row(stored[0], self.spool)
         raise sqlite3.IntegrityError("no free job id")
+
+    def _conditions(self, limits: Sequence[Limit], *, cost: int, price: int) -> tuple[str, dict[str, Any]]:
+        """The statement that takes what a request costs if every limit has room, and its named values."""
+        room, lacking, bounds = ["TRUE"], ["0", "0"], dict[str, Any]()
+        for n, limit in enumerate(limits):
+            bounds |= self._bounds(limit, n) | {f"amount{n}": limit.amount}
+            if limit.scope in OF_MEMBERS:
+                lacking.append(f"({_USED.format(n=n)}) + :cost - :amount{n}")
+            else:
+                bounds[f"need{n}"] = needed(limit.scope, cost, price)
+                room.append(f"({_USED.format(n=n)}) + :need{n} <= :amount{n}")
+        return _RESERVE.format(extra=_EXTRA, lacking=f"MAX({', '.join(lacking)})", room=" AND ".join(room)), bounds
+
+    def _key(self, user_id: int) -> int:
+        return member_key(self._database.salt, user_id)
+
+    def _bounds(self, limit: Limit, n: int) -> dict[str, Any]:
+        window = limit.window
+        return {
+            f"scope{n}": limit.scope.value,
+            f"subject{n}": self._key(limit.subject) if limit.scope in _BY_MEMBER else limit.subject,
+            f"place{n}": limit.place if limit.scope is Scope.MEMBER_HERE else 0,
+            f"first{n}": window.first,
+            f"last{n}": window.last,
+        }
+
+    def _allowance(self, transaction: Transaction, limit: Limit) -> Allowance:
+        [[used]] = transaction.run(_USED.format(n=0), self._bounds(limit, 0))
+        if limit.scope not in OF_MEMBERS:
+            return Allowance(limit, used)
+        [[extra]] = transaction.run(_EXTRA, {"member": self._key(limit.subject), "guild_id": limit.place})
+        return Allowance(limit, used, extra)
 
     async def acked(self, job: Job, *, message_id: int) -> Job:
         return await self._move(job, Step.ACKED, message_id=message_id)
@@ -187,7 +246,7 @@ class Ledger:
 
     async def allowances(self, limits: Sequence[Limit]) -> list[Allowance]:
         def steps(transaction: Transaction) -> list[Allowance]:
-            return [_allowance(transaction, limit) for limit in limits]
+            return [self._allowance(transaction, limit) for limit in limits]
 
         return await self._database.write(steps)
 
@@ -229,21 +288,3 @@ def _transition(job: Job, step: Step, columns: Mapping[str, Any]) -> tuple[str, 
 
 def _allowed(step: Step) -> str:
     return f"state IN ({', '.join('?' * len(TRANSITIONS[step].sources))})"
-
-
-def _used(limit: Limit, n: int) -> str:
-    return _USED.format(subject=_SUBJECT[limit.scope], n=n)
-
-
-def _bounds(limit: Limit, n: int) -> dict[str, int]:
-    return {
-        f"subject{n}": limit.subject,
-        f"start{n}": ms(limit.window.start),
-        f"end{n}": ms(limit.window.end),
-        f"amount{n}": limit.amount,
-    }
-
-
-def _allowance(transaction: Transaction, limit: Limit) -> Allowance:
-    rows = transaction.run(_used(limit, 0), _bounds(limit, 0))
-    return Allowance(limit, rows[0][0])

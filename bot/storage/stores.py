@@ -13,6 +13,7 @@ from bot.storage.history import History
 from bot.storage.journal import DiskReserve, Journal
 from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
+from bot.storage.policies import Policies
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -33,6 +34,7 @@ class Stores:
     ledger: Ledger
     repository: JournaledLedger
     history: History
+    policies: Policies
 
 
 @asynccontextmanager
@@ -54,7 +56,7 @@ async def opened(
         if flushed := await repository.replay():
             log.info("%d records flushed from the journal", flushed)
         try:
-            yield Stores(store, ledger, repository, History(store, spool=spool))
+            yield Stores(store, ledger, repository, History(store, spool=spool), Policies(store))
         finally:
             await repository.close()
 

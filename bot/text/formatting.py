@@ -70,6 +70,21 @@ def harmless(text: str) -> str:
     return "".join(c for c in shown if _SHOWN_CATEGORIES.match(unicodedata.category(c)))
 
 
+def quoted(text: str) -> str:
+    """What an admin or the operator has written, in a message: it can neither mention, nor link, nor format."""
+    return f"`{shortened(harmless(text).strip(), 200) or '–'}`"
+
+
+def bar(used: int, amount: int, *, width: int = 10) -> str:
+    """How much of something is used. Only what is used up fills the bar, and what is not unused is never empty."""
+    filled = width if used >= amount else min(width - 1, math.ceil(width * used / amount))
+    return "▰" * filled + "▱" * (width - filled)
+
+
+def dollars(millionths: int) -> str:
+    return f"${millionths / 1_000_000:,.2f}"
+
+
 def shortened(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 

@@ -1,4 +1,4 @@
-"""Why a request is not accepted, and what is left of an allowance: private, before anything is stored."""
+"""Why a request is not accepted: private, before anything is stored."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from bot.domain import errors
-from bot.domain.models import Circuit, Model, Scope
+from bot.domain.models import Circuit, Model
+from bot.text import limits
 from bot.text.formatting import (
     CONTENT_LENGTH,
     MODELS,
     NOT_CHARGED,
-    credits_,
     listed,
     megabytes,
     megapixels,
+    quoted,
     relative_time,
 )
 from bot.text.locales import translator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from typing import Any, TypeAlias
-
-    from bot.domain.models import Allowance
 
     Translate: TypeAlias = Callable[[str], str]
 
@@ -111,15 +110,29 @@ def _circuit_open(error: errors.CircuitOpen, now: datetime, _: Translate) -> str
     return f"{said} {_('Try again {time}.').format(time=relative_time(soonest))}"
 
 
-def _quota_exceeded(error: errors.QuotaExceeded, _now: datetime, _: Translate) -> str:
-    limit, used = error.allowance.limit, error.allowance.used
+def _blocked(error: errors.Blocked, _now: datetime, _: Translate) -> str:
+    block = error.block
+    if block.is_server:
+        said = _("This server can't use the bot.")
+    elif block.guild_id:
+        said = _("You can't use the bot in this server.")
+    else:
+        said = _("You can't use the bot.")
+    until = "" if block.until is None else " " + _("This ends {time}.").format(time=relative_time(block.until))
+    return f"{said}{until} {_('Reason: {reason}').format(reason=quoted(block.reason))}"
+
+
+def _too_new(error: errors.TooNew, _now: datetime, _: Translate) -> str:
     sentence = {
-        Scope.MEMBER: _("You have used {used} of {credits} today{costs}. Resets {time}."),
-        Scope.GUILD: _("This server has used {used} of {credits} today{costs}. Resets {time}."),
-    }[limit.scope]
-    costs = _(", and this costs {cost}").format(cost=error.cost) if error.cost > 1 else ""
-    shown, resets = credits_(limit.amount), relative_time(limit.window.end)
-    return sentence.format(used=used, credits=shown, costs=costs, time=resets)
+        "account": _("Your Discord account is too new to use this bot. Try again {time}."),
+        "member": _("You joined this server too recently to use this bot. Try again {time}."),
+    }[error.what]
+    return sentence.format(time=relative_time(error.until))
+
+
+def _channel_not_allowed(error: errors.ChannelNotAllowed, _now: datetime, _: Translate) -> str:
+    channels = listed([f"<#{channel}>" for channel in error.channels], "or")
+    return _("Results can't be posted in this channel. Use {channels}, or set `private`.").format(channels=channels)
 
 
 def option_problem(error: errors.InvalidOption, _: Translate) -> str:
@@ -153,7 +166,12 @@ def _queue_full(error: errors.QueueFull, _now: datetime, _: Translate) -> str:
 REFUSALS: Mapping[type[errors.RequestRejected], Callable[[Any, datetime, Translate], str]] = MappingProxyType(
     {
         errors.InvalidOption: lambda error, _now, _: option_problem(error, _),
-        errors.QuotaExceeded: _quota_exceeded,
+        errors.QuotaExceeded: lambda error, _now, _: limits.exceeded(error, _),
+        errors.Blocked: _blocked,
+        errors.TooNew: _too_new,
+        errors.ChannelNotAllowed: _channel_not_allowed,
+        errors.ServerNotAllowed: lambda _error, _now, _: _("This bot isn't available in this server."),
+        errors.Paused: lambda error, _now, _: _("The bot is paused: {reason}").format(reason=quoted(error.why)),
         errors.QueueFull: _queue_full,
         errors.TooManyActiveJobs: _too_many_active,
         errors.CircuitOpen: _circuit_open,
@@ -171,19 +189,3 @@ REFUSALS: Mapping[type[errors.RequestRejected], Callable[[Any, datetime, Transla
         errors.ChannelNotWritable: lambda _error, _now, _: _("The bot can't post in that channel."),
     }
 )
-
-
-def allowances(found: Sequence[Allowance], *, locale: str) -> str:
-    """What is used and left; the limit that binds first comes last."""
-    _ = translator(locale)
-    return "\n".join(_allowance(one, _) for one in sorted(found, key=lambda one: -one.left))
-
-
-def _allowance(allowance: Allowance, _: Translate) -> str:
-    limit = allowance.limit
-    sentence = {
-        Scope.MEMBER: _("You, today: {used} of {credits} used, **{left} left**."),
-        Scope.GUILD: _("This server, today: {used} of {credits} used, **{left} left**."),
-    }[limit.scope]
-    line = sentence.format(used=allowance.used, credits=credits_(limit.amount), left=allowance.left)
-    return f"{line} {_('Resets {time}.').format(time=relative_time(limit.window.end))}" if allowance.used else line

@@ -96,6 +96,7 @@ class InlineDatabase(Database):
 
     def __init__(self, raw: sqlite3.Connection) -> None:
         self._transaction = Transaction(raw)
+        [[self.salt]] = raw.execute("SELECT salt FROM pseudonyms")
 
     async def _enqueue(self, work: Callable[[], T]) -> T:
         return await _request_work(work)
@@ -387,7 +388,9 @@ def _limits(date: date) -> tuple[Limit, ...]:
     """The limits of all members and of the server."""
     window = day(datetime.combine(date, time(), UTC))
     subjects = {Scope.MEMBER: MEMBERS, Scope.GUILD: (GUILD,)}
-    return tuple(Limit(scope, subject, DAILY[scope], window) for scope in DAILY for subject in subjects[scope])
+    return tuple(
+        Limit(scope, subject, DAILY[scope], window, place=GUILD) for scope in DAILY for subject in subjects[scope]
+    )
 
 
 def _ms(at: datetime | None) -> int | None:

@@ -33,8 +33,7 @@ async def simulation(folder: Path) -> AsyncIterator[simulated.SimulatedServer]:
 
 
 async def left(simulated: simulated.SimulatedServer, member: simcord.MemberActor) -> int:
-    [allowance] = await simulated.app.use_case.lifecycle.allowances(member.id)
-    return allowance.left
+    return (await simulated.allowance(member)).left
 
 
 async def private_answer(simulated: simulated.SimulatedServer, member: simcord.MemberActor, **options: Any) -> str:
@@ -115,7 +114,7 @@ async def test_the_quota_is_shown_counted_and_enforced_across_a_restart(tmp_path
         answer = await ann.slash(simulated.channel, "quota")
         assert answer.ephemeral
         assert answer.response is not None
-        assert answer.response.content.startswith("You, today: 3 of 3 credits used, **0 left**. Resets <t:")
+        assert answer.response.content.startswith("▰▰▰▰▰▰▰▰▰▰ You, today: 3 of 3 credits used, **0 left**. Resets <t:")
         assert await left(simulated, ben) == 3
 
 

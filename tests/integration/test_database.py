@@ -629,7 +629,7 @@ def watched() -> Iterator[tuple[database.Database, WatchedConnection]]:
         raw.row_factory = sqlite3.Row
         raw.execute("CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT)")
         connection = WatchedConnection()
-        yield database.Database(cast("aiosqlite.Connection", connection), raw), connection
+        yield database.Database(cast("aiosqlite.Connection", connection), raw, salt=""), connection
 
 
 async def test_what_waits_together_is_committed_in_groups_that_belong_to_no_caller(

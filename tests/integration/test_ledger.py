@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ from bot.domain.models import Allowance, Claim, Format, Job, Limit, Model, Outpu
 from bot.domain.quota import day
 from bot.storage import database
 from bot.storage.history import _HAS_REACTED, History
-from bot.storage.job_rows import _time, ms
+from bot.storage.job_rows import ms, time_of
 from bot.storage.ledger import Ledger
 from tests.support.factories import NOON, limit, request, requester, reservation
 
@@ -193,12 +193,12 @@ async def test_midnight_belongs_to_the_day_that_begins(tmp_path: Path) -> None:
 @given(st.integers(0, 4 * 10**15))
 def test_a_time_is_stored_as_the_nearest_millisecond(microseconds: int) -> None:
     at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
-    assert abs(_time(ms(at)) - at) <= timedelta(microseconds=500)
+    assert abs(time_of(ms(at)) - at) <= timedelta(microseconds=500)
 
 
 def test_no_millisecond_is_lost_when_a_time_is_stored_again() -> None:
     times = [ms(NOON) + number for number in range(2000)]
-    assert [ms(_time(at)) for at in times] == times
+    assert [ms(time_of(at)) for at in times] == times
 
 
 async def test_open_and_unnotified_jobs_are_found_oldest_first(tmp_path: Path) -> None:
@@ -426,9 +426,12 @@ async def test_a_hold_and_what_settles_it_say_whose_it_is_and_when(tmp_path: Pat
         await ledger.delivered(await spooled(ledger, jobs[0], tmp_path), message_id=1, now=later(1))
         await ledger.released(jobs[1], reason="x", request_id=None, now=later(2))
         rows = await ledger._database.run("SELECT * FROM entries ORDER BY id")
-    common = {"guild_id": 7, "counted_at": ms(later(-9))}
+    common: dict[str, Any] = {"guild_id": 7, "counted_at": ms(later(-9)), "counted_on": 20261122}
+    assert len({row["member"] for row in rows}) == 2
+    assert all(row["member"] not in (0, 1, 2) for row in rows), "a pseudonym"
+    common |= {"extra": 0, "price": 0, "mark": None}
     first, second = common | {"job_id": jobs[0].id, "user_id": 1}, common | {"job_id": jobs[1].id, "user_id": 2}
-    assert [dict(row) for row in rows] == [
+    assert [{name: row[name] for name in row.keys() if name != "member"} for row in rows] == [  # noqa: SIM118 - a Row
         first | {"id": 1, "kind": "hold", "held": 3, "spent": 0, "at": ms(NOON)},
         second | {"id": 2, "kind": "hold", "held": 3, "spent": 0, "at": ms(NOON)},
         first | {"id": 3, "kind": "charge", "held": -3, "spent": 3, "at": ms(later(1))},

@@ -57,8 +57,7 @@ class Story:
 
     async def left(self) -> tuple[int, int]:
         """The credits that Ann and Ben have left."""
-        [ann] = await self.stage.app.use_case.lifecycle.allowances(self.ann.id)
-        [ben] = await self.stage.app.use_case.lifecycle.allowances(self.ben.id)
+        ann, ben = [await self.stage.allowance(member) for member in (self.ann, self.ben)]
         return ann.left, ben.left
 
     def transcript(self) -> str:

@@ -24,7 +24,6 @@ from bot.domain.errors import (
     Undeliverable,
 )
 from bot.domain.models import DEFAULT_UPLOAD_LIMIT, AlertLevel, Claim, Model, Output
-from bot.domain.quota import QuotaRules
 from bot.images.output_spool import OutputSpool
 from bot.jobs import use_case
 from bot.jobs.circuits import Circuits
@@ -37,6 +36,7 @@ from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
 from bot.text import failures
 from sandbox.failpoints import wrapped
+from tests.support.admissions import admission, daily
 from tests.support.factories import request, requester
 
 if TYPE_CHECKING:
@@ -318,7 +318,8 @@ async def run_process(scenario: Scenario, chance: random.Random) -> None:
             metrics=Metrics(),
             clock=_now,
         )
-        bot = use_case.assemble(wrapped(ports, step), rules=QuotaRules(100, dict.fromkeys(Model, 2)))
+        rules = admission(daily(100, dict.fromkeys(Model, 2)), repository, _now)
+        bot = use_case.assemble(wrapped(ports, step), admission=rules)
         await bot.recovery.recover()
         await asyncio.gather(*(_send_request(bot, services, number) for number in range(scenario.request_count)))
         await bot.recovery.idle(SPEEDUP * 10)

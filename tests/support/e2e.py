@@ -19,6 +19,7 @@ from bot import app, config
 from bot.domain.errors import OutputGone
 from sandbox import discord_server, pikzels_server
 from sandbox.failpoints import wrapped
+from tests.support.factories import requester
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -124,7 +125,8 @@ class Live:
         self.discord.heal()
 
     async def left(self, user_id: int = 1) -> int:
-        [allowance] = await self.app.use_case.lifecycle.allowances(user_id)
+        somebody = requester(user_id, at=self.app.client.services.clock())
+        [allowance] = await self.app.client.services.admission.allowances(somebody)
         return allowance.left
 
     async def job(self, message: discord_server.Message) -> Job:
@@ -199,6 +201,7 @@ def settings_for(folder: Path, base_url: str, sections: Mapping[str, Mapping[str
         "pikzels": {"api_key": KEY, "base_url": base_url, "timeout": 10},
         "storage": {"folder": str(folder)},
         "shutdown": {"grace": 5},
+        "budget": {"daily_dollars": 1000, "monthly_dollars": 1000},
     }
     for name, section in sections.items():
         settings[name] = {**settings.get(name, {}), **section}

@@ -50,7 +50,7 @@ def requester(user_id: int = 1, *, interaction_id: int | None = None, at: dateti
 
 
 def limit(amount: int = 5, *, user_id: int = 1, window: Window | None = None) -> Limit:
-    return Limit(Scope.MEMBER, user_id, amount, window or day(NOON))
+    return Limit(Scope.MEMBER, user_id, amount, window or day(NOON), place=7)
 
 
 def reservation(

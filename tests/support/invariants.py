@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from bot.domain.models import require
 from tests.support.simulated_world import Reachability
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Invariants:
 
     def __init__(self, world: World, rules: QuotaRules) -> None:
         self._world = world
-        self._daily = rules.member_daily
+        self._daily = require(rules.member.daily)
         self._last = 0
         self._used: defaultdict[tuple[int, int], int] = defaultdict(int)  # keyed by member and day
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 
 from bot.domain.errors import JobFailed, RequestRejected, StorageUnavailable
 from bot.domain.models import DEFAULT_UPLOAD_LIMIT, Claim, Model
-from bot.domain.quota import QuotaRules
 from bot.jobs import use_case
 from bot.jobs.circuits import Circuits
 from bot.jobs.notices import Notices
@@ -20,6 +19,7 @@ from bot.storage.database import Database
 from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
 from sandbox.failpoints import wrapped
+from tests.support.admissions import admission, daily
 from tests.support.simulated_adapters import Alerts, Downloader, Messenger, Metrics, Provider, SourceImages
 from tests.support.simulated_disk import Connection, CrashableJournal, DatabaseThread, DiskReserve, Spool, SpoolFolder
 from tests.support.simulated_world import HOUR, Process
@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     import aiosqlite
 
     from bot.domain.models import Circuit
+    from bot.domain.quota import QuotaRules
     from bot.storage import journal
     from tests.support.invariants import Invariants
     from tests.support.simulated_world import Submission, World
 
 MODELS = tuple(Model)
+SALT = "00"  # of the pseudonyms
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Plan:
     def draw(cls, chance: random.Random) -> Plan:
         burst, highest_cost = chance.choice((1, 1, 3, 12)), chance.choice((1, 2, 4))
         return cls(
-            rules=QuotaRules(
+            rules=daily(
                 chance.randint(2, 6) * highest_cost, {model: chance.randint(0, highest_cost) for model in MODELS}
             ),
             members=chance.randint(15, 40),
@@ -83,7 +85,7 @@ class Bot(Process):
         super().__init__(world, crash_after=crash_after)
         self.queue = RequestQueue(Circuits(clock=world.clock, on_open=self._on_open), **plan.queue)
         connection = cast("aiosqlite.Connection", DatabaseThread(self))
-        self.database = Database(connection, cast("sqlite3.Connection", Connection(self, invariants)))
+        self.database = Database(connection, cast("sqlite3.Connection", Connection(self, invariants)), salt=SALT)
         self.repository = JournaledLedger(
             Ledger(self.database, spool=cast("Path", SpoolFolder(world))),
             CrashableJournal(world.journal, self, size=plan.journal),
@@ -106,7 +108,9 @@ class Bot(Process):
             clock=world.clock,
         )
         self.use_case = use_case.assemble(
-            wrapped(ports, self.reach), rules=plan.rules, retry_server_errors=plan.retry_server_errors
+            wrapped(ports, self.reach),
+            admission=admission(plan.rules, self.repository, world.clock),
+            retry_server_errors=plan.retry_server_errors,
         )
 
     def _cancel(self, job_id: str) -> bool:

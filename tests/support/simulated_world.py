@@ -14,6 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
+from bot.storage.pseudonyms import member_key
 from tests.support.factories import NOON
 
 if TYPE_CHECKING:
@@ -231,6 +232,7 @@ class World:
 def _database() -> sqlite3.Connection:
     raw = sqlite3.connect(":memory:", isolation_level=None)
     raw.row_factory = sqlite3.Row
+    raw.create_function("member_key", 2, member_key, deterministic=True)
     raw.executescript(_schema())
     return raw
 

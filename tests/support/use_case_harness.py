@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bot.domain.errors import InvalidOption, TransitionRefused
 from bot.domain.models import TRANSITIONS, Claim, Job, Model, Output, Picture, State, Step
-from bot.domain.quota import QuotaRules
 from bot.jobs.circuits import Circuits
 from bot.jobs.notices import Notices
 from bot.jobs.ports import Ports
 from bot.jobs.queue import RequestQueue
 from bot.jobs.use_case import UseCase, assemble
+from tests.support.admissions import admission, daily
 from tests.support.factories import NOON, request, requester
 from tests.support.virtual_clock import Loop
 
@@ -308,9 +308,10 @@ class UseCaseHarness:
             metrics=operator,
             clock=self.clock,
         )
+        self.admission = admission(daily(5, COSTS), self.repository, self.clock)
         self.use_case: UseCase = assemble(
             ports,
-            rules=QuotaRules(member_daily=5, costs=COSTS),
+            admission=self.admission,
             retry_server_errors=retry_server_errors,
             restored=restored,
         )

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from bot.domain import errors, failure_policy
 from bot.domain.failure_policy import may_download_again, policy_for, policy_of
-from bot.domain.models import AlertLevel, Allowance, Circuit, FailurePolicy, Limit, Scope, Window
+from bot.domain.models import AlertLevel, Allowance, Circuit, FailurePolicy, Limit, Scope
+from bot.domain.quota import day
+from bot.domain.server_rules import Block
 from bot.text import failures, formatting, operator, refusals
 from tests.support.factories import NOON, a_job
 from tests.support.provider_contract import CODES
@@ -220,7 +222,12 @@ def test_no_two_kinds_of_failure_share_a_name() -> None:
 
 REFUSALS = (
     errors.InvalidOption("prompt", "has_link"),
-    errors.QuotaExceeded(Allowance(Limit(Scope.MEMBER, 1, 10, Window(NOON, NOON)), used=10), cost=1),
+    errors.QuotaExceeded(Allowance(Limit(Scope.MEMBER, 1, 10, day(NOON)), used=10), cost=1),
+    errors.ServerNotAllowed(),
+    errors.Blocked(Block(0, False, 1, "spam", None, 2, NOON)),
+    errors.TooNew("account", NOON),
+    errors.ChannelNotAllowed((5, 6)),
+    errors.Paused("moving to another account"),
     errors.QueueFull(100),
     errors.TooManyActiveJobs(1),
     errors.DuplicateRequest(),

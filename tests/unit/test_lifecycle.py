@@ -114,7 +114,7 @@ def test_a_hold_has_the_models_cost_and_the_members_limit_of_discords_day() -> N
 def test_a_member_is_told_the_limits_of_today() -> None:
     async def scenario(harness: UseCaseHarness) -> None:
         await asyncio.sleep(13 * HOUR)
-        await harness.lifecycle.allowances(4)
+        await harness.admission.allowances(requester(4, at=harness.clock()))
         tomorrow = day(NOON + timedelta(days=1))
         assert harness.script.of("allowances") == [((limit(5, user_id=4, window=tomorrow),),)]
 

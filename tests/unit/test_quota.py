@@ -1,15 +1,17 @@
 """Quota days, costs, and which limit applies."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain.models import Allowance, Limit, Model, Scope, Window
+from bot.domain.models import Allowance, Limit, Model, Period, Scope, Window
 from bot.domain.quota import QuotaRules, binding_limit, day
-from tests.support.factories import NOON
+from bot.domain.server_rules import Amounts, ServerRules
+from tests.support.factories import NOON, requester
 
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
 NEXT_MIDNIGHT = MIDNIGHT + timedelta(days=1)
@@ -19,8 +21,13 @@ OFFSETS = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(
 MOMENTS = st.datetimes(datetime(2015, 1, 1), datetime(2100, 1, 1), timezones=OFFSETS.map(timezone))  # noqa: DTZ001
 
 
-def allowance(used: int, amount: int = 5, *, end: datetime = NEXT_MIDNIGHT) -> Allowance:
-    return Allowance(Limit(Scope.MEMBER, 1, amount, Window(MIDNIGHT, end)), used)
+def allowance(used: int, amount: int = 5, *, end: datetime = NEXT_MIDNIGHT, extra: int = 0) -> Allowance:
+    return Allowance(Limit(Scope.MEMBER, 1, amount, replace(day(NOON), end=end)), used, extra)
+
+
+def the_day(start: datetime) -> Window:
+    number = int(start.strftime("%Y%m%d"))
+    return Window(start, start + timedelta(days=1), Period.DAY, number, number)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +44,7 @@ def allowance(used: int, amount: int = 5, *, end: datetime = NEXT_MIDNIGHT) -> A
     ],
 )
 def test_a_day_is_the_utc_day(now: datetime, start: datetime) -> None:
-    assert day(now) == Window(start, start + timedelta(days=1))
+    assert day(now) == the_day(start)
 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows has no time zone of a process")
@@ -45,7 +52,7 @@ def test_a_day_does_not_depend_on_where_the_bot_runs(monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("TZ", "America/New_York")
         time.tzset()
-        assert day(MIDNIGHT) == Window(MIDNIGHT, NEXT_MIDNIGHT)
+        assert day(MIDNIGHT) == the_day(MIDNIGHT)
     time.tzset()
 
 
@@ -58,12 +65,13 @@ def test_every_moment_belongs_to_exactly_one_day(now: datetime) -> None:
 
 
 def test_a_model_costs_what_the_operator_sets_and_one_credit_otherwise() -> None:
-    rules = QuotaRules(10, {Model.PKZ_4: 3, Model.PKZ_2: 0})
+    rules = QuotaRules(Amounts(10), {Model.PKZ_4: 3, Model.PKZ_2: 0})
     assert [rules.cost(model) for model in (Model.PKZ_4, Model.PKZ_2, Model.PKZ_3)] == [3, 0, 1]
 
 
 def test_a_members_limit_covers_the_day_of_the_request() -> None:
-    assert QuotaRules(10, {}).limits(42, NOON) == (Limit(Scope.MEMBER, 42, 10, Window(MIDNIGHT, NEXT_MIDNIGHT)),)
+    rules = QuotaRules(Amounts(daily=10), {})
+    assert rules.limits(requester(42), ServerRules()) == (Limit(Scope.MEMBER, 42, 10, the_day(MIDNIGHT), place=7),)
 
 
 @pytest.mark.parametrize(

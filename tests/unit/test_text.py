@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bot.domain import errors, image_problems
 from bot.domain.models import Allowance, Circuit, Format, Generating, Limit, Model, Queued, Scope, Window, require
-from bot.text import failures, formatting, operator, refusals, results
+from bot.domain.quota import day, hour
+from bot.text import failures, formatting, limits, operator, refusals, results
 from tests.support.factories import NOON, a_job
 
 LONG = "\U0001f600" * 3000  # longer than any prompt, however length is counted
@@ -102,8 +103,12 @@ def test_a_file_name_contains_nothing_from_the_prompt() -> None:
 # --- refusals and failures ----------------------------------------------------------------------------------------
 
 
+def window_of(scope: Scope) -> Window:
+    return hour(NOON) if scope is Scope.ATTEMPTS else day(NOON)
+
+
 def spent(scope: Scope = Scope.MEMBER, *, cost: int = 1) -> errors.QuotaExceeded:
-    return errors.QuotaExceeded(Allowance(Limit(scope, 1, 10, Window(NOON, TOMORROW)), used=10), cost)
+    return errors.QuotaExceeded(Allowance(Limit(scope, 1, 10, window_of(scope)), used=10), cost)
 
 
 TOO_LARGE = {"size": 12_582_912, "limit": 10_485_760}
@@ -232,11 +237,11 @@ def test_shortened_text_fits_and_ends_with_an_ellipsis(text: str, length: int) -
 
 
 def test_the_binding_allowance_is_listed_last() -> None:
-    window = Window(NOON, TOMORROW)
+    window = day(NOON)
     mine, ours = Limit(Scope.MEMBER, 1, 10, window), Limit(Scope.GUILD, 2, 50, window)
-    assert refusals.allowances([Allowance(mine, 9), Allowance(ours, 0)], locale="en-US").splitlines() == [
-        "This server, today: 0 of 50 credits used, **50 left**.",
-        f"You, today: 9 of 10 credits used, **1 left**. Resets {LATER}.",
+    assert limits.allowances([Allowance(mine, 9), Allowance(ours, 0)], locale="en-US").splitlines() == [
+        "▱▱▱▱▱▱▱▱▱▱ This server, today: 0 of 50 credits used, **50 left**.",
+        f"▰▰▰▰▰▰▰▰▰▱ You, today: 9 of 10 credits used, **1 left**. Resets {LATER}.",
     ]
 
 

@@ -1,0 +1,67 @@
+"""Whether a request is accepted, and on which terms: the operator's rules, the server's, and what is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot.domain.errors import Paused
+from bot.domain.models import OF_CREDITS, Reservation
+from bot.domain.server_rules import ServerRules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from bot.domain.access import AccessRules
+    from bot.domain.models import Allowance, Job, Requester, ThumbnailRequest
+    from bot.domain.protocols import JobRepository, Policies
+    from bot.domain.quota import QuotaRules
+
+
+class Admission:
+    """Turns a request into a `Reservation`, or raises why there is none."""
+
+    def __init__(
+        self,
+        *,
+        quota: QuotaRules,
+        access: AccessRules,
+        policies: Policies,
+        repository: JobRepository,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.quota = quota
+        self.access = access
+        self.paused: str | None = None  # the operator's reason
+        self._policies = policies
+        self._repository = repository
+        self._clock = clock
+
+    async def admit(self, request: ThumbnailRequest, requester: Requester, parent: Job | None) -> Reservation:
+        """The terms of a request; raises `RequestRejected` if it is not accepted whatever its cost."""
+        if self.paused is not None:
+            raise Paused(self.paused)
+        rules = await self._rules(requester.guild_id)
+        self.access.check(requester, rules, await self._policies.blocks(requester.user_id, requester.guild_id))
+        return Reservation(
+            request=request,
+            requester=requester,
+            cost=self.quota.cost(request.model),
+            limits=self.quota.limits(requester, rules),
+            now=self._clock(),
+            parent_id=None if parent is None else parent.id,
+            price=self.quota.price(request.model),
+            counted_on=self.quota.counted_on(requester.asked_at),
+        )
+
+    async def allowances(self, requester: Requester) -> list[Allowance]:
+        """What a member may still use, per limit of credits."""
+        limits = self.quota.limits(requester, await self._rules(requester.guild_id))
+        return await self._repository.allowances(tuple(limit for limit in limits if limit.scope in OF_CREDITS))
+
+    async def spend(self, at: datetime) -> list[Allowance]:
+        """What of the budgets is used around `at`."""
+        return await self._repository.allowances(self.quota.money(at))
+
+    async def _rules(self, guild_id: int | None) -> ServerRules:
+        return ServerRules() if guild_id is None else await self._policies.server_rules(guild_id)

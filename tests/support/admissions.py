@@ -1,0 +1,35 @@
+"""Admission by the rules of a quota alone: no server has rules of its own, and nobody is blocked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot.domain.access import AccessRules
+from bot.domain.quota import QuotaRules
+from bot.domain.server_rules import Amounts, ServerRules
+from bot.jobs.admission import Admission
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from bot.domain.models import Model
+    from bot.domain.protocols import JobRepository
+    from bot.domain.server_rules import Block
+
+
+class NoPolicies:
+    async def server_rules(self, _: int) -> ServerRules:
+        return ServerRules()
+
+    async def blocks(self, _user_id: int, _guild_id: int | None) -> list[Block]:
+        return []
+
+
+def daily(amount: int, costs: Mapping[Model, int]) -> QuotaRules:
+    """One limit: so many credits per member and day."""
+    return QuotaRules(Amounts(daily=amount), costs)
+
+
+def admission(quota: QuotaRules, repository: JobRepository, clock: Callable[[], datetime]) -> Admission:
+    return Admission(quota=quota, access=AccessRules(), policies=NoPolicies(), repository=repository, clock=clock)
