@@ -15,7 +15,7 @@ from bot.discord_io.identify_limit import IdentifyLimit
 from bot.discord_io.messenger import Messenger
 from bot.domain.access import AccessRules
 from bot.domain.errors import InvalidConfiguration
-from bot.domain.models import AGAIN, Model
+from bot.domain.models import AGAIN, Circuit, Model
 from bot.domain.quota import DOLLAR, QuotaRules
 from bot.domain.server_rules import Amounts
 from bot.images import downloads
@@ -28,8 +28,10 @@ from bot.jobs import use_case
 from bot.jobs.admission import Admission
 from bot.jobs.circuits import Circuits
 from bot.jobs.notices import Notices
+from bot.jobs.operations import Operations
 from bot.jobs.ports import Ports
 from bot.jobs.queue import RequestQueue
+from bot.jobs.refill import Refill
 from bot.jobs.results import Results
 from bot.ops import health
 from bot.ops.alerts import Alerts
@@ -106,7 +108,6 @@ async def opened(
         )
         if storage.database.restored:
             notices.older_database()
-        queue = _queue(settings, clock, notices)
         loopback = settings.pikzels.on_this_machine
         provider = await stack.enter_async_context(_provider(settings, clock))
         downloader = await stack.enter_async_context(ImageDownloader(loopback=loopback))
@@ -115,6 +116,10 @@ async def opened(
         current: list[App] = []
         seed = AGAIN if settings.results.seed_reaction else None
         messenger = Messenger(client=lambda: current[0].client, clock=clock, seed=seed)
+        refill = Refill(storage.spending, clock=clock, tell=messenger.tell if settings.budget.notify_members else None)
+        queue = _queue(settings, clock, notices, refill)
+        if await refill.was_empty():
+            queue.circuits.restore(Circuit.BALANCE)
         ports = Ports(
             queue=queue,
             repository=storage.repository,
@@ -130,6 +135,7 @@ async def opened(
             spool=spool,
             messenger=messenger,
             notices=notices,
+            refill=refill,
             metrics=metrics,
             clock=clock,
         )
@@ -147,9 +153,21 @@ async def opened(
             retry_server_errors=settings.pikzels.retry_server_errors,
             restored=storage.database.restored,
         )
+        operations = Operations(
+            admission=admission,
+            queue=queue,
+            policies=storage.policies,
+            spending=storage.spending,
+            values=storage.repository,
+            clock=clock,
+        )
+        await operations.restore()
         services = Services(
             admission=admission,
             policies=storage.policies,
+            operations=operations,
+            operators=settings.operator.users,
+            operator_server=settings.operator.server,
             lifecycle=jobs.lifecycle,
             outcomes=jobs.outcomes,
             recovery=jobs.recovery,
@@ -174,6 +192,7 @@ async def opened(
         current.append(app)
         stack.push_async_callback(app.disconnect)
         stack.push_async_callback(messenger.close)
+        stack.push_async_callback(refill.close)
         await _serve_health(stack, settings, metrics, app)
         stack.push_async_callback(jobs.recovery.close, grace=settings.shutdown.grace)
         yield app
@@ -199,13 +218,17 @@ def _alerts(settings: Settings, clock: Callable[[], datetime]) -> Alerts:
     )
 
 
-def _queue(settings: Settings, clock: Callable[[], datetime], notices: Notices) -> RequestQueue:
-    return RequestQueue(
-        Circuits(clock=clock, on_open=notices.circuit_opened),
+def _queue(settings: Settings, clock: Callable[[], datetime], notices: Notices, refill: Refill) -> RequestQueue:
+    def opened(circuit: Circuit, until: datetime | None) -> None:
+        notices.circuit_opened(circuit, until, waiting=queue.members_waiting)
+
+    queue = RequestQueue(
+        Circuits(clock=clock, on_open=opened, on_close=refill.closed),
         concurrency=settings.pikzels.concurrency,
         limit=settings.queue.length,
         per_member=settings.queue.per_member,
     )
+    return queue
 
 
 def _provider(settings: Settings, clock: Callable[[], datetime]) -> Pikzels:

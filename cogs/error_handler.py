@@ -38,6 +38,8 @@ async def setup(bot: Client) -> None:
 
 
 def _cause(error: BaseException) -> BaseException:
+    if isinstance(error, app_commands.CheckFailure):
+        return error.__cause__ or error  # why the check failed
     return error.original if isinstance(error, app_commands.CommandInvokeError) else error
 
 

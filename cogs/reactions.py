@@ -67,6 +67,13 @@ class _Told(NamedTuple):
     text: str
 
 
+class _Person(NamedTuple):
+    """What limits and access depend on."""
+
+    roles: frozenset[int]
+    joined_at: datetime | None
+
+
 class Reactions(commands.Cog):
     """Remembers recent actions so none is repeated."""
 
@@ -103,27 +110,30 @@ class Reactions(commands.Cog):
             return
         try:
             with self._services.recovery.waited_for():
-                if await self._is_person(event):
-                    await act(event, job)
+                person = await self._person(event)
+                if person is not None:
+                    await act(event, job, person)
         except Exception as error:  # noqa: BLE001 - the error handler answers everything
             locale, now = job.requester.locale, self._services.clock()
             text = explain(error, self._services, now=now, locale=locale, passing=(BotError, *UNREACHABLE))
             if text is not None:
                 await self._answer(event, error, text)
 
-    async def _is_person(self, event: Event) -> bool:
-        """Discord sends the member along; discord.py drops it for a server it has not seen yet."""
-        if event.member is not None:
-            return not event.member.bot
+    async def _person(self, event: Event) -> _Person | None:
+        """Who reacted; None for a bot, and for somebody who has left. Discord sends the member along, but discord.py
+        drops it for a server it has not seen, and this bot sees none.
+        """
         try:
             member = await self._bot.http.get_member(event.guild_id or 0, event.user_id)
         except discord.NotFound:
-            return False  # has left
-        return not member["user"].get("bot")
+            return None
+        if member["user"].get("bot"):
+            return None
+        return _Person(frozenset(map(int, member["roles"])), discord.utils.parse_time(member.get("joined_at")))
 
     # --- repeating ------------------------------------------------------------------------------------------------
 
-    async def _again(self, event: Event, job: Job) -> None:
+    async def _again(self, event: Event, job: Job, person: _Person) -> None:
         requester = Requester(
             user_id=event.user_id,
             guild_id=event.guild_id,
@@ -134,6 +144,8 @@ class Reactions(commands.Cog):
             upload_limit=DEFAULT_UPLOAD_LIMIT,
             reacted_to=event.message_id,
             locale=job.requester.locale,
+            roles=person.roles,
+            joined_at=person.joined_at,
         )
 
         async def reply(repeated: Job, status: Status) -> int:
@@ -167,7 +179,7 @@ class Reactions(commands.Cog):
 
     # --- a copy ---------------------------------------------------------------------------------------------------
 
-    async def _copy(self, event: Event, job: Job) -> None:
+    async def _copy(self, event: Event, job: Job, _: _Person) -> None:
         wanted = (COPY, event.message_id, event.user_id)
         if self._recently_done(wanted):
             return
@@ -193,7 +205,7 @@ class Reactions(commands.Cog):
 
     # --- deleting -------------------------------------------------------------------------------------------------
 
-    async def _delete(self, event: Event, job: Job) -> None:
+    async def _delete(self, event: Event, job: Job, _: _Person) -> None:
         moderator = False
         if event.user_id != job.requester.user_id:
             if self._recently_done((DELETE, event.message_id, event.user_id)):

@@ -11,6 +11,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.discord_io.command_sync import sync_commands
+from bot.domain.errors import ServerNotAllowed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bot.jobs.admission import Admission
     from bot.jobs.lifecycle import Lifecycle
     from bot.jobs.notices import Notices
+    from bot.jobs.operations import Operations
     from bot.jobs.outcomes import Outcomes
     from bot.jobs.recovery import Recovery
     from bot.jobs.results import Results
@@ -36,7 +38,11 @@ COGS = (
     "cogs.history",
     "cogs.account",
     "cogs.smaller_copies",
+    "cogs.operator",
 )
+
+# What belongs to a person does so wherever they ask for it.
+_EVERYWHERE = ("recover", "privacy", "my-data")
 
 # Open connections to Discord: enough for replies while 16 transfers run, few enough to stay small in a burst.
 _CONNECTIONS = 64
@@ -49,6 +55,9 @@ class Services:
 
     admission: Admission
     policies: PolicyStore
+    operations: Operations
+    operators: frozenset[int]  # the users who may use /operator
+    operator_server: int | None
     lifecycle: Lifecycle
     outcomes: Outcomes
     recovery: Recovery
@@ -70,6 +79,23 @@ class Services:
     max_pixels: int  # of one image
 
 
+class CommandTree(app_commands.CommandTree["Client"]):
+    """Answers no command in a server that the operator does not offer the bot in."""
+
+    async def interaction_check(self, interaction: discord.Interaction[Client], /) -> bool:
+        services, command = interaction.client.services, interaction.command
+        name = "" if command is None else command.qualified_name.split(" ")[0]
+        if name in _EVERYWHERE or interaction.guild_id == services.operator_server:
+            return True
+        try:
+            services.admission.access.check_server(interaction.guild_id)
+        except ServerNotAllowed as refusal:
+            if interaction.type is discord.InteractionType.autocomplete:
+                return False
+            raise app_commands.CheckFailure from refusal
+        return True
+
+
 class Client(commands.Bot):
     """No intents but reactions: interactions need none, and without guilds a server costs 1.8 kB of memory instead of
     55.
@@ -86,6 +112,7 @@ class Client(commands.Bot):
             chunk_guilds_at_startup=False,
             max_messages=None,
             allowed_mentions=discord.AllowedMentions.none(),
+            tree_cls=CommandTree,
             allowed_installs=app_commands.AppInstallationType(guild=True, user=False),
             allowed_contexts=app_commands.AppCommandContext(guild=True, dm_channel=False, private_channel=False),
             connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE_SECONDS),
@@ -103,7 +130,12 @@ class Client(commands.Bot):
         told, and the next connection or the next hour tries again.
         """
         try:
-            await sync_commands(self.tree, application_id=self.application_id, values=self.services.values)
+            await sync_commands(
+                self.tree,
+                application_id=self.application_id,
+                values=self.services.values,
+                server=self.services.operator_server,
+            )
         except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
             self.services.notices.commands_not_synced(_clause(error))
 

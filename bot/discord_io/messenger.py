@@ -199,6 +199,15 @@ class Messenger:
             kind = DeliveryDelayed if closed.then is _Next.LATER else type(failure)
             raise kind(observed) from None
 
+    async def tell(self, user_id: int, text: str) -> None:
+        """Send a direct message that no job depends on; a failure does not matter."""
+        with suppress(_MethodFailed):
+            channel = await _tried("dm", self._client.http.start_private_message(user_id))
+            with handle_message_parameters(
+                content=text, allowed_mentions=_NO_MENTIONS, previous_allowed_mentions=None
+            ) as parameters:
+                await _tried("dm", self._client.http.send_message(int(channel["id"]), params=parameters))
+
     async def add_again_reaction(self, job: Job, message_id: int) -> None:
         """Add the reaction that generates another image under a public result, when Discord has time for it; a failure
         does not matter.

@@ -14,6 +14,7 @@ from bot.domain.errors import (
     AnswerUnusable,
     InternalError,
     JobFailed,
+    NotStarted,
     OutcomeUnknown,
     OutputGone,
     OutputRefused,
@@ -46,6 +47,11 @@ _THROTTLED = FailurePolicy(retries=2, pause=None, alert_level=AlertLevel.COUNT, 
 
 # Reasons of a release: of a call that may have been paid for, and of one for which its member has to answer.
 UNKNOWN_REASONS = (OutcomeUnknown.kind, AnswerUnusable.kind)
+BALANCE_REASONS = (
+    f"{NotStarted.kind}:{Circuit.BALANCE.value}",
+    f"{ProviderRefused.kind}:INSUFFICIENT_CREDITS",
+    f"{ProviderRefused.kind}:SMART_BALANCE_PAYMENT_FAILED",
+)
 STRIKE_REASON = f"{ProviderRefused.kind}:CONTENT_POLICY"
 
 CODES: Mapping[str, FailurePolicy] = MappingProxyType(

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
         Output,
         Picture,
         Postponed,
+        Requester,
         Reservation,
         Status,
         ThumbnailRequest,
         Upload,
+        Window,
     )
     from bot.domain.server_rules import Amounts, Block, Change, LimitKind, Preferences, PresetKind, ServerRules
+    from bot.domain.spending import Settlement, Spent, UnknownJob, Waiting
 
 
 class JobRepository(Protocol):
@@ -67,6 +70,18 @@ class PolicyStore(Policies, Protocol):
     async def preferences(self, user_id: int) -> Preferences: ...
     async def set_preferences(self, user_id: int, preferences: Preferences) -> None: ...
     async def record(self, change: Change, **details: Any) -> None: ...
+
+
+class SpendingStore(Protocol):
+    """What was spent, by whom, what of it is not certain, and who waits for the balance."""
+
+    async def by_server(self, window: Window, *, count: int) -> list[Spent]: ...
+    async def by_member(self, window: Window, *, count: int) -> list[Spent]: ...
+    async def unknown_jobs(self, *, count: int) -> list[UnknownJob]: ...
+    async def settle(self, job_id: str, outcome: Settlement, *, actor: int, now: datetime) -> bool: ...
+    async def remember_refused(self, requester: Requester, *, now: datetime) -> None: ...
+    async def anybody_refused(self, since: datetime) -> bool: ...
+    async def take_refused(self, since: datetime) -> list[Waiting]: ...
 
 
 class KeyValueStore(Protocol):

@@ -82,6 +82,9 @@ class QuotaRules:
         """The day that a request of `asked_at` (Discord's clock, not ours) counts in, as 20261127."""
         return day(asked_at, self.zone).first
 
+    def window(self, at: datetime, *, monthly: bool) -> Window:
+        return (month if monthly else day)(at, self.zone)
+
     def limits(self, requester: Requester, rules: ServerRules) -> tuple[Limit, ...]:
         """Every limit that applies to a request by `requester`, in a server with `rules`."""
         return (*self._credits(requester, rules), *self.money(requester.asked_at), *self._counters(requester))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bot.domain.protocols import JobRepository, Policies
     from bot.domain.quota import QuotaRules
 
+_WARN_PERCENT = 80
+
 
 class Admission:
     """Turns a request into a `Reservation`, or raises why there is none."""
@@ -33,6 +35,7 @@ class Admission:
         self.quota = quota
         self.access = access
         self.paused: str | None = None  # the operator's reason
+        self._watching = False
         self._policies = policies
         self._repository = repository
         self._clock = clock
@@ -53,6 +56,18 @@ class Admission:
             price=self.quota.price(request.model),
             counted_on=self.quota.counted_on(requester.asked_at),
         )
+
+    async def watch_budget(self, warn: Callable[[Allowance], None]) -> None:
+        """`warn` of every budget of which 80 % are used. Call it after a request has been accepted."""
+        if self._watching or not self.quota.money(self._clock()):
+            return  # the one that is looking sees this request, or the next one does
+        self._watching = True
+        try:
+            for budget in await self.spend(self._clock()):
+                if budget.used * 100 >= budget.limit.amount * _WARN_PERCENT:
+                    warn(budget)
+        finally:
+            self._watching = False
 
     async def allowances(self, requester: Requester) -> list[Allowance]:
         """What a member may still use, per limit of credits."""

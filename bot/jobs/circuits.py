@@ -46,13 +46,20 @@ class Breaker:
 
 
 class Circuits:
-    """`on_open` is told of every circuit that opens, and when its first trial is allowed, if ever."""
+    """`on_open` is told of every circuit that opens, and when its first trial is allowed, if ever; `on_close` of every
+    one that closes.
+    """
 
     def __init__(
-        self, *, clock: Callable[[], datetime], on_open: Callable[[Circuit, datetime | None], None] = lambda *_: None
+        self,
+        *,
+        clock: Callable[[], datetime],
+        on_open: Callable[[Circuit, datetime | None], None] = lambda *_: None,
+        on_close: Callable[[Circuit], None] = lambda _: None,
     ) -> None:
         self._clock = clock
         self._on_open = on_open
+        self._on_close = on_close
         self._breakers: dict[Circuit, Breaker] = {}
         self._calls: deque[tuple[datetime, bool]] = deque(maxlen=_WATCHED_CALLS)
 
@@ -79,9 +86,18 @@ class Circuits:
         """A call worked: close the circuits that it was the trial of."""
         self._calls.append((self._clock(), True))
         for circuit in [name for name, breaker in self._breakers.items() if breaker.trial is caller]:
-            del self._breakers[circuit]
+            self.close(circuit)
+
+    def close(self, circuit: Circuit) -> None:
+        """Send calls to the provider again, whatever a trial would say."""
+        if self._breakers.pop(circuit, None) is not None:
             self._calls.clear()
             log.info("circuit closed: %s", circuit)
+            self._on_close(circuit)
+
+    def restore(self, circuit: Circuit) -> None:
+        """After a start: a circuit that was open before it. The next request is its trial."""
+        self._breakers.setdefault(circuit, Breaker(self._clock()))
 
     def failed(self, caller: object, policy: FailurePolicy, *, retry_after: timedelta | None) -> list[CircuitOpen]:
         """A call failed; returns the circuits that this opens, or keeps open after a trial."""

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 
 from bot.domain import image_problems
 from bot.domain.errors import (
+    CircuitOpen,
     DeliveryDelayed,
     Interrupted,
     JobFailed,
     NotStarted,
     NotStartedCause,
     OutputUnreachable,
+    QuotaExceeded,
     SourceExpired,
     StorageUnavailable,
     Undeliverable,
 )
 from bot.domain.failure_policy import may_download_again, policy_of
-from bot.domain.models import Generating, Job, Output, Picture, Queued, require
+from bot.domain.models import Circuit, Generating, Job, Output, Picture, Queued, Scope, require
 from bot.jobs.outcomes import DELIVERY_TIME, OUTPUT_LIFE
 from bot.jobs.progress import DownloadProgress, Progress
 from bot.jobs.retry import requested_pause
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from bot.domain.errors import InvalidOption
-    from bot.domain.models import Requester, Status, ThumbnailRequest
+    from bot.domain.models import Requester, Reservation, Status, ThumbnailRequest
     from bot.jobs.admission import Admission
     from bot.jobs.outcomes import Outcomes
     from bot.jobs.ports import Ports
@@ -89,14 +91,33 @@ class Lifecycle:
         """
         self._ports.sources.check(request)
         reservation = await self._admission.admit(request, requester, parent)
-        ticket = self._ports.queue.enter(requester.user_id)
+        ticket = await self._enter(requester)
         try:
             with self._tasks.including_this():
-                job = await self._ports.repository.reserve(reservation)
+                job = await self._reserve(reservation)
                 return await self._answer(job, ticket, reply)
         except BaseException:
             ticket.leave()
             raise
+
+    async def _enter(self, requester: Requester) -> Ticket:
+        try:
+            return self._ports.queue.enter(requester.user_id)
+        except CircuitOpen as refused:
+            if refused.circuit is Circuit.BALANCE:
+                await self._ports.refill.refused(requester)
+            raise
+
+    async def _reserve(self, reservation: Reservation) -> Job:
+        warn = self._ports.notices.budget_used
+        try:
+            job = await self._ports.repository.reserve(reservation)
+        except QuotaExceeded as exceeded:
+            if exceeded.allowance.limit.scope is Scope.MONEY:
+                warn(exceeded.allowance)
+            raise
+        self._tasks.start_notice(self._admission.watch_budget(warn), job)
+        return job
 
     async def _answer(self, job: Job, ticket: Ticket, reply: Reply) -> Job:
         self._tickets[job.id] = ticket  # its message can cancel it as soon as Discord shows it

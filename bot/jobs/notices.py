@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from bot.domain.errors import JobFailed, StorageUnavailable, Undeliverable
-    from bot.domain.models import Job
+    from bot.domain.models import Allowance, Job, Limit
     from bot.domain.protocols import Alerts
 
     Alert: TypeAlias = tuple[AlertLevel, str, str]  # how loud, the key of its repeats, the line
@@ -30,9 +30,21 @@ class Notices:
     def __init__(self, alerts: Alerts) -> None:
         self._alerts = alerts
         self._has_older_database = False
+        self._budgets: set[str] = set()  # what has been said of the budgets of this day and this month
 
-    def circuit_opened(self, circuit: Circuit, until: datetime | None) -> None:
-        self._alerts.send(*_circuit_alert(circuit, until))
+    def circuit_opened(self, circuit: Circuit, until: datetime | None, *, waiting: int = 0) -> None:
+        """A circuit opened while so many people were `waiting`: they have been told."""
+        level, key, line = _circuit_alert(circuit, until)
+        self._alerts.send(level, key, operator.with_waiting(line, waiting))
+
+    def budget_used(self, budget: Allowance) -> None:
+        """At least 80 % of a budget are used. Said once at 80 and once at 100 %, of each day and month."""
+        limit, full = budget.limit, budget.used >= budget.limit.amount
+        level = AlertLevel.PAGE if full else AlertLevel.WARN
+        key = f"budget:{limit.window.period}:{limit.window.first}:{'full' if full else 'soon'}"
+        if key not in self._budgets:
+            self._budgets = {*(known for known in self._budgets if _same_period(known, limit)), key}
+            self._alerts.send(level, key, operator.budget_used(budget))
 
     def remind(self, *, circuits: Mapping[Circuit, datetime | None], unavailable: StorageUnavailable | None) -> None:
         """Repeat, once a day, what still lasts: open `circuits` with their next trials, a database that can't be
@@ -78,6 +90,12 @@ class Notices:
 def _circuit_alert(circuit: Circuit, until: datetime | None) -> Alert:
     level = AlertLevel.WARN if circuit in _MAY_END_BY_ITSELF else AlertLevel.PAGE
     return level, f"circuit:{circuit}", operator.circuit_opened(circuit, until)
+
+
+def _same_period(key: str, limit: Limit) -> bool:
+    """Whether a key is of the other kind of period, or of this very one: what was said of earlier ones is forgotten."""
+    _, period, first, _ = key.split(":")
+    return period != limit.window.period or int(first) == limit.window.first
 
 
 def _storage_alert(unavailable: StorageUnavailable) -> Alert:

@@ -17,7 +17,7 @@ from bot.domain.errors import (
     TransitionRefused,
     Undeliverable,
 )
-from bot.domain.failure_policy import may_download_again
+from bot.domain.failure_policy import BALANCE_REASONS, may_download_again
 from bot.domain.models import TOKEN_LIFE, Claim, Claimed, Job, Picture, State, require
 from bot.text import operator
 
@@ -63,6 +63,8 @@ class Outcomes:
         log.info("job %s released: %s", job.id, operator.failure(failure))
         self._ports.metrics.ended(failure.kind)
         self._ports.notices.job_failed(job, failure)
+        if failure.reason in BALANCE_REASONS:
+            await self._ports.refill.refused(job.requester)
         await self.notify(ended)
         await self._ports.spool.remove(ended)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from bot.jobs.notices import Notices
     from bot.jobs.queue import RequestQueue
+    from bot.jobs.refill import Refill
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,5 +35,6 @@ class Ports:
     spool: OutputSpool
     messenger: Messenger
     notices: Notices
+    refill: Refill
     metrics: Metrics
     clock: Callable[[], datetime]

@@ -155,6 +155,11 @@ class RequestQueue:
         return sum(map(len, self._waiting.values()))
 
     @property
+    def members_waiting(self) -> int:
+        """How many people wait for their turn."""
+        return len(self._waiting)
+
+    @property
     def running(self) -> int:
         return len(self._running)
 

@@ -14,6 +14,7 @@ from bot.storage.journal import DiskReserve, Journal
 from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
 from bot.storage.policies import Policies
+from bot.storage.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -35,6 +36,7 @@ class Stores:
     repository: JournaledLedger
     history: History
     policies: Policies
+    spending: Spending
 
 
 @asynccontextmanager
@@ -56,7 +58,7 @@ async def opened(
         if flushed := await repository.replay():
             log.info("%d records flushed from the journal", flushed)
         try:
-            yield Stores(store, ledger, repository, History(store, spool=spool), Policies(store))
+            yield Stores(store, ledger, repository, History(store, spool=spool), Policies(store), Spending(store))
         finally:
             await repository.close()
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bot.domain.models import Circuit
+from bot.domain.models import Circuit, Period
+from bot.text.formatting import dollars
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from bot.domain.errors import JobFailed, StorageUnavailable
-    from bot.domain.models import Job
+    from bot.domain.models import Allowance, Job
 
 OLDER_DATABASE = (
     "an older copy replaced the database: charges made since that copy are lost, and jobs that it calls open are"
@@ -58,6 +59,23 @@ def storage_unavailable(error: StorageUnavailable) -> str:
 
 def commands_not_synced(observed: str) -> str:
     return f"Discord did not register the commands ({observed}): those of the last time stay"
+
+
+def with_waiting(line: str, waiting: int) -> str:
+    """`line`, and how many people were waiting when it became true."""
+    if not waiting:
+        return line
+    people = "1 person was" if waiting == 1 else f"{waiting} people were"
+    return f"{line}; {people} waiting and told"
+
+
+def budget_used(budget: Allowance) -> str:
+    limit = budget.limit
+    share = 100 * budget.used // max(1, limit.amount)
+    spent = f"{dollars(budget.used)} of {dollars(limit.amount)}"
+    which = "this month" if limit.window.period is Period.MONTH else "today"
+    effect = "requests are refused" if budget.used >= limit.amount else "at 100 % requests are refused"
+    return f"the budget for {which} is {share} % used ({spent}); {effect}, resets {limit.window.end:%Y-%m-%d %H:%M} UTC"
 
 
 def circuit_opened(circuit: Circuit, until: datetime | None) -> str:

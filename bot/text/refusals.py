@@ -72,6 +72,8 @@ NOT_ALLOWED: Mapping[str, str] = MappingProxyType(
         "cancel": "Only the person who requested this image, or someone with Manage Messages, can cancel it.",
         "shrink": "Only the person who attached this image can use this button.",
         "shrunk": "You've already used this button.",
+        "operator": "Only the operator of this bot can do that.",
+        "id": "That isn't an id of Discord. Copy it from the menu of a user or a server.",
         "unfinished": "This image isn't finished yet.",
         "started": "Already generating; it can't be cancelled.",
         "crowded": "Several are already in progress. Try again when they finish.",
@@ -189,3 +191,9 @@ REFUSALS: Mapping[type[errors.RequestRejected], Callable[[Any, datetime, Transla
         errors.ChannelNotWritable: lambda _error, _now, _: _("The bot can't post in that channel."),
     }
 )
+
+
+def balance_is_back(channel_id: int, *, locale: str) -> str:
+    """To somebody who was refused while the provider's balance was empty."""
+    _ = translator(locale)
+    return _("The bot has image credits again. You can try again in {channel}.").format(channel=f"<#{channel_id}>")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bot.domain.access import AccessRules
 from bot.domain.quota import QuotaRules
 from bot.domain.server_rules import Amounts, ServerRules
 from bot.jobs.admission import Admission
+from bot.jobs.refill import Refill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from bot.domain.models import Model
-    from bot.domain.protocols import JobRepository
+    from bot.domain.protocols import JobRepository, SpendingStore
     from bot.domain.server_rules import Block
 
 
@@ -33,3 +34,8 @@ def daily(amount: int, costs: Mapping[Model, int]) -> QuotaRules:
 
 def admission(quota: QuotaRules, repository: JobRepository, clock: Callable[[], datetime]) -> Admission:
     return Admission(quota=quota, access=AccessRules(), policies=NoPolicies(), repository=repository, clock=clock)
+
+
+def no_refill(clock: Callable[[], datetime]) -> Refill:
+    """Nobody is told that the balance is no longer empty."""
+    return Refill(cast("SpendingStore", None), clock=clock, tell=None)

@@ -36,7 +36,7 @@ from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
 from bot.text import failures
 from sandbox.failpoints import wrapped
-from tests.support.admissions import admission, daily
+from tests.support.admissions import admission, daily, no_refill
 from tests.support.factories import request, requester
 
 if TYPE_CHECKING:
@@ -315,6 +315,7 @@ async def run_process(scenario: Scenario, chance: random.Random) -> None:
             spool=OutputSpool(scenario.folder / "spool"),
             messenger=services,
             notices=Notices(Alerts()),
+            refill=no_refill(_now),
             metrics=Metrics(),
             clock=_now,
         )

@@ -15,7 +15,7 @@ from bot.jobs.notices import Notices
 from bot.jobs.ports import Ports
 from bot.jobs.queue import RequestQueue
 from bot.jobs.use_case import UseCase, assemble
-from tests.support.admissions import admission, daily
+from tests.support.admissions import admission, daily, no_refill
 from tests.support.factories import NOON, request, requester
 from tests.support.virtual_clock import Loop
 
@@ -305,6 +305,7 @@ class UseCaseHarness:
             spool=self.spool,
             messenger=Messenger(self.script),
             notices=self.notices,
+            refill=no_refill(self.clock),
             metrics=operator,
             clock=self.clock,
         )

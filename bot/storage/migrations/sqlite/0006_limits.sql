@@ -99,6 +99,7 @@ CREATE INDEX entries_member ON entries (user_id);
 CREATE INDEX jobs_member ON jobs (user_id, created_at);
 CREATE INDEX jobs_guild ON jobs (guild_id, counted_on);
 CREATE INDEX jobs_parent ON jobs (parent_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX entries_day ON entries (counted_on);
 CREATE INDEX jobs_unknown ON jobs (ended_at) WHERE reason IN ('outcome_unknown', 'answer_unusable');
 
 -- What the operator found out about a job whose outcome was unknown. Free: its price is taken back.
