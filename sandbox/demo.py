@@ -76,13 +76,20 @@ async def _serve_page(requested: int | None) -> int:
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stopping.set)
     async with _simulated_server() as server:
-        you, friend = server.member("you"), server.member("friend")
+        viewers = [
+            server.member("you"),
+            server.member("friend"),
+            server.admin("admin"),
+            await server.operator("operator"),
+        ]
         print("This is the real bot with a simulated Discord and a simulated Pikzels. Nothing leaves this machine.")
-        await _generate(server, you, ThumbnailRequest(PHOTO, prompt=FIRST_PROMPT))
-        preview = server.env.preview(server.channel, viewers=[you, friend], layout="channel", port=port or None)
+        await _generate(server, viewers[0], ThumbnailRequest(PHOTO, prompt=FIRST_PROMPT))
+        preview = server.env.preview(server.channel, viewers=viewers, layout="channel", port=port or None)
         async with preview:
             print(f"\nOpen {preview.url}")
-            print("Type /thumbnail there and attach an image. Press Ctrl-C to end the demo.", flush=True)
+            print("Type /thumbnail there and attach an image. You can also view the page as another member, as the")
+            print("server's admin (/thumbnail-admin), and as the operator (/operator). Press Ctrl-C to end the demo.")
+            sys.stdout.flush()
             await stopping.wait()
     print("Saved images were kept.")
     return EXIT_OK

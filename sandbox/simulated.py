@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import discord
 import simcord
 
 from bot import app, config
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
     from datetime import datetime
     from pathlib import Path
-
-    import discord
 
     from bot.domain.models import Allowance
 
@@ -54,6 +53,22 @@ class SimulatedServer:
 
     def member(self, name: str) -> simcord.MemberActor:
         return self.guild.add_member(self.env.create_user(name))
+
+    def admin(self, name: str) -> simcord.MemberActor:
+        """A member with Manage Server."""
+        role = self.guild.create_role(
+            "Admins", permissions=discord.Permissions(manage_guild=True, manage_messages=True)
+        )
+        return self.guild.add_member(self.env.create_user(name), roles=[role])
+
+    async def operator(self, name: str) -> simcord.MemberActor:
+        """A member who operates the bot from this server; the bot restarts for it."""
+        role = self.guild.create_role("Operators", permissions=discord.Permissions(administrator=True))
+        member = self.guild.add_member(self.env.create_user(name), roles=[role])
+        appointed = config.Operator(users=frozenset({member.id}), server=self.guild.id)
+        self.settings = self.settings.model_copy(update={"operator": appointed})
+        await self.restart()
+        return member
 
     async def allowance(self, member: simcord.MemberActor) -> Allowance:
         """What a member may use today."""
