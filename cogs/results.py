@@ -72,6 +72,9 @@ async def info(interaction: Press, job: Job) -> None:
 
 
 async def share(interaction: Press, job: Job) -> None:
+    if not interactions.is_private(interaction):
+        raise ResultGone  # forged: everyone sees this result already
+
     async def post() -> int:
         await responses.defer(interaction)
         shown = interaction.message.attachments if interaction.message else []

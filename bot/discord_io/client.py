@@ -11,7 +11,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.discord_io.command_sync import sync_commands
-from bot.domain.errors import ServerNotAllowed
+from bot.domain.errors import NotAllowed, RequestRejected
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -88,8 +88,10 @@ class CommandTree(app_commands.CommandTree["Client"]):
         if name in _EVERYWHERE or interaction.guild_id == services.operator_server:
             return True
         try:
+            if interaction.guild_id is None:
+                raise NotAllowed("no_server")  # forged: no command is offered outside of servers
             services.admission.access.check_server(interaction.guild_id)
-        except ServerNotAllowed as refusal:
+        except RequestRejected as refusal:
             if interaction.type is discord.InteractionType.autocomplete:
                 return False
             raise app_commands.CheckFailure from refusal

@@ -72,6 +72,7 @@ NOT_ALLOWED: Mapping[str, str] = MappingProxyType(
         "cancel": "Only the person who requested this image, or someone with Manage Messages, can cancel it.",
         "shrink": "Only the person who attached this image can use this button.",
         "shrunk": "You've already used this button.",
+        "no_server": "Use this in a server.",
         "operator": "Only the operator of this bot can do that.",
         "id": "That isn't an id of Discord. Copy it from the menu of a user or a server.",
         "unfinished": "This image isn't finished yet.",

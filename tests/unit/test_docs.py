@@ -10,6 +10,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import discord
 import pytest
 from pydantic import BaseModel
 
@@ -56,7 +57,10 @@ def code_spans(name: str) -> list[str]:
 async def test_every_command_is_in_the_readme_and_nothing_else_is(tmp_path: Path) -> None:
     documented = set(re.findall(r"^\| (?:Message → Apps → )?`/?([\w -]+)`", text("README.md"), re.MULTILINE))
     async with simulated.opened(tmp_path) as opened:
-        registered = {command.name for command in opened.app.client.tree.get_commands()}
+        await opened.operator("operator")
+        tree = opened.app.client.tree
+        commands = [*tree.get_commands(), *tree.get_commands(guild=discord.Object(opened.guild.id))]
+        registered = {command.name for command in commands}
     assert documented == registered
 
 

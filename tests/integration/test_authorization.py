@@ -1,0 +1,261 @@
+"""Who may do what: every command, button, form, menu and reaction, by every kind of person. Prints the matrix."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import discord
+from discord import app_commands
+
+from bot.domain.models import require
+from bot.domain.server_rules import Block, Change
+from sandbox import discord_server
+from sandbox.discord_server.payloads import OriginFields
+from tests.support.e2e import PHOTO, Live, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import pytest
+
+    from bot.domain.models import Job
+
+REQUESTER, SOMEONE_ELSE = 900_000_000_000_000_001, 900_000_000_000_000_002
+ORDINARY = discord_server.ORDINARY_PERMISSIONS
+MANAGE_SERVER = discord.Permissions(manage_guild=True).value
+ELSEWHERE = (4242, 1_100_000_000_000_000_042)  # a server, and a channel of it
+SUBJECT = "900000000000000009"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who tries everything."""
+
+    user_id: int
+    permissions: int = ORDINARY
+    place: tuple[int | None, int] = (discord_server.GUILD_ID, discord_server.CHANNEL_ID)
+
+    @property
+    def origin(self) -> OriginFields:
+        guild_id, channel_id = self.place
+        return OriginFields(
+            user_id=self.user_id, permissions=self.permissions, guild_id=guild_id, channel_id=channel_id
+        )
+
+
+OPERATOR, BLOCKED = 900_000_000_000_000_077, 900_000_000_000_000_066
+PEOPLE = {
+    "operator": Person(OPERATOR),
+    "operator elsewhere": Person(OPERATOR, place=ELSEWHERE),
+    "admin": Person(900_000_000_000_000_011, ORDINARY | MANAGE_SERVER),
+    "admin elsewhere": Person(900_000_000_000_000_012, ORDINARY | MANAGE_SERVER, ELSEWHERE),
+    "member": Person(900_000_000_000_000_013),
+    "blocked": Person(BLOCKED),
+    "blocked admin": Person(BLOCKED, ORDINARY | MANAGE_SERVER),
+    "by DM": Person(900_000_000_000_000_014, place=(None, 1_100_000_000_000_000_099)),
+}
+
+# What each command needs, and its options.
+EVERYONE: Mapping[str, Mapping[str, Any]] = {"quota": {}, "history": {}}
+EVERYWHERE: Mapping[str, Mapping[str, Any]] = {"recover": {}}
+UNBLOCKED: Mapping[str, Mapping[str, Any]] = {"thumbnail": {"image": PHOTO}}
+ADMINS: Mapping[str, Mapping[str, Any]] = {}
+OPERATORS: Mapping[str, Mapping[str, Any]] = {
+    "operator status": {},
+    "operator pause": {"reason": "a test"},
+    "operator resume": {},
+    "operator spend": {},
+    "operator unknown": {"job": "k3f9", "outcome": "free"},
+    "operator block": {"id": SUBJECT, "kind": "member", "reason": "a test"},
+    "operator unblock": {"id": SUBJECT, "kind": "member"},
+}
+MENUS = ("Make thumbnail",)
+COMMANDS = {**EVERYONE, **EVERYWHERE, **UNBLOCKED, **ADMINS, **OPERATORS}
+
+REFUSALS = (
+    "You can't use the bot",
+    "Only the operator of this bot",
+    "You need Manage Server",
+    "Use this in a server.",
+    "That result is no longer available.",
+    "Only the person",
+)
+
+
+def expected(command: str, who: str) -> str:
+    if who == "by DM":
+        return "answered" if command in EVERYWHERE else "refused"
+    if command in OPERATORS:
+        if who == "operator elsewhere":
+            return "unknown"  # Discord has not registered it there
+        return "answered" if who == "operator" else "unknown" if who == "admin elsewhere" else "refused"
+    if command in ADMINS:
+        return "answered" if "admin" in who else "refused"
+    if command in UNBLOCKED:
+        return "refused" if "blocked" in who else "accepted"
+    return "answered"
+
+
+@dataclass(slots=True)
+class Matrix:
+    """What came of each attempt; `wrong` has those that differ from what is expected."""
+
+    people: tuple[str, ...]
+    rows: dict[str, dict[str, str]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, what: str, who: str, found: str, expected: str) -> None:
+        self.rows.setdefault(what, {})[who] = found
+        if found != expected:
+            self.wrong.append(f"{what} by {who}: {found}, not {expected}")
+
+    def __str__(self) -> str:
+        first = max(map(len, self.rows))
+        lines = ["".join([" " * first, *(f"  {who:>18}" for who in self.people)])]
+        for what, row in self.rows.items():
+            lines.append("".join([f"{what:<{first}}", *(f"  {row.get(who, '–'):>18}" for who in self.people)]))
+        return "\n".join(lines)
+
+
+async def test_every_command_is_allowed_to_whom_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with everyone(tmp_path, monkeypatch) as live:
+        tree = live.app.client.tree
+        registered = set(names(tree.get_commands()))
+        registered |= set(names(tree.get_commands(guild=discord.Object(discord_server.GUILD_ID))))
+        assert registered == {*COMMANDS, *MENUS}, "a new command needs a row"
+        matrix = Matrix(tuple(PEOPLE))
+        await block(live)
+        for command, options in COMMANDS.items():
+            for who, person in PEOPLE.items():
+                found = await slash(live, command, options, person)
+                matrix.add(f"/{command}", who, found, expected(command, who))
+        message = live.discord.say("look", user_id=SOMEONE_ELSE, files=(PHOTO,))
+        for who, person in PEOPLE.items():
+            opened = await live.discord.context_menu(MENUS[0], message, **person.origin)
+            found = await outcome(opened)
+            matrix.add(MENUS[0], who, found, "refused" if who == "by DM" else "form")
+            if opened.modal is not None:
+                sent = await outcome(await live.discord.submit(opened, {"prompt": "mine"}, **person.origin))
+                matrix.add("  its form", who, sent, "refused" if "blocked" in who else "accepted")
+        await live.app.use_case.recovery.idle(20)
+    print(matrix)  # noqa: T201 - for the test report
+    assert not matrix.wrong, "\n".join(matrix.wrong)
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+async def test_every_result_can_be_used_by_whom_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = {name: PEOPLE[name] for name in ("operator", "admin", "member", "blocked", "admin elsewhere", "by DM")}
+    people |= {"its requester": Person(REQUESTER), "moderator": Person(7, ORDINARY | discord_server.MANAGE_MESSAGES)}
+    matrix = Matrix(tuple(people))
+    async with everyone(tmp_path, monkeypatch) as live:
+        await block(live)
+        own = await made(live, SOMEONE_ELSE)  # the message that ids are forged onto
+        for what, private in (("public", False), ("private", True)):
+            for who, person in people.items():
+                result = await made(live, REQUESTER, private=private)
+                job = await job_of(live, result)
+                for action in ("again", "edit", "form", "info", "share", "delete"):
+                    shown = result if person.user_id == REQUESTER or not private else own
+                    if who in ("admin elsewhere", "by DM"):
+                        shown = own  # nobody can press a button of a message they cannot see
+                    found = await press(live, action, job, shown, person)
+                    matrix.add(f"{what}: {action}", who, found, of_result(action, who, private=private))
+        await live.app.use_case.recovery.idle(20)
+    print(matrix)  # noqa: T201
+    assert not matrix.wrong, "\n".join(matrix.wrong)
+
+
+def of_result(action: str, who: str, *, private: bool) -> str:
+    """What may come of a button under a result, or of its id forged onto another message."""
+    if who in ("admin elsewhere", "by DM") or (private and who != "its requester"):
+        return "refused"
+    if action in ("edit", "info"):
+        return {"edit": "form", "info": "answered"}[action]
+    if action == "share":
+        return "done" if private else "refused"
+    if action == "delete":
+        return "done" if who in ("its requester", "moderator") else "refused"
+    return "refused" if who == "blocked" else "accepted" if not private else "answered"
+
+
+# --- attempts --------------------------------------------------------------------------------------------------------
+
+
+def everyone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return running(
+        folder,
+        monkeypatch,
+        quota={"member_daily": 1000, "attempts_hourly": 1000},
+        operator={"users": [OPERATOR], "server": discord_server.GUILD_ID},
+    )
+
+
+async def block(live: Live) -> None:
+    at = live.app.client.services.clock()
+    change = Change(OPERATOR, 0, "block", at, target=BLOCKED)
+    await live.app.storage.policies.block(
+        change,
+        Block(guild_id=0, is_server=False, subject=BLOCKED, reason="a test", until=None, actor=OPERATOR, at=at),
+    )
+
+
+def names(commands: Any) -> Iterator[str]:
+    for command in commands:
+        if isinstance(command, app_commands.Group):
+            yield from names(command.commands)
+        else:
+            yield command.qualified_name if isinstance(command, app_commands.Command) else command.name
+
+
+async def slash(live: Live, command: str, options: Mapping[str, Any], person: Person) -> str:
+    guild_id = person.place[0]
+    registered = live.discord._state.commands
+    known = [*registered.for_guild(None), *([] if guild_id is None else registered.for_guild(guild_id))]
+    if guild_id is not None and command.split(maxsplit=1)[0] not in [one["name"] for one in known]:
+        return "unknown"
+    return await outcome(await live.discord.slash(command, options=options, **person.origin))
+
+
+async def press(live: Live, action: str, job: Job, message: discord_server.Message, person: Person) -> str:
+    """Press a button, or submit the form, of `job` on a message."""
+    name = "edit" if action == "form" else action
+    before = message.components[0]["components"][0]["custom_id"]
+    message.components[0]["components"][0]["custom_id"] = f"job:{name}:{job.id}"
+    try:
+        clicked = await live.discord.click(message, f"job:{name}:{job.id}", **person.origin)
+        found = await outcome(clicked)
+        if action != "form" or clicked.modal is None:
+            return found
+        return await outcome(await live.discord.submit(clicked, {"prompt": "mine now"}, **person.origin))
+    finally:
+        if message.components:
+            message.components[0]["components"][0]["custom_id"] = before
+
+
+async def outcome(interaction: discord_server.Interaction) -> str:
+    """What came of an attempt."""
+    await asyncio.wait_for(interaction.acked.wait(), 10)
+    if interaction.modal is not None:
+        return "form"
+    kind = require(interaction.ack)["type"]
+    if kind == 6:  # the deferral of an update
+        return "done"
+    if kind == 5:  # the deferral of an answer
+        return "answered"
+    message = require(interaction.message)
+    if not message.ephemeral:
+        return "accepted"
+    return "refused" if message.content.startswith(REFUSALS) else "answered"
+
+
+async def made(live: Live, user_id: int, **options: Any) -> discord_server.Message:
+    return await live.made(user_id=user_id, **options)
+
+
+async def job_of(live: Live, message: discord_server.Message) -> Job:
+    return await live.job(message)
