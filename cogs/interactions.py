@@ -48,15 +48,15 @@ def requester(interaction: discord.Interaction[Client], *, private: bool = False
         upload_limit=upload_limit(interaction),
         private=private,
         locale=locale.value,
-        roles=_roles(interaction),
+        roles=role_ids(interaction.user),
         joined_at=getattr(interaction.user, "joined_at", None),
         parent_channel_id=getattr(interaction.channel, "parent_id", None),
     )
 
 
-def _roles(interaction: discord.Interaction[Client]) -> frozenset[int]:
-    """The ids of the person's roles. `Member.roles` has only those of servers in the cache, and there are none."""
-    return frozenset(getattr(interaction.user, "_roles", ()))
+def role_ids(person: discord.User | discord.Member) -> frozenset[int]:
+    """The ids of somebody's roles. `Member.roles` has only those that are in the cache, and none are."""
+    return frozenset(getattr(person, "_roles", ()))
 
 
 def upload(attachment: discord.Attachment) -> Upload:

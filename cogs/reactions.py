@@ -30,7 +30,7 @@ from bot.domain.errors import (
 from bot.domain.models import AGAIN, DEFAULT_UPLOAD_LIMIT, Requester
 from bot.images import inspection
 from bot.text import formatting, results
-from cogs import responses
+from cogs import interactions, responses
 from cogs.error_handler import UNREACHABLE, explain
 from cogs.hints import Hints
 from cogs.permissions import may_manage_messages
@@ -120,9 +120,11 @@ class Reactions(commands.Cog):
                 await self._answer(event, error, text)
 
     async def _person(self, event: Event) -> _Person | None:
-        """Who reacted; None for a bot, and for somebody who has left. Discord sends the member along, but discord.py
-        drops it for a server it has not seen, and this bot sees none.
+        """Who reacted; None for a bot, and for somebody who has left. Discord sends the member along; discord.py drops
+        it for a server it has not seen yet.
         """
+        if event.member is not None:
+            return None if event.member.bot else _Person(interactions.role_ids(event.member), event.member.joined_at)
         try:
             member = await self._bot.http.get_member(event.guild_id or 0, event.user_id)
         except discord.NotFound:
