@@ -38,6 +38,7 @@ LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-emit-find-links --no-header --quiet
 locks:
 	$(LOCK) --output-file requirements/run.lock
+	$(LOCK) --extra charts --output-file requirements/charts.lock
 	$(LOCK) --extra demo --output-file requirements/demo.lock
 	$(LOCK) --extra dev --output-file requirements/dev.lock
 	$(LOCK) --extra mutants --output-file requirements/mutants.lock

@@ -25,7 +25,11 @@ def day(at: datetime, zone: tzinfo = UTC) -> Window:
     """The calendar day around `at` in a time zone; a change of the clock makes it longer or shorter."""
     today = at.astimezone(zone).date()
     return Window(
-        _midnight(today, zone), _midnight(today + timedelta(days=1), zone), Period.DAY, _number(today), _number(today)
+        _midnight(today, zone),
+        _midnight(today + timedelta(days=1), zone),
+        Period.DAY,
+        number_of(today),
+        number_of(today),
     )
 
 
@@ -34,7 +38,7 @@ def month(at: datetime, zone: tzinfo = UTC) -> Window:
     first = at.astimezone(zone).date().replace(day=1)
     following = (first + timedelta(days=31)).replace(day=1)
     last = following - timedelta(days=1)
-    return Window(_midnight(first, zone), _midnight(following, zone), Period.MONTH, _number(first), _number(last))
+    return Window(_midnight(first, zone), _midnight(following, zone), Period.MONTH, number_of(first), number_of(last))
 
 
 def hour(at: datetime) -> Window:
@@ -49,7 +53,8 @@ def _midnight(of: date, zone: tzinfo) -> datetime:
     return datetime.combine(of, time(), zone).astimezone(UTC)
 
 
-def _number(of: date) -> int:
+def number_of(of: date) -> int:
+    """A day as it is stored: 20261127."""
     return of.year * 10_000 + of.month * 100 + of.day
 
 
