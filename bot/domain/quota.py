@@ -23,7 +23,7 @@ _HOUR = timedelta(hours=1)
 
 def day(at: datetime, zone: tzinfo = UTC) -> Window:
     """The calendar day around `at` in a time zone; a change of the clock makes it longer or shorter."""
-    today = at.astimezone(zone).date()
+    today = _date(at, zone)
     return Window(
         _midnight(today, zone),
         _midnight(today + timedelta(days=1), zone),
@@ -35,7 +35,7 @@ def day(at: datetime, zone: tzinfo = UTC) -> Window:
 
 def month(at: datetime, zone: tzinfo = UTC) -> Window:
     """The calendar month around `at` in a time zone."""
-    first = at.astimezone(zone).date().replace(day=1)
+    first = _date(at, zone).replace(day=1)
     following = (first + timedelta(days=31)).replace(day=1)
     last = following - timedelta(days=1)
     return Window(_midnight(first, zone), _midnight(following, zone), Period.MONTH, number_of(first), number_of(last))
@@ -46,6 +46,13 @@ def hour(at: datetime) -> Window:
     start = at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     number = int(start.timestamp()) // 3600
     return Window(start, start + _HOUR, Period.HOUR, number, number)
+
+
+def _date(at: datetime, zone: tzinfo) -> date:
+    """The day that `at` counts in: a clock that is set back over midnight does not begin the old day again."""
+    today = at.astimezone(zone).date()
+    tomorrow = today + timedelta(days=1)
+    return tomorrow if at >= _midnight(tomorrow, zone) else today
 
 
 def _midnight(of: date, zone: tzinfo) -> datetime:

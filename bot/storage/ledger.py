@@ -52,8 +52,7 @@ _RESERVE = """
         :locale, :upload_limit, :operation, :request, :cost, :asked_at, :created_at, :member, :counted_on, :price,
         :spoiler, MIN(:cost, MAX(0, lacking.credits))
     FROM balance, lacking
-    WHERE MIN(:cost, MAX(0, lacking.credits)) <= balance.extra AND (lacking.credits <= 0 OR balance.extra > 0)
-        AND {room}
+    WHERE (lacking.credits <= 0 OR balance.extra >= MAX(1, MIN(:cost, lacking.credits))) AND {room}
     RETURNING *
 """
 

@@ -179,9 +179,10 @@ class Policies:
             _record(transaction, change, **details)
             return _rules(transaction, change.guild_id)
 
-        rules = await self._database.write(recorded)
-        self._rules.pop(change.guild_id, None)
-        return rules
+        try:
+            return await self._database.write(recorded)
+        finally:  # a caller that was cancelled has changed them all the same
+            self._rules.pop(change.guild_id, None)
 
     def _key(self, user_id: int) -> int:
         return member_key(self._database.salt, user_id)

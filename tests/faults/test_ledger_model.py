@@ -6,12 +6,11 @@ import asyncio
 import gc
 import shutil
 import sqlite3
-import types
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import hypothesis
 import pytest
@@ -31,19 +30,19 @@ from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
 from bot.domain.models import OPEN_STATES, Job, Limit, Output, Picture, Scope, State
 from bot.domain.quota import day
 from bot.storage import database
-from bot.storage.database import Database, Transaction
 from bot.storage.job_rows import ms
 from bot.storage.ledger import Ledger
 from tests.support.factories import NOON, requester, reservation
 from tests.support.fault_injection import seed, size
+from tests.support.inline_database import InlineDatabase, copied
+from tests.support.totals import unexplained
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+    from collections.abc import Coroutine, Iterator, Sequence
     from pathlib import Path
 
     from bot.domain.models import Requester
-
-T = TypeVar("T")
+    from bot.storage.database import Transaction
 
 MEMBERS = (1, 2, 3)
 GUILD = 7
@@ -88,46 +87,6 @@ class ModelJob:
         return job.id, self.state, job.requester.user_id, job.cost, reason, job.message_id, *steps, notified_at, token
 
 
-class InlineDatabase(Database):
-    """The database without its thread and event loop: a call yields its work, and `together` does it.
-
-    The statements, the savepoints, BEGIN, and COMMIT are those of the real database.
-    """
-
-    def __init__(self, raw: sqlite3.Connection) -> None:
-        self._transaction = Transaction(raw)
-        [[self.salt]] = raw.execute("SELECT salt FROM pseudonyms")
-
-    async def _enqueue(self, work: Callable[[], T]) -> T:
-        return await _request_work(work)
-
-    def together(self, *calls: Coroutine[Any, Any, Any]) -> list[Any]:
-        """Run calls at the same moment, with their work in one commit; return their results and exceptions."""
-        outcomes: list[Any] = [None] * len(calls)
-        answers: dict[int, Any] = dict.fromkeys(range(len(calls)))
-        while answers:
-            works = {}
-            for number, answer in answers.items():
-                try:
-                    works[number] = _resume(calls[number], answer)
-                except StopIteration as end:
-                    outcomes[number] = end.value
-                except Exception as error:  # noqa: BLE001 - an outcome like any other
-                    outcomes[number] = error
-            answers = dict(zip(works, self._commit(list(works.values())), strict=True)) if works else {}
-        return outcomes
-
-
-@types.coroutine
-def _request_work(work: Callable[[], T]) -> Generator[Callable[[], T], T, T]:
-    return (yield work)
-
-
-def _resume(call: Coroutine[Any, Any, Any], answer: Any) -> Any:
-    """Resume a call; return the work that it yields next, or raise StopIteration at its end."""
-    return call.throw(answer) if isinstance(answer, Exception) else call.send(answer)
-
-
 class LedgerMachine(RuleBasedStateMachine):
     jobs = Bundle("jobs")
     template: ClassVar[sqlite3.Connection]  # an empty database; every example starts with a copy
@@ -151,7 +110,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def open(self, origin: sqlite3.Connection) -> None:
         """Open in memory; test_power_loss.py covers what a disk can do to the ledger."""
-        self.raw = _copy_database(origin, ":memory:")
+        self.raw = copied(origin)
         self.raw.row_factory = sqlite3.Row
         self.raw.execute("PRAGMA foreign_keys = ON")
         self.reader = self.raw.cursor()
@@ -225,7 +184,8 @@ class LedgerMachine(RuleBasedStateMachine):
         return multiple(*self.apply_reservations(limits, costs, outcomes))
 
     def reserve_one(self, requested_by: Requester, cost: int, limits: Sequence[Limit]) -> Coroutine[Any, Any, Job]:
-        return self.ledger.reserve(reservation(requested_by, cost=cost, limits=limits, now=self.now))
+        terms = reservation(requested_by, cost=cost, limits=limits, now=self.now)
+        return self.ledger.reserve(replace(terms, price=10_000 * cost))
 
     def apply_reservations(self, limits: Sequence[Limit], costs: Sequence[int], outcomes: Sequence[Any]) -> list[str]:
         accepted = []
@@ -317,7 +277,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def closed_and_opened_again(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        with closing(self.raw), closing(_copy_database(self.raw, self.file)):
+        with closing(self.raw), closing(copied(self.raw, self.file)):
             pass
         asyncio.run(_open_and_close(self.file))
         with closing(sqlite3.connect(self.file)) as written:
@@ -363,13 +323,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert {job.id for job in found} == expected_parked
         for allowance in allowances:
             assert allowance.used == self.used(allowance.limit) <= allowance.limit.amount
-
-
-def _copy_database(origin: sqlite3.Connection, to: Path | str) -> sqlite3.Connection:
-    copy = sqlite3.connect(to, isolation_level=None)
-    copy.execute("PRAGMA synchronous = OFF")  # no power loss in this test
-    origin.backup(copy)
-    return copy
+        assert unexplained(self.raw) == []
 
 
 async def _open_and_close(file: Path) -> None:

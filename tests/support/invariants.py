@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bot.domain.models import require
 from tests.support.simulated_world import Reachability
+from tests.support.totals import unexplained
 
 if TYPE_CHECKING:
     import sqlite3
@@ -106,6 +107,8 @@ class Invariants:
         [held] = self._world.raw.execute("SELECT COALESCE(SUM(held), 0) FROM entries").fetchone()
         if held:
             self._world.report_violation(f"{held} credits are still held")
+        for total in unexplained(self._world.raw):
+            self._world.report_violation(f"a total is not the sum of its entries: {total}")
         if self._world.files:
             self._world.report_violation(f"{len(self._world.files)} files are left in the spool")
 

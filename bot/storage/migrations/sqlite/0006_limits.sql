@@ -95,6 +95,10 @@ CREATE TRIGGER entries_remain BEFORE DELETE ON entries
 WHEN OLD.counted_on >= COALESCE((SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'kept-from'), 0)
 BEGIN SELECT RAISE(ABORT, 'entries are append-only'); END;
 
+-- One hold and one end of each job, in one index: it also finds the entries of a job that is to be deleted.
+DROP INDEX entries_one_hold;
+DROP INDEX entries_one_end;
+CREATE UNIQUE INDEX entries_once ON entries (job_id, kind = 'hold');
 CREATE INDEX entries_member ON entries (user_id);
 CREATE INDEX jobs_member ON jobs (user_id, created_at);
 CREATE INDEX jobs_guild ON jobs (guild_id, counted_on);
