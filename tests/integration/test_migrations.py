@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bot.domain.models import Format, Model, State, ThumbnailRequest, Weight
+from bot.domain.models import Format, Model, Scope, State, ThumbnailRequest, Weight
+from bot.domain.quota import QuotaRules
+from bot.domain.server_rules import Amounts
 from bot.pikzels.client import Pikzels
 from bot.storage import database
-from bot.storage.job_rows import ms, request_from_json, request_to_json
+from bot.storage.job_rows import ms, request_from_json, request_to_json, time_of
 from sandbox import discord_server, pikzels_server
 from tests.support.e2e import KEY, png, running
 from tests.support.e2e import books as stored_rows
-from tests.support.factories import request
+from tests.support.factories import request, requester
+from tests.support.limited_bot import limited_bot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
 
@@ -145,3 +148,107 @@ async def test_every_option_of_a_request_becomes_one_json_value(tmp_path: Path) 
     requests = {row["id"]: request_from_json(row["request"]) for row in rows}
     assert requests == {"full": FULL, "minimal": ThumbnailRequest(FULL.image_url, Model.PKZ_2, Format.TALL)}
     assert request_from_json(request_to_json(FULL)) == FULL
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+# member, server, days before NOW, cost, and how it ended
+OLD_JOBS = [
+    (1, 7, 0, 1, "delivered"),
+    (1, 7, 0, 2, "released"),
+    (1, 8, 0, 3, "reserved"),
+    (1, None, 0, 1, "delivered"),
+    (1, 7, 1, 4, "delivered"),
+    (1, 7, 40, 5, "delivered"),
+    (2, 7, 0, 6, "reserved"),
+    (2, 7, 1, 1, "released"),
+]
+DAY = 86_400_000
+
+
+def create_schema_5(path: Path) -> None:
+    """Create a database as the version before limits left it, with `OLD_JOBS`."""
+    folder = resources.files("bot.storage").joinpath("migrations", "sqlite")
+    scripts = sorted((file for file in folder.iterdir() if file.name[:4] < "0006"), key=lambda file: file.name)
+    with closing(sqlite3.connect(path)) as connection:
+        for script in scripts:
+            connection.executescript(script.read_text())
+        connection.execute("PRAGMA user_version = 5")
+        for number, (member, guild, days, cost, state) in enumerate(OLD_JOBS):
+            at = NOW - days * DAY
+            ended, reason = (None if state == "reserved" else at), ("outcome_unknown" if state == "released" else None)
+            connection.execute(
+                "INSERT INTO jobs (id, interaction_id, private, state, user_id, guild_id, channel_id, upload_limit,"
+                " operation, request, cost, asked_at, created_at, ended_at, notified_at, reason, locale)"
+                " VALUES (?, ?, 0, ?, ?, ?, 8, 10, 'create_from_image', ?, ?, ?, ?, ?, ?, ?, 'en-US')",
+                (f"j{number}", number, state, member, guild, request_to_json(FULL), cost, at, at, ended, ended, reason),
+            )
+            ends = {"delivered": ("charge", -cost, cost), "released": ("release", -cost, 0)}
+            for kind, held, spent in (("hold", cost, 0), *filter(None, [ends.get(state)])):
+                connection.execute(
+                    "INSERT INTO entries (job_id, kind, user_id, guild_id, held, spent, counted_at, at)"
+                    " VALUES (?,?,?,?,?,?,?,?)",
+                    (f"j{number}", kind, member, guild, held, spent, at, at),
+                )
+        connection.commit()
+
+
+def old_sum(members: Collection[int], guilds: Collection[int | None], days: Callable[[datetime], bool]) -> int:
+    """The credits of `OLD_JOBS` that are held or spent, counted in days of UTC."""
+    return sum(
+        cost
+        for member, guild, ago, cost, state in OLD_JOBS
+        if member in members and guild in guilds and state != "released" and days(time_of(NOW - ago * DAY))
+    )
+
+
+async def test_what_was_used_before_limits_existed_counts_for_them(tmp_path: Path) -> None:
+    create_schema_5(tmp_path / "bot.sqlite3")
+    now = time_of(NOW)
+    today = {now.date()}.__contains__
+    rules = QuotaRules(Amounts(1000, 1000), {}, server=Amounts(1000, 1000), bot=Amounts(1000, 1000), attempts_hourly=99)
+    everywhere, both = (7, 8, None), (1, 2)
+    async with limited_bot(tmp_path, rules) as bot:
+        assert {total[0] for total in await bot.unexplained()} == {"attempts"}, "only new requests count as attempts"
+        for member in both:
+            used = await bot.used(requester(member, at=now))
+            for period, counts in {
+                "day": lambda at: today(at.date()),
+                "month": lambda at: (at.year, at.month) == (now.year, now.month),
+            }.items():
+                assert used[Scope.MEMBER, period] == old_sum([member], everywhere, counts)
+                assert used[Scope.GUILD, period] == old_sum(both, [7], counts)
+                assert used[Scope.BOT, period] == old_sum(both, everywhere, counts)
+            assert used[Scope.ATTEMPTS, "hour"] == 0
+        assert await bot.database.run("SELECT 1 FROM totals WHERE scope IN ('money', 'unknown', 'attempts')") == []
+        assert await bot.database.run("PRAGMA foreign_key_check") == []
+
+
+async def test_a_hold_from_before_limits_existed_is_settled_like_any_other(tmp_path: Path) -> None:
+    create_schema_5(tmp_path / "bot.sqlite3")
+    now = time_of(NOW)
+    async with limited_bot(tmp_path, QuotaRules(Amounts(1000), {}, budget=Amounts(10))) as bot:
+        held = {job.requester.user_id: job for job in await bot.ledger.open_jobs()}
+        await bot.deliver(held[1])
+        await bot.release(held[2])
+        assert (await bot.used(requester(1, at=now)))[Scope.MEMBER, "day"] == 5
+        assert (await bot.used(requester(2, at=now)))[Scope.MEMBER, "day"] == 0
+        assert (await bot.used(requester(2, at=now)))[Scope.MONEY, "day"] == 0
+        assert {total[0] for total in await bot.unexplained()} == {"attempts"}
+
+
+async def test_the_entries_stay_append_only_after_the_migration(tmp_path: Path) -> None:
+    create_schema_5(tmp_path / "bot.sqlite3")
+    insert = "INSERT INTO entries (job_id, kind, user_id, held, spent, counted_at, at) VALUES"
+    async with database.opened(tmp_path / "bot.sqlite3") as store:
+        for sql in (
+            "UPDATE entries SET held = 0",
+            "UPDATE entries SET user_id = 3",
+            "UPDATE entries SET price = 1",
+            "DELETE FROM entries",
+            f"{insert} ('j0', 'hold', 1, 1, 0, 1, 1)",
+            f"{insert} ('j0', 'release', 1, -1, 0, 1, 1)",
+        ):
+            with pytest.raises(sqlite3.IntegrityError):
+                await store.run(sql)
+        await store.run("UPDATE entries SET user_id = 0")  # the deletion of a person's data
