@@ -17,7 +17,7 @@ from bot.domain.access import AccessRules
 from bot.domain.errors import InvalidConfiguration
 from bot.domain.models import AGAIN, Circuit, Model
 from bot.domain.quota import DOLLAR, QuotaRules
-from bot.domain.server_rules import Amounts
+from bot.domain.server_rules import Amounts, Preferences, PresetKind
 from bot.images import downloads
 from bot.images.downloads import ImageDownloader
 from bot.images.output_spool import OutputSpool
@@ -26,6 +26,7 @@ from bot.images.source_images import SourceImages
 from bot.images.source_store import SourceStore
 from bot.jobs import use_case
 from bot.jobs.admission import Admission
+from bot.jobs.choices import Choices
 from bot.jobs.circuits import Circuits
 from bot.jobs.notices import Notices
 from bot.jobs.operations import Operations
@@ -168,6 +169,7 @@ async def opened(
             operations=operations,
             operators=settings.operator.users,
             operator_server=settings.operator.server,
+            choices=_choices(settings, storage.policies),
             lifecycle=jobs.lifecycle,
             outcomes=jobs.outcomes,
             recovery=jobs.recovery,
@@ -184,8 +186,6 @@ async def opened(
             default_model=settings.defaults.model,
             default_format=settings.defaults.format,
             costs=admission.quota.costs,
-            personas=settings.personas,
-            styles=settings.styles,
             max_pixels=settings.pikzels.max_pixels,
         )
         app = App(Client(services), jobs, queue, storage, source_store, notices)
@@ -260,6 +260,12 @@ def _quota(settings: Settings) -> QuotaRules:
 
 def _micros(dollars: float) -> int | None:
     return round(dollars * DOLLAR) if math.isfinite(dollars) else None
+
+
+def _choices(settings: Settings, policies: protocols.PolicyStore) -> Choices:
+    defaults = Preferences(settings.defaults.model, settings.defaults.format, private=False)
+    presets = {PresetKind.PERSONA: settings.personas, PresetKind.STYLE: settings.styles}
+    return Choices(policies=policies, defaults=defaults, presets=presets)
 
 
 def _access(settings: Settings) -> AccessRules:

@@ -64,8 +64,8 @@ async def _offer(
     """A button that goes on with smaller copies, if nothing but the size of the images was wrong."""
     oversized = error.oversized if isinstance(error, InvalidOption) else None
     if oversized is not None and services.smaller_copies.may_help(oversized):
-        postponed = Postponed(oversized.request, interactions.wants_private(interaction))
         with suppress(StorageUnavailable):
+            postponed = Postponed(oversized.request, await interactions.wants_private(interaction))
             return buttons.of_postponed(await services.results.postpone(interaction.user.id, postponed))
     return None
 

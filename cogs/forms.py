@@ -61,7 +61,8 @@ def make_thumbnail(services: Services) -> app_commands.ContextMenu:
         images = _usable(_images(message), services)
         with services.recovery.waited_for():
             draft = await services.results.save_draft(interaction.user.id, images)
-            fields = _fields(services.default_model, services.default_format, None)
+            usual = await services.choices.of(interaction.user.id, interaction.guild_id)
+            fields = _fields(usual.model, usual.format, None)
             if len(images) > 1:
                 fields.insert(0, _which(images))
             await responses.send_modal(interaction, _modal(_NEW + draft, "Make a thumbnail", fields))
@@ -199,7 +200,7 @@ async def _new(interaction: Submitted, services: Services, draft_id: str) -> Non
     request = validation.build_request(
         image=image, model=given.model, format=given.format, prompt=given.prompt, max_pixels=services.max_pixels
     )
-    await interactions.accept(interaction, request)
+    await interactions.accept(interaction, request, private=await interactions.wants_private(interaction))
 
 
 def _answers(interaction: Submitted) -> Answers:

@@ -84,9 +84,17 @@ def message_id(interaction: discord.Interaction[Client]) -> int | None:
     return None if interaction.message is None else interaction.message.id
 
 
-def wants_private(interaction: discord.Interaction[Client]) -> bool:
-    """Whether only the person shall see the result: an option of a command, else as the message of a form."""
-    return bool(getattr(interaction.namespace, "private", False)) or is_private(interaction)
+async def wants_private(interaction: discord.Interaction[Client]) -> bool:
+    """Whether only the person shall see the result: an option of a command, else as the message of a form, else as the
+    person has chosen.
+    """
+    option: bool | None = getattr(interaction.namespace, "private", None)
+    if option is not None:
+        return option
+    if interaction.message is not None:
+        return is_private(interaction)
+    choices = interaction.client.services.choices
+    return (await choices.of(interaction.user.id, interaction.guild_id)).private
 
 
 def is_private(interaction: discord.Interaction[Client]) -> bool:

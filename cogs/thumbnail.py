@@ -9,11 +9,12 @@ from discord import app_commands
 
 from bot.domain import validation
 from bot.domain.models import Format, Model, Weight
+from bot.domain.server_rules import PresetKind
 from bot.text import formatting
 from cogs import interactions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
     from typing import Any
 
     from bot.discord_io.client import Client, Services
@@ -49,7 +50,7 @@ def thumbnail_command(services: Services) -> app_commands.Command[Any, ..., None
         weight="How closely to follow the image (PKZ 2)",
         persona="A persona: its name or its id",
         style="A style: its name or its id",
-        private="Only you see the result, until you share it",
+        private="Only you see the result, until you share it (default: as in /settings)",
     )
     @app_commands.choices(model=models, format=formats, weight=weights)
     async def thumbnail(
@@ -62,35 +63,37 @@ def thumbnail_command(services: Services) -> app_commands.Command[Any, ..., None
         weight: str | None = None,
         persona: str | None = None,
         style: str | None = None,
-        private: bool = False,  # noqa: FBT001, FBT002 - Discord passes options by name
+        private: bool | None = None,  # noqa: FBT001 - Discord passes options by name
     ) -> None:
+        usual = await services.choices.of(interaction.user.id, interaction.guild_id)
         request = validation.build_request(
             image=interactions.upload(image),
-            model=model or services.default_model,
-            format=format or services.default_format,
+            model=model or usual.model,
+            format=format or usual.format,
             prompt=prompt,
             reference=None if reference is None else interactions.upload(reference),
             weight=weight,
             persona=persona,
             style=style,
-            personas=services.personas,
-            styles=services.styles,
+            personas=await services.choices.presets(PresetKind.PERSONA, interaction.guild_id),
+            styles=await services.choices.presets(PresetKind.STYLE, interaction.guild_id),
             max_pixels=services.max_pixels,
         )
-        await interactions.accept(interaction, request, private=private)
+        await interactions.accept(interaction, request, private=usual.private if private is None else private)
 
     @thumbnail.autocomplete("persona")
-    async def personas(_: discord.Interaction[Client], typed: str) -> Choices:
-        return _matching(services.personas, typed)
+    async def personas(interaction: discord.Interaction[Client], typed: str) -> Choices:
+        return matching(await services.choices.presets(PresetKind.PERSONA, interaction.guild_id), typed)
 
     @thumbnail.autocomplete("style")
-    async def styles(_: discord.Interaction[Client], typed: str) -> Choices:
-        return _matching(services.styles, typed)
+    async def styles(interaction: discord.Interaction[Client], typed: str) -> Choices:
+        return matching(await services.choices.presets(PresetKind.STYLE, interaction.guild_id), typed)
 
     return thumbnail
 
 
-def _matching(presets: Mapping[str, str], typed: str) -> Choices:
+def matching(presets: Iterable[str], typed: str) -> Choices:
+    """The names that contain what somebody has typed, as many as Discord shows."""
     wanted = typed.casefold()
     names = sorted(name for name in presets if wanted in name.casefold())
     return [app_commands.Choice(name=name[:100], value=name[:100]) for name in names[:_SHOWN_CHOICES]]

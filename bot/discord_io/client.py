@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bot.domain.protocols import KeyValueStore, PolicyStore
     from bot.images.smaller_copies import SmallerCopies
     from bot.jobs.admission import Admission
+    from bot.jobs.choices import Choices
     from bot.jobs.lifecycle import Lifecycle
     from bot.jobs.notices import Notices
     from bot.jobs.operations import Operations
@@ -37,6 +38,7 @@ COGS = (
     "cogs.reactions",
     "cogs.history",
     "cogs.account",
+    "cogs.settings",
     "cogs.smaller_copies",
     "cogs.operator",
 )
@@ -58,6 +60,7 @@ class Services:
     operations: Operations
     operators: frozenset[int]  # the users who may use /operator
     operator_server: int | None
+    choices: Choices
     lifecycle: Lifecycle
     outcomes: Outcomes
     recovery: Recovery
@@ -74,8 +77,6 @@ class Services:
     default_model: Model
     default_format: Format
     costs: Mapping[Model, int]
-    personas: Mapping[str, str]
-    styles: Mapping[str, str]
     max_pixels: int  # of one image
 
 

@@ -456,7 +456,8 @@ def _never_answered(job: Job) -> bool:
 
 def _file(job: Job, picture: Picture) -> discord.File:
     source = picture.path if picture.content is None else BytesIO(picture.content)
-    return discord.File(source, results.filename(job, picture.suffix), description=results.alt(job))
+    name, hidden = results.filename(job, picture.suffix), job.requester.spoiler
+    return discord.File(source, name, description=results.alt(job), spoiler=hidden)
 
 
 async def _tried(method: str, call: Awaitable[T]) -> T:

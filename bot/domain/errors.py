@@ -6,7 +6,7 @@ BotError
 │   ├── DuplicateRequest      ├── CircuitOpen          ├── StorageUnavailable ├── SourceExpired
 │   ├── NotAllowed            ├── ResultGone           ├── NoImageFound       ├── ChannelNotWritable
 │   ├── ServerNotAllowed      ├── Blocked              ├── TooNew             ├── ChannelNotAllowed
-│   ├── Paused                ├── Cancelled            └── Restarting
+│   ├── Paused                ├── InvalidSetting       ├── Cancelled          └── Restarting
 ├── JobFailed                 a job ends without a delivered image: its hold is released, its message says so
 │   ├── ProviderRefused       ├── ProviderUnreachable  ├── ProviderMoved
 │   ├── OutcomeUnknown        └── AnswerUnusable       (an unknown outcome too)
@@ -119,6 +119,14 @@ class NotAllowed(RequestRejected):
     """This person may not do this, or not now. `problem` is a key of `refusals.NOT_ALLOWED`."""
 
     kind = "not_allowed"
+    problem: str
+
+
+@dataclass(eq=False, repr=False)
+class InvalidSetting(RequestRejected):
+    """An admin wants to set something impossible. `problem` is a key of `refusals.SETTING_PROBLEMS`."""
+
+    kind = "invalid_setting"
     problem: str
 
 

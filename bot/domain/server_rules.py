@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from bot.domain.errors import InvalidSetting
 from bot.domain.models import Period
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from bot.domain.models import Format, Model
 
 UNLIMITED = -1  # a limit that somebody has been freed from
+MOST_CREDITS = 10_000_000  # that one limit may allow
+NO_LIMIT, REMOVE = "no limit", "remove"  # what an admin may write in place of a number
 
 
 class LimitKind(StrEnum):
@@ -54,6 +57,14 @@ class Preferences:
     model: Model | None = None
     format: Format | None = None
     private: bool | None = None
+
+    def or_else(self, other: Preferences) -> Preferences:
+        """These, and what `other` says where nothing is set."""
+        return Preferences(
+            self.model if self.model is not None else other.model,
+            self.format if self.format is not None else other.format,
+            self.private if self.private is not None else other.private,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +115,23 @@ class ServerRules:
         found = [self.limits.get(key, NOTHING_SET).of(period) for key in keys]
         set_ = [amount for amount in found if amount is not None]
         return UNLIMITED if UNLIMITED in set_ else max(set_, default=None)
+
+
+def amount(text: str | None, current: int | None) -> int | None:
+    """The limit that an admin has written; `current` if they have left it out. Raises `InvalidSetting`."""
+    wanted = None if text is None else text.strip().lower()
+    if wanted is None:
+        return current
+    if wanted in (NO_LIMIT, REMOVE):
+        return UNLIMITED if wanted == NO_LIMIT else None
+    if not wanted.isascii() or not wanted.isdigit() or len(wanted) > len(str(MOST_CREDITS)):
+        raise InvalidSetting("amount")
+    if int(wanted) > MOST_CREDITS:
+        raise InvalidSetting("amount")
+    return int(wanted)
+
+
+def merged_presets(operators: Mapping[str, str], servers: Mapping[str, str]) -> dict[str, str]:
+    """The presets that a server knows, name to id: the server's own stand in for the operator's of the same name."""
+    taken = {name.casefold() for name in servers}
+    return {name: value for name, value in operators.items() if name.casefold() not in taken} | dict(servers)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from bot.domain import image_problems
-from bot.domain.errors import InvalidOption
+from bot.domain.errors import InvalidOption, InvalidSetting
 from bot.domain.models import Format, Model, Oversized, ThumbnailRequest, Upload, Weight
 
 if TYPE_CHECKING:
@@ -177,4 +177,12 @@ def _preset(value: str | None, presets: Mapping[str, str], *, option: str) -> st
     identifier = named.get(text.casefold(), text).lower()
     if not _UUID.fullmatch(identifier):
         raise InvalidOption(option, "unknown_preset", known=bool(presets))
+    return identifier
+
+
+def preset_id(text: str) -> str:
+    """One of the provider's ids, as it writes them; raises `InvalidSetting` for anything else."""
+    identifier = text.strip().lower()
+    if not _UUID.fullmatch(identifier):
+        raise InvalidSetting("preset_id")
     return identifier

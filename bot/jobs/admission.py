@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bot.domain.errors import Paused
@@ -48,7 +49,7 @@ class Admission:
         self.access.check(requester, rules, await self._policies.blocks(requester.user_id, requester.guild_id))
         return Reservation(
             request=request,
-            requester=requester,
+            requester=replace(requester, spoiler=rules.spoiler),
             cost=self.quota.cost(request.model),
             limits=self.quota.limits(requester, rules),
             now=self._clock(),

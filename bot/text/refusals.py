@@ -79,6 +79,18 @@ NOT_ALLOWED: Mapping[str, str] = MappingProxyType(
         "started": "Already generating; it can't be cancelled.",
         "crowded": "Several are already in progress. Try again when they finish.",
         "failing": "A request like this has just failed. Try again in a minute.",
+        "admin": "Only people with Manage Server can use this command.",
+    }
+)
+SETTING_PROBLEMS: Mapping[str, str] = MappingProxyType(
+    {
+        "amount": "A limit is a whole number of credits from 0 to 10,000,000, `no limit`, or `remove`.",
+        "limit_target": "Choose whose limit to set: exactly one of `member`, `role`, and `whose`.",
+        "limit_amount": "Set `day`, `month`, or both.",
+        "preset_id": "An id looks like 0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d. Nothing was added.",
+        "preset_name": "A name needs at least one visible character. Nothing was added.",
+        "no_preset": "There is no preset with that name in this server.",
+        "too_many": "This server has as many of these as it may have. Remove one first.",
     }
 )
 _COULD_COST = ("crowded", "failing")  # the only ones of these that answer a request for an image
@@ -89,8 +101,14 @@ def refusal(error: errors.RequestRejected, *, now: datetime, locale: str) -> str
     _ = translator(locale)
     sentence = REFUSALS.get(type(error))
     said = sentence(error, now, _) if sentence else _("This request couldn't be accepted.")
-    free = not isinstance(error, errors.NotAllowed) or error.problem in _COULD_COST
-    return f"{said} {_(NOT_CHARGED)}" if free else said
+    return f"{said} {_(NOT_CHARGED)}" if _could_cost(error) else said
+
+
+def _could_cost(error: errors.RequestRejected) -> bool:
+    """Whether the refusal answers a request for an image."""
+    if isinstance(error, errors.NotAllowed):
+        return error.problem in _COULD_COST
+    return not isinstance(error, errors.InvalidSetting)
 
 
 def _too_many_active(error: errors.TooManyActiveJobs, _now: datetime, _: Translate) -> str:
@@ -180,6 +198,7 @@ REFUSALS: Mapping[type[errors.RequestRejected], Callable[[Any, datetime, Transla
         errors.CircuitOpen: _circuit_open,
         errors.SourceExpired: _source_expired,
         errors.NotAllowed: lambda error, _now, _: _(NOT_ALLOWED[error.problem]),
+        errors.InvalidSetting: lambda error, _now, _: _(SETTING_PROBLEMS[error.problem]),
         errors.StorageUnavailable: lambda _error, _now, _: _(
             "The bot can't accept requests at the moment; its operator has been told. Try again later."
         ),
