@@ -10,8 +10,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bot.discord_io import log_channel
 from bot.discord_io.client import Client, Services
 from bot.discord_io.identify_limit import IdentifyLimit
+from bot.discord_io.log_channel import LogChannels
 from bot.discord_io.messenger import Messenger
 from bot.domain.access import AccessRules
 from bot.domain.errors import InvalidConfiguration
@@ -121,6 +123,11 @@ async def opened(
         queue = _queue(settings, clock, notices, refill)
         if await refill.was_empty():
             queue.circuits.restore(Circuit.BALANCE)
+        log_channels = LogChannels(
+            lambda channel_id, text: log_channel.post(current[0].client, channel_id, text),
+            rules=storage.policies.server_rules,
+            clock=clock,
+        )
         ports = Ports(
             queue=queue,
             repository=storage.repository,
@@ -138,6 +145,7 @@ async def opened(
             notices=notices,
             refill=refill,
             metrics=metrics,
+            job_log=log_channels,
             clock=clock,
         )
         wrapped = wrap(ports)
@@ -193,6 +201,7 @@ async def opened(
         stack.push_async_callback(app.disconnect)
         stack.push_async_callback(messenger.close)
         stack.push_async_callback(refill.close)
+        stack.push_async_callback(log_channels.close)
         await _serve_health(stack, settings, metrics, app)
         stack.push_async_callback(jobs.recovery.close, grace=settings.shutdown.grace)
         yield app

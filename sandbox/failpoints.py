@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bot.jobs.ports import Ports
 
 # Plain values, and what has no effect outside the process.
-_NOT_WRAPPED = ("queue", "notices", "metrics", "clock")
+_NOT_WRAPPED = ("queue", "notices", "metrics", "job_log", "clock")
 # Dying before or after a read is dying after the effect before it.
 _READS = ("job", "open_jobs", "parked_jobs", "unnotified_jobs", "allowances")
 

@@ -166,6 +166,12 @@ class Messenger(Protocol):
     async def add_again_reaction(self, job: Job, message_id: int) -> None: ...
 
 
+class JobLog(Protocol):
+    """Tells a server's admins of every job that has ended, at some time after the call."""
+
+    def ended(self, job: Job) -> None: ...
+
+
 class Alerts(Protocol):
     """Reaches the operator. `key` identifies repeats of the same alert; `repeat` is for what lasts."""
 

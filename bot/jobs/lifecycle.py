@@ -267,8 +267,11 @@ class Lifecycle:
     async def _deliver(self, job: Job) -> None:
         """Show the picture; once Discord has confirmed the message, the hold becomes a charge."""
         message_id = await self._show(job)
-        await self._retry.commit(self._ports.repository.delivered, job, message_id=message_id, now=self._ports.clock())
+        ended = await self._retry.commit(
+            self._ports.repository.delivered, job, message_id=message_id, now=self._ports.clock()
+        )
         self._ports.metrics.ended("delivered")
+        self._ports.job_log.ended(ended)
         with suppress(OSError):  # the next sweep removes it
             await self._ports.spool.remove(job)
         await self._ports.messenger.add_again_reaction(job, message_id)

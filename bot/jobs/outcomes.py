@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,7 @@ class Outcomes:
             return
         log.info("job %s released: %s", job.id, operator.failure(failure))
         self._ports.metrics.ended(failure.kind)
+        self._ports.job_log.ended(ended)
         self._ports.notices.job_failed(job, failure)
         if failure.reason in BALANCE_REASONS:
             await self._ports.refill.refused(job.requester)
@@ -197,10 +199,11 @@ class Outcomes:
             return False
         message_id = await self._ports.messenger.hand_over(job, picture)
         with suppress(TransitionRefused):  # claimed twice at the same moment: charged once
-            await self._retry.commit(
+            ended = await self._retry.commit(
                 self._ports.repository.delivered, job, message_id=message_id, now=self._ports.clock()
             )
             self._ports.metrics.ended("claimed")
+            self._ports.job_log.ended(replace(ended, claim=job.claim))
         await self._ports.spool.remove(job)
         return True
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from bot.domain.protocols import (
         ImageDownloader,
+        JobLog,
         JobRepository,
         Messenger,
         Metrics,
@@ -37,4 +38,5 @@ class Ports:
     notices: Notices
     refill: Refill
     metrics: Metrics
+    job_log: JobLog
     clock: Callable[[], datetime]

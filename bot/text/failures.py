@@ -113,7 +113,13 @@ def _ended(job: Job) -> str:
 
 
 def failure(job: Job) -> str:
-    """How a released job ended, from its stored reason: the same words now and after a restart."""
+    """How a released job ended, and that it cost nothing."""
+    _ = translator(job.requester.locale)
+    return f"{why(job)} {_(NOT_CHARGED)} · #{job.id}"
+
+
+def why(job: Job) -> str:
+    """Why a job was released, from its stored reason: the same words now and after a restart."""
     _ = translator(job.requester.locale)
     kind, _separator, detail = (job.reason or errors.JobFailed.kind).partition(":")
     sentence = FAILURES.get(kind, FAILURES[errors.JobFailed.kind])
@@ -122,8 +128,7 @@ def failure(job: Job) -> str:
     elif kind == errors.NotStarted.kind:
         sentence = NOT_STARTED.get(detail, sentence)
     problem = image_problems.from_reason(job.reason)
-    said = _(sentence) if problem is None else option_problem(problem, _)
-    return f"{said} {_(NOT_CHARGED)} · #{job.id}"
+    return _(sentence) if problem is None else option_problem(problem, _)
 
 
 def something_failed(*, locale: str) -> str:

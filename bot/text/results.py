@@ -137,14 +137,15 @@ def info(job: Job, *, locale: str) -> str:
         _("Persona"): request.persona,
         _("Style"): request.style,
         _("Cost"): credits_(job.cost),
-        _("Took"): _seconds(job),
+        _("Took"): seconds(job),
         _("Request id at Pikzels"): job.output and job.output.request_id,
     }
     lines = [f"**{name}**: {value}" for name, value in facts.items() if value]
     return "\n".join(lines) + code_block(_prompt(job, _SHOWN_PROMPT))
 
 
-def _seconds(job: Job) -> str | None:
+def seconds(job: Job) -> str | None:
+    """How long a job took from its call to its end."""
     if job.sent_at is None or job.ended_at is None:
         return None
     return f"{(job.ended_at - job.sent_at).total_seconds():.0f} s"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from bot.domain.models import Model
     from bot.domain.protocols import JobRepository, SpendingStore
+    from bot.domain.models import Job, Model
+    from bot.domain.protocols import JobRepository
     from bot.domain.server_rules import Block
 
 
@@ -25,6 +27,13 @@ class NoPolicies:
 
     async def blocks(self, _user_id: int, _guild_id: int | None) -> list[Block]:
         return []
+
+
+class NoJobLog:
+    """No server has a log channel."""
+
+    def ended(self, job: Job) -> None:
+        """Nobody reads it."""
 
 
 def daily(amount: int, costs: Mapping[Model, int]) -> QuotaRules:

@@ -37,6 +37,7 @@ from bot.storage.ledger import Ledger
 from bot.text import failures
 from sandbox.failpoints import wrapped
 from tests.support.admissions import admission, daily, no_refill
+from tests.support.admissions import NoJobLog, admission, daily
 from tests.support.factories import request, requester
 
 if TYPE_CHECKING:
@@ -317,6 +318,7 @@ async def run_process(scenario: Scenario, chance: random.Random) -> None:
             notices=Notices(Alerts()),
             refill=no_refill(_now),
             metrics=Metrics(),
+            job_log=NoJobLog(),
             clock=_now,
         )
         rules = admission(daily(100, dict.fromkeys(Model, 2)), repository, _now)

@@ -20,6 +20,7 @@ from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
 from sandbox.failpoints import wrapped
 from tests.support.admissions import admission, daily, no_refill
+from tests.support.admissions import NoJobLog, admission, daily
 from tests.support.simulated_adapters import Alerts, Downloader, Messenger, Metrics, Provider, SourceImages
 from tests.support.simulated_disk import Connection, CrashableJournal, DatabaseThread, DiskReserve, Spool, SpoolFolder
 from tests.support.simulated_world import HOUR, Process
@@ -106,6 +107,7 @@ class Bot(Process):
             notices=Notices(Alerts(self)),
             refill=no_refill(world.clock),
             metrics=Metrics(),
+            job_log=NoJobLog(),
             clock=world.clock,
         )
         self.use_case = use_case.assemble(

@@ -277,6 +277,16 @@ class Operator:
         self._script.note("ended", outcome)
 
 
+class JobLog:
+    """What the admins of a server are told."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    def ended(self, job: Job) -> None:
+        self._script.note("logged", job.id, job.state)
+
+
 class UseCaseHarness:
     """A use case and its ports. Create it on the loop that the test runs on."""
 
@@ -307,6 +317,7 @@ class UseCaseHarness:
             notices=self.notices,
             refill=no_refill(self.clock),
             metrics=operator,
+            job_log=JobLog(self.script),
             clock=self.clock,
         )
         self.admission = admission(daily(5, COSTS), self.repository, self.clock)
