@@ -16,8 +16,9 @@ from bot.discord_io.identify_limit import IdentifyLimit
 from bot.discord_io.log_channel import LogChannels
 from bot.discord_io.messenger import Messenger
 from bot.domain.access import AccessRules
-from bot.domain.errors import InvalidConfiguration
+from bot.domain.errors import InvalidConfiguration, StorageUnavailable
 from bot.domain.models import AGAIN, Circuit, Model
+from bot.domain.privacy import RetentionRules
 from bot.domain.quota import DOLLAR, QuotaRules
 from bot.domain.server_rules import Amounts, Preferences, PresetKind
 from bot.images import downloads
@@ -32,6 +33,7 @@ from bot.jobs.choices import Choices
 from bot.jobs.circuits import Circuits
 from bot.jobs.notices import Notices
 from bot.jobs.operations import Operations
+from bot.jobs.personal_data import PersonalData
 from bot.jobs.ports import Ports
 from bot.jobs.queue import RequestQueue
 from bot.jobs.refill import Refill
@@ -74,6 +76,20 @@ class App:
         """Alert the operator again, once a day, to what still lasts."""
         self.notices.remind(circuits=self.queue.circuits.open, unavailable=await self.storage.repository.problem())
 
+    async def sweep(self) -> None:
+        """Delete what has been kept long enough."""
+        if deleted := await self.storage.retention.sweep(now=self.client.services.clock()):
+            log.info("%d old jobs deleted", deleted)
+
+    async def note_servers(self) -> None:
+        """Once a day, delete what is stored for servers that the bot has left. If Discord does not list those that it
+        is in, that raises, and nothing is deleted.
+        """
+        now = self.client.services.clock()
+        if await self.storage.retention.is_due(now=now):
+            purged = await self.storage.retention.note_servers(await self.client.server_ids(), now=now)
+            log.info("rules of %d servers deleted, which the bot has left", purged)
+
     async def disconnect(self) -> None:
         await self.client.close()
 
@@ -107,7 +123,13 @@ async def opened(
         metrics = Metrics()
         notices = Notices(await stack.enter_async_context(_alerts(settings, clock)))
         storage = await stack.enter_async_context(
-            stores.opened(folder, spool=spool.folder, clock=clock, on_unavailable=notices.storage_unavailable)
+            stores.opened(
+                folder,
+                spool=spool.folder,
+                clock=clock,
+                on_unavailable=notices.storage_unavailable,
+                retention=_retention(settings),
+            )
         )
         if storage.database.restored:
             notices.older_database()
@@ -171,6 +193,16 @@ async def opened(
             clock=clock,
         )
         await operations.restore()
+        personal_data = PersonalData(
+            store=storage.personal_data,
+            repository=storage.repository,
+            outcomes=jobs.outcomes,
+            tasks=jobs.tasks,
+            sources=source_store,
+            spool=spool,
+            clock=clock,
+        )
+        await _delete_again(personal_data)
         services = Services(
             admission=admission,
             policies=storage.policies,
@@ -182,6 +214,8 @@ async def opened(
             outcomes=jobs.outcomes,
             recovery=jobs.recovery,
             results=Results(repository=storage.history, job=storage.repository.job, clock=clock),
+            personal_data=personal_data,
+            retention=_retention(settings),
             find_shared=messenger.find_shared,
             fetch_image=partial(downloads.fetch_whole, cdn),
             smaller_copies=SmallerCopies(downloader=cdn, store=source_store, max_pixels=settings.pikzels.max_pixels),
@@ -205,6 +239,15 @@ async def opened(
         await _serve_health(stack, settings, metrics, app)
         stack.push_async_callback(jobs.recovery.close, grace=settings.shutdown.grace)
         yield app
+
+
+async def _delete_again(personal_data: PersonalData) -> None:
+    """Before anything goes on: a restored database knows people who have had their data deleted since."""
+    try:
+        if deleted := await personal_data.delete_again():
+            log.warning("the database was restored: the data of %d people was deleted again", deleted)
+    except (StorageUnavailable, OSError) as error:  # on a full disk, the bot goes online all the same
+        log.error("deletions could not be repeated; the next start tries again: %s", type(error).__name__)  # noqa: TRY400
 
 
 def _folders(settings: Settings) -> tuple[Path, OutputSpool, SourceStore]:
@@ -246,6 +289,14 @@ def _provider(settings: Settings, clock: Callable[[], datetime]) -> Pikzels:
         base_url=settings.pikzels.base_url,
         timeout=settings.pikzels.timeout,
         clock=clock,
+    )
+
+
+def _retention(settings: Settings) -> RetentionRules:
+    return RetentionRules(
+        jobs=timedelta(days=settings.privacy.job_days),
+        left_servers=timedelta(days=settings.privacy.left_days),
+        sources=timedelta(days=settings.storage.source_days if settings.storage.source_megabytes else 0),
     )
 
 

@@ -194,6 +194,13 @@ class Operator(_Section):
     server: int | None = None
 
 
+class Privacy(_Section):
+    """How long things are kept, in days."""
+
+    job_days: int = Field(365, ge=1, le=3650)
+    left_days: int = Field(30, ge=1, le=3650)
+
+
 class Queue(_Section):
     """How many requests may wait or be in progress."""
 
@@ -245,6 +252,7 @@ class Settings(_Section):
     budget: Budget = Budget()
     access: Access = Access()
     operator: Operator = Operator()
+    privacy: Privacy = Privacy()
     queue: Queue = Queue()
     defaults: Defaults = Defaults()
     personas: dict[str, str] = {}

@@ -90,12 +90,14 @@ async def _keep_house(running: App) -> None:
     while True:
         await _attempt(running.client.services.results.tidy)
         await _attempt(lambda: running.source_store.sweep(now=app.utc_now()))
+        await _attempt(running.sweep)
         await _attempt(running.storage.database.checkpoint)
         await _attempt(running.remind)
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)
         await _attempt(running.use_case.recovery.tidy)
         if running.client.is_ready():
             await _attempt(running.client.sync_commands)
+            await _attempt(running.note_servers)
 
 
 async def _attempt(step: Callable[[], Awaitable[object]]) -> None:

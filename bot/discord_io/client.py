@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bot.discord_io.identify_limit import IdentifyLimit
     from bot.domain.models import Format, Job, Model
+    from bot.domain.privacy import RetentionRules
     from bot.domain.protocols import KeyValueStore, PolicyStore
     from bot.images.smaller_copies import SmallerCopies
     from bot.jobs.admission import Admission
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from bot.jobs.notices import Notices
     from bot.jobs.operations import Operations
     from bot.jobs.outcomes import Outcomes
+    from bot.jobs.personal_data import PersonalData
     from bot.jobs.recovery import Recovery
     from bot.jobs.results import Results
 
@@ -41,6 +43,7 @@ COGS = (
     "cogs.settings",
     "cogs.smaller_copies",
     "cogs.operator",
+    "cogs.privacy",
 )
 
 # What belongs to a person does so wherever they ask for it.
@@ -65,6 +68,8 @@ class Services:
     outcomes: Outcomes
     recovery: Recovery
     results: Results
+    personal_data: PersonalData
+    retention: RetentionRules
     find_shared: Callable[[Job, int], Awaitable[int | None]]  # in a channel: the message of an interrupted share
     fetch_image: Callable[[str], Awaitable[bytes]]  # an image that Discord keeps, by its URL
     smaller_copies: SmallerCopies
@@ -141,6 +146,10 @@ class Client(commands.Bot):
             )
         except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
             self.services.notices.commands_not_synced(_clause(error))
+
+    async def server_ids(self) -> frozenset[int]:
+        """Every server that the bot is in, as Discord lists them. Raises what discord.py raises."""
+        return frozenset([guild.id async for guild in self.fetch_guilds(limit=None, with_counts=False)])
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Every IDENTIFY passes here; raises `IdentifyLimitReached` rather than come near Discord's daily limit."""

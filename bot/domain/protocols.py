@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterable, Collection, Sequence
     from datetime import datetime
 
     from bot.domain.errors import InvalidOption
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Upload,
         Window,
     )
+    from bot.domain.privacy import PersonFiles
     from bot.domain.server_rules import Amounts, Block, Change, LimitKind, Preferences, PresetKind, ServerRules
     from bot.domain.spending import Settlement, Spent, UnknownJob, Waiting
 
@@ -124,6 +125,30 @@ class SourceStore(Protocol):
     async def add(self, pieces: AsyncIterable[bytes]) -> str: ...
     def has(self, sha256: str) -> bool: ...
     async def data_url(self, sha256: str) -> str | None: ...
+
+
+class SourceFiles(Protocol):
+    """Which source images are kept, by their hashes."""
+
+    def has(self, sha256: str) -> bool: ...
+    async def remove_all(self, names: Collection[str]) -> None: ...
+
+
+class SpoolFiles(Protocol):
+    """The finished images on disk, by job."""
+
+    async def remove_all(self, job_ids: Collection[str]) -> None: ...
+
+
+class PersonalDataStore(Protocol):
+    """What is stored about a person. Who was erased is remembered, so that a restored copy can do it again."""
+
+    async def export(self, user_id: int) -> dict[str, Any]: ...
+    async def files(self, user_id: int) -> PersonFiles: ...
+    async def erase(self, user_id: int) -> None: ...
+    async def remember(self, user_id: int, *, now: datetime) -> None: ...
+    async def to_erase_again(self) -> list[int]: ...
+    async def erased_again(self) -> None: ...
 
 
 class SourceImages(Protocol):

@@ -15,7 +15,7 @@ from bot.images import folders, inspection
 from bot.images.incoming import IncomingFile, to_its_end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    from collections.abc import AsyncIterable, Collection
     from datetime import datetime
     from pathlib import Path
 
@@ -86,6 +86,15 @@ class OutputSpool:
     def _remove(self, job_id: str) -> None:
         for suffix in _SUFFIXES:  # by name: listing the folder costs more with every picture that waits there
             (self.folder / (job_id + suffix)).unlink(missing_ok=True)
+
+    async def remove_all(self, job_ids: Collection[str]) -> None:
+        """Remove every file of many jobs, most of which have none."""
+        await asyncio.to_thread(self._remove_all, job_ids)
+
+    def _remove_all(self, job_ids: Collection[str]) -> None:
+        for path in list(self.folder.iterdir()):
+            if path.name.partition(".")[0] in job_ids:
+                path.unlink(missing_ok=True)
 
     async def sweep(self, *, now: datetime, needed: frozenset[str]) -> int:
         """Delete what is abandoned half written, too old, or over the cap, except files of jobs in `needed`; returns

@@ -16,7 +16,7 @@ from bot.images import folders, inspection
 from bot.images.incoming import IncomingFile, to_its_end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    from collections.abc import AsyncIterable, Collection
     from datetime import datetime, timedelta
     from pathlib import Path
 
@@ -89,6 +89,19 @@ class SourceStore:
         if digest.hexdigest() != path.name:  # a power cut came between its name and its bytes
             return None
         return "".join(parts)
+
+    async def remove_all(self, names: Collection[str]) -> None:
+        """Delete images by their hashes, as far as they are here."""
+        await asyncio.to_thread(self._remove_all, names)
+
+    def _remove_all(self, names: Collection[str]) -> None:
+        with self._lock:
+            for name in names:
+                path = self._folder / name
+                with suppress(FileNotFoundError):
+                    size = path.stat().st_size
+                    path.unlink()
+                    self._total -= size
 
     async def sweep(self, *, now: datetime) -> int:
         """Delete what was not used for its life, what is abandoned half written, and the least recently used over the

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class UseCase:
-    """What the outside may call: `lifecycle` per request, `outcomes` for claims, `recovery` at start and stop."""
+    """What the outside may call: `lifecycle` per request, `outcomes` for claims, `recovery` at start and stop. `tasks`
+    are the jobs in progress.
+    """
 
     lifecycle: Lifecycle
     outcomes: Outcomes
     recovery: Recovery
+    tasks: JobTasks
 
 
 def assemble(
@@ -34,4 +37,4 @@ def assemble(
         ports, admission=admission, outcomes=outcomes, tasks=tasks, retry=retry, retry_server_errors=retry_server_errors
     )
     recovery = Recovery(ports, lifecycle=lifecycle, outcomes=outcomes, tasks=tasks, retry=retry, restored=restored)
-    return UseCase(lifecycle, outcomes, recovery)
+    return UseCase(lifecycle, outcomes, recovery, tasks)

@@ -31,6 +31,9 @@ _NEWEST = f"{_OWN} ORDER BY ended_at DESC, rowid DESC LIMIT ?"
 _OLDER = f"{_OWN} AND (ended_at, rowid) < {_THAT} ORDER BY ended_at DESC, rowid DESC LIMIT ?"
 _NEWER = f"{_OWN} AND (ended_at, rowid) > {_THAT} ORDER BY ended_at, rowid LIMIT ?"
 
+# Nothing comes back to a job whose requester's data has been deleted meanwhile.
+_STILL = "id = ? AND user_id = ?"
+
 _NEW_DRAFT = "INSERT INTO drafts (id, user_id, images, request, private, made_at) VALUES (?, ?, ?, ?, ?, ?)"
 _BEYOND_THE_LIMIT = f"""
     DELETE FROM drafts WHERE rowid IN (
@@ -83,15 +86,15 @@ class History:
     async def set_sources(self, job: Job, *, image: str | None, support: str | None) -> None:
         """Record under which hashes the source images of a job are kept; None for one that is not."""
         request = replace(job.request, image_sha256=image, support_sha256=support)
-        await self._database.run("UPDATE jobs SET request = ? WHERE id = ?", (request_to_json(request), job.id))
+        await self._database.run(f"UPDATE jobs SET request = ? WHERE {_STILL}", (request_to_json(request), *_key(job)))
 
     async def sharing(self, job: Job, *, since: datetime | None) -> None:
         """A message that shows a private result to everyone is about to be posted; None: it provably was not."""
         at = None if since is None else ms(since)
-        await self._database.run("UPDATE jobs SET sharing_at = ? WHERE id = ?", (at, job.id))
+        await self._database.run(f"UPDATE jobs SET sharing_at = ? WHERE {_STILL}", (at, *_key(job)))
 
     async def shared(self, job: Job, *, message_id: int) -> None:
-        await self._database.run("UPDATE jobs SET shared_id = ? WHERE id = ?", (message_id, job.id))
+        await self._database.run(f"UPDATE jobs SET shared_id = ? WHERE {_STILL}", (message_id, *_key(job)))
 
     async def deleted(self, job: Job, *, now: datetime) -> None:
         await self._database.run("UPDATE jobs SET deleted_at = ? WHERE id = ?", (ms(now), job.id))
@@ -141,3 +144,7 @@ class History:
         sql = "SELECT images FROM drafts WHERE id = ? AND user_id = ? AND made_at >= ?"
         rows = await self._database.run(sql, (draft_id, user_id, ms(now - DRAFT_LIFE)))
         return [Upload(**image) for image in json.loads(rows[0]["images"])] if rows else []
+
+
+def _key(job: Job) -> tuple[str, int]:
+    return job.id, job.requester.user_id

@@ -122,6 +122,14 @@ class JournaledLedger:
             return None
         return StorageUnavailable("the disk is full")
 
+    async def require_settled(self) -> None:
+        """Raises `StorageUnavailable` unless the database knows everything, and the journal nothing."""
+        await self._writes_done()
+        if (unavailable := await self.problem()) is not None:
+            raise unavailable
+        if self._flush_task is not None:
+            await asyncio.wait([self._flush_task])  # it may be about to clear the journal
+
     async def acked(self, job: Job, *, message_id: int) -> Job:
         return await self._ledger.acked(job, message_id=message_id)
 

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot.domain.errors import InvalidConfiguration
+from bot.domain.privacy import RetentionRules
 from bot.storage import database
+from bot.storage.forgotten import Forgotten
 from bot.storage.history import History
 from bot.storage.journal import DiskReserve, Journal
 from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
+from bot.storage.personal_data import PersonalData
 from bot.storage.policies import Policies
+from bot.storage.retention import Retention
 from bot.storage.spending import Spending
+from bot.storage.usage import UsageReports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     from bot.storage.database import Database
 
 log = logging.getLogger(__name__)
+
+_DEFAULT_RULES = RetentionRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,9 @@ class Stores:
     history: History
     policies: Policies
     spending: Spending
+    usage: UsageReports
+    personal_data: PersonalData
+    retention: Retention
 
 
 @asynccontextmanager
@@ -46,6 +56,7 @@ async def opened(
     spool: Path,
     clock: Callable[[], datetime],
     on_unavailable: Callable[[StorageUnavailable], None],
+    retention: RetentionRules = _DEFAULT_RULES,
 ) -> AsyncIterator[Stores]:
     """Open the database in `folder`, and flush what the last process left in the journal. `spool` is the folder of the
     pictures. Raises `DatabaseUnusable`, and `InvalidConfiguration` if the folder has no room for the journal.
@@ -58,7 +69,20 @@ async def opened(
         if flushed := await repository.replay():
             log.info("%d records flushed from the journal", flushed)
         try:
-            yield Stores(store, ledger, repository, History(store, spool=spool), Policies(store), Spending(store))
+            policies = Policies(store)
+            yield Stores(
+                database=store,
+                ledger=ledger,
+                repository=repository,
+                history=History(store, spool=spool),
+                policies=policies,
+                spending=Spending(store),
+                usage=UsageReports(store),
+                personal_data=PersonalData(
+                    store, repository=repository, policies=policies, forgotten=Forgotten(folder / "forgotten")
+                ),
+                retention=Retention(store, policies=policies, rules=retention),
+            )
         finally:
             await repository.close()
 

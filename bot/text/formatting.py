@@ -12,7 +12,7 @@ from bot.domain.models import Format, Model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
 CONTENT_LENGTH = 2000  # Discord: characters in one message
 ALT_LENGTH = 1024  # Discord: characters in an attachment's description
@@ -31,6 +31,14 @@ _SHOWN_CATEGORIES = re.compile(r"[LMNPSZ].|Co")
 
 def credits_(amount: int) -> str:
     return f"{amount} credit" if amount == 1 else f"{amount} credits"
+
+
+def days(span: timedelta) -> str:
+    return "1 day" if span.days == 1 else f"{span.days} days"
+
+
+def images(count: int) -> str:
+    return f"{count} image" if count == 1 else f"{count} images"
 
 
 def megabytes(size: int) -> str:

@@ -75,6 +75,8 @@ NOT_ALLOWED: Mapping[str, str] = MappingProxyType(
         "no_server": "Use this in a server.",
         "operator": "Only the operator of this bot can do that.",
         "id": "That isn't an id of Discord. Copy it from the menu of a user or a server.",
+        "in_progress": "Some of your requests are still in progress. Try again when they have finished.",
+        "delete_data": "Only the person whose data this is can delete it.",
         "unfinished": "This image isn't finished yet.",
         "started": "Already generating; it can't be cancelled.",
         "crowded": "Several are already in progress. Try again when they finish.",

@@ -6,7 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sandbox.discord_server.api_errors import ApiError
-from sandbox.discord_server.payloads import ORDINARY_PERMISSIONS, OWNER_ID, Channels, Json, guild, member, person, role
+from sandbox.discord_server.payloads import (
+    GUILD_ID,
+    ORDINARY_PERMISSIONS,
+    OWNER_ID,
+    Channels,
+    Json,
+    guild,
+    member,
+    person,
+    role,
+)
 from sandbox.discord_server.responses import json_response, path_id
 
 if TYPE_CHECKING:
@@ -35,6 +45,7 @@ _GATEWAY_ONLY = (
 class Guilds:
     """The members of every guild and their permissions. A user who is not listed is an ordinary member."""
 
+    joined: set[int] = field(default_factory=lambda: {GUILD_ID})  # the guilds the bot is in
     owner: int = OWNER_ID
     everyone: int = ORDINARY_PERMISSIONS  # permissions of @everyone, the role with the guild's own id
     roles: dict[int, int] = field(default_factory=dict)  # role id -> permissions
@@ -84,10 +95,17 @@ class GuildRoutes:
 
     def routes(self) -> Routes:
         return (
+            ("GET", "/users/@me/guilds", self._own_guilds),
             ("GET", "/guilds/{guild:\\d+}", self._guild),
             ("GET", "/guilds/{guild:\\d+}/members/{user:\\d+}", self._member),
             ("GET", "/channels/{channel:\\d+}", self._channel),
         )
+
+    async def _own_guilds(self, request: web.Request) -> web.Response:
+        """The guilds of the bot in the order of their ids, in pages."""
+        after, limit = (int(request.query.get(name, default)) for name, default in (("after", "0"), ("limit", "200")))
+        listed = [guild_id for guild_id in sorted(self._guilds.joined) if guild_id > after][:limit]
+        return json_response([self._guilds.guild_payload(guild_id) for guild_id in listed])
 
     async def _guild(self, request: web.Request) -> web.Response:
         return json_response(self._guilds.guild_payload(path_id(request, "guild")))

@@ -14,10 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from bot.domain.models import Model
-    from bot.domain.protocols import JobRepository, SpendingStore
     from bot.domain.models import Job, Model
-    from bot.domain.protocols import JobRepository
+    from bot.domain.protocols import JobRepository, SpendingStore
     from bot.domain.server_rules import Block
 
 

@@ -36,8 +36,7 @@ from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
 from bot.text import failures
 from sandbox.failpoints import wrapped
-from tests.support.admissions import admission, daily, no_refill
-from tests.support.admissions import NoJobLog, admission, daily
+from tests.support.admissions import NoJobLog, admission, daily, no_refill
 from tests.support.factories import request, requester
 
 if TYPE_CHECKING:

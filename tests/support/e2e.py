@@ -115,11 +115,11 @@ class Live:
         assert interaction.message is not None
         return interaction.message
 
-    async def park(self) -> None:
+    async def park(self, **options: Any) -> None:
         """Make an image that cannot be delivered anywhere, so that it waits for /recover."""
         self.discord.fail("PATCH", "*", status=403, code=50001, times=100)
         self.discord.fail("POST", "/channels/*", status=403, code=50001, times=100)
-        interaction = await self.thumbnail()
+        interaction = await self.thumbnail(**options)
         await interaction.wait(lambda i: i.message is not None, 10)
         await self.app.use_case.recovery.idle(30)
         self.discord.heal()

@@ -19,8 +19,7 @@ from bot.storage.database import Database
 from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
 from sandbox.failpoints import wrapped
-from tests.support.admissions import admission, daily, no_refill
-from tests.support.admissions import NoJobLog, admission, daily
+from tests.support.admissions import NoJobLog, admission, daily, no_refill
 from tests.support.simulated_adapters import Alerts, Downloader, Messenger, Metrics, Provider, SourceImages
 from tests.support.simulated_disk import Connection, CrashableJournal, DatabaseThread, DiskReserve, Spool, SpoolFolder
 from tests.support.simulated_world import HOUR, Process
