@@ -28,6 +28,7 @@ from bot.images.smaller_copies import SmallerCopies
 from bot.images.source_images import SourceImages
 from bot.images.source_store import SourceStore
 from bot.jobs import use_case
+from bot.jobs.administration import Administration
 from bot.jobs.admission import Admission
 from bot.jobs.choices import Choices
 from bot.jobs.circuits import Circuits
@@ -210,6 +211,9 @@ async def opened(
             operators=settings.operator.users,
             operator_server=settings.operator.server,
             choices=_choices(settings, storage.policies),
+            administration=Administration(
+                policies=storage.policies, usage=storage.usage, quota=admission.quota, clock=clock
+            ),
             lifecycle=jobs.lifecycle,
             outcomes=jobs.outcomes,
             recovery=jobs.recovery,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bot.discord_io import buttons
+from bot.domain.errors import NotAllowed
 from bot.domain.models import DEFAULT_UPLOAD_LIMIT, Requester, Upload
+from bot.domain.server_rules import Change
 from bot.text import results
 from cogs import responses
 
@@ -57,6 +59,25 @@ def requester(interaction: discord.Interaction[Client], *, private: bool = False
 def role_ids(person: discord.User | discord.Member) -> frozenset[int]:
     """The ids of somebody's roles. `Member.roles` has only those that are in the cache, and none are."""
     return frozenset(getattr(person, "_roles", ()))
+
+
+def check_admin(interaction: discord.Interaction[Client]) -> int:
+    """The server that the person may administer; Discord says with every interaction who may. Raises `NotAllowed`, and
+    `ServerNotAllowed` where the operator does not offer the bot.
+    """
+    if interaction.guild_id is None or not interaction.permissions.manage_guild:
+        raise NotAllowed("admin")
+    interaction.client.services.admission.access.check_server(interaction.guild_id)
+    return interaction.guild_id
+
+
+def change(interaction: discord.Interaction[Client], *, target: int = 0) -> Change:
+    """A change by an admin of the server, as it is written down; raises as `check_admin` does. `target` is the user it
+    is about.
+    """
+    guild_id = check_admin(interaction)
+    name = interaction.command.qualified_name if interaction.command is not None else ""
+    return Change(interaction.user.id, guild_id, name, interaction.created_at, target)
 
 
 def upload(attachment: discord.Attachment) -> Upload:

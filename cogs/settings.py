@@ -8,7 +8,7 @@ import discord
 from discord import app_commands
 
 from bot.domain.models import Format, Model
-from bot.domain.server_rules import Preferences
+from bot.domain.server_rules import DEFAULT, NO, YES, Preferences, chosen
 from bot.text import formatting, settings
 from cogs import interactions, responses
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from bot.discord_io.client import Client, Services
 
     Choices = list[app_commands.Choice[str]]
-
-DEFAULT = "default"  # the choice that takes an earlier one back
-YES = "yes"
 
 
 async def setup(bot: Client) -> None:
@@ -47,7 +44,7 @@ def settings_command(services: Services) -> app_commands.Command[Any, ..., None]
         reset: bool = False,  # noqa: FBT001, FBT002 - Discord passes options by name
     ) -> None:
         before = await services.choices.own(interaction.user.id)
-        wanted = changed(Preferences() if reset else before, model=model, format_=format, private=private)
+        wanted = chosen(Preferences() if reset else before, model=model, format_=format, private=private)
         if wanted != before:
             await services.choices.choose(interaction.user.id, wanted)
         here = await services.choices.here(interaction.guild_id)
@@ -63,14 +60,5 @@ def offered(otherwise: str) -> tuple[Choices, Choices, Choices]:
     return (
         [*(app_commands.Choice(name=formatting.MODELS[one], value=one.value) for one in Model), unset],
         [*(app_commands.Choice(name=formatting.FORMATS[one], value=one.value) for one in Format), unset],
-        [app_commands.Choice(name="yes", value=YES), app_commands.Choice(name="no", value="no"), unset],
-    )
-
-
-def changed(before: Preferences, *, model: str | None, format_: str | None, private: str | None) -> Preferences:
-    """What has been chosen now, and before where nothing is chosen. The values are those of `offered`."""
-    return Preferences(
-        before.model if model is None else None if model == DEFAULT else Model(model),
-        before.format if format_ is None else None if format_ == DEFAULT else Format(format_),
-        before.private if private is None else None if private == DEFAULT else private == YES,
+        [app_commands.Choice(name="yes", value=YES), app_commands.Choice(name="no", value=NO), unset],
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bot.domain.privacy import RetentionRules
     from bot.domain.protocols import KeyValueStore, PolicyStore
     from bot.images.smaller_copies import SmallerCopies
+    from bot.jobs.administration import Administration
     from bot.jobs.admission import Admission
     from bot.jobs.choices import Choices
     from bot.jobs.lifecycle import Lifecycle
@@ -41,6 +42,7 @@ COGS = (
     "cogs.history",
     "cogs.account",
     "cogs.settings",
+    "cogs.admin",
     "cogs.smaller_copies",
     "cogs.operator",
     "cogs.privacy",
@@ -64,6 +66,7 @@ class Services:
     operators: frozenset[int]  # the users who may use /operator
     operator_server: int | None
     choices: Choices
+    administration: Administration
     lifecycle: Lifecycle
     outcomes: Outcomes
     recovery: Recovery

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Collection, Sequence
     from datetime import datetime
+    from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+    from datetime import date, datetime
 
     from bot.domain.errors import InvalidOption
     from bot.domain.models import (
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from bot.domain.privacy import PersonFiles
     from bot.domain.server_rules import Amounts, Block, Change, LimitKind, Preferences, PresetKind, ServerRules
     from bot.domain.spending import Settlement, Spent, UnknownJob, Waiting
+    from bot.domain.usage import Usage
 
 
 class JobRepository(Protocol):
@@ -83,6 +86,10 @@ class SpendingStore(Protocol):
     async def remember_refused(self, requester: Requester, *, now: datetime) -> None: ...
     async def anybody_refused(self, since: datetime) -> bool: ...
     async def take_refused(self, since: datetime) -> list[Waiting]: ...
+class UsageRecords(Protocol):
+    """What was used in a server."""
+
+    async def usage(self, guild_id: int, *, first: date, last: date) -> Usage: ...
 
 
 class KeyValueStore(Protocol):

@@ -7,16 +7,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from bot.domain.errors import InvalidSetting
-from bot.domain.models import Period
+from bot.domain.models import Format, Model, Period
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from bot.domain.models import Format, Model
-
 UNLIMITED = -1  # a limit that somebody has been freed from
 MOST_CREDITS = 10_000_000  # that one limit may allow
+DEFAULT, YES, NO = "default", "yes", "no"  # the choices of a setting that are none of its values
 NO_LIMIT, REMOVE = "no limit", "remove"  # what an admin may write in place of a number
 
 
@@ -129,6 +128,15 @@ def amount(text: str | None, current: int | None) -> int | None:
     if int(wanted) > MOST_CREDITS:
         raise InvalidSetting("amount")
     return int(wanted)
+
+
+def chosen(before: Preferences, *, model: str | None, format_: str | None, private: str | None) -> Preferences:
+    """What somebody has chosen now, and before where they have left a choice out; DEFAULT takes one back."""
+    return Preferences(
+        before.model if model is None else None if model == DEFAULT else Model(model),
+        before.format if format_ is None else None if format_ == DEFAULT else Format(format_),
+        before.private if private is None else None if private == DEFAULT else private == YES,
+    )
 
 
 def merged_presets(operators: Mapping[str, str], servers: Mapping[str, str]) -> dict[str, str]:

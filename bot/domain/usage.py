@@ -1,31 +1,71 @@
-"""Who used what in one server, for its admins."""
+"""What the members of one server have used, day by day. Pure: the rows come from outside."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import date
 
     from bot.domain.models import Model
 
+_Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """The images that one member has made on one day with one model, those in progress included. `user_id` is 0 if the
+    person's data has been deleted.
+    """
+
+    day: date
+    user_id: int
+    model: Model
+    images: int
+    credits: int
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Credits used or held in a server: per model for each of the `days` (consecutive, oldest first), and per member,
-    the most first. A member whose data was deleted is 0.
-    """
+    """What was used in one server in the days up to `today`, by the calendar of the limits."""
 
-    days: Sequence[date]
-    by_model: Mapping[Model, Sequence[int]]
-    members: Sequence[tuple[int, int]]
+    today: date
+    rows: Sequence[Used]
 
-    @property
-    def total(self) -> int:
-        return sum(map(sum, self.by_model.values()))
+    def last(self, days: int) -> Usage:
+        """The same of the last so many days, today included."""
+        since = self.today - timedelta(days=days - 1)
+        return Usage(self.today, [row for row in self.rows if row.day >= since])
 
     @property
-    def by_day(self) -> Sequence[int]:
-        return [sum(amounts) for amounts in zip(*self.by_model.values(), strict=True)] or [0] * len(self.days)
+    def images(self) -> int:
+        return sum(row.images for row in self.rows)
+
+    @property
+    def credits(self) -> int:
+        return sum(row.credits for row in self.rows)
+
+    def by_day(self) -> list[tuple[date, Usage]]:
+        """The days with any use, the newest first."""
+        return sorted(self._split(lambda row: row.day), key=lambda one: one[0], reverse=True)
+
+    def by_member(self) -> list[tuple[int, Usage]]:
+        """The members, whoever has used most credits first."""
+        return sorted(self._split(lambda row: row.user_id), key=lambda one: (-one[1].credits, -one[1].images, one[0]))
+
+    def by_model(self) -> list[tuple[Model, int]]:
+        """The models and the number of their images, the most used first."""
+        images: Counter[Model] = Counter()
+        for row in self.rows:
+            images[row.model] += row.images
+        return sorted(images.items(), key=lambda one: (-one[1], one[0]))
+
+    def _split(self, key: Callable[[Used], _Key]) -> list[tuple[_Key, Usage]]:
+        parts: dict[_Key, list[Used]] = {}
+        for row in self.rows:
+            parts.setdefault(key(row), []).append(row)
+        return [(name, Usage(self.today, rows)) for name, rows in parts.items()]

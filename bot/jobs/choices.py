@@ -47,6 +47,10 @@ class Choices:
         """What whoever has chosen nothing gets in a server."""
         return (await self._rules(guild_id)).defaults.or_else(self._defaults)
 
+    @property
+    def operators(self) -> Preferences:
+        return self._defaults
+
     async def presets(self, kind: PresetKind, guild_id: int | None) -> Mapping[str, str]:
         """The names that a server knows, to the provider's ids."""
         rules = await self._rules(guild_id)

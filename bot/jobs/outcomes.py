@@ -63,10 +63,10 @@ class Outcomes:
             return
         log.info("job %s released: %s", job.id, operator.failure(failure))
         self._ports.metrics.ended(failure.kind)
-        self._ports.job_log.ended(ended)
         self._ports.notices.job_failed(job, failure)
         if failure.reason in BALANCE_REASONS:
             await self._ports.refill.refused(job.requester)
+        self._ports.job_log.ended(ended)
         await self.notify(ended)
         await self._ports.spool.remove(ended)
 

@@ -19,7 +19,7 @@ from bot.storage.personal_data import PersonalData
 from bot.storage.policies import Policies
 from bot.storage.retention import Retention
 from bot.storage.spending import Spending
-from bot.storage.usage import UsageReports
+from bot.storage.usage import UsageRecords
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -44,9 +44,9 @@ class Stores:
     history: History
     policies: Policies
     spending: Spending
-    usage: UsageReports
     personal_data: PersonalData
     retention: Retention
+    usage: UsageRecords
 
 
 @asynccontextmanager
@@ -77,12 +77,13 @@ async def opened(
                 history=History(store, spool=spool),
                 policies=policies,
                 spending=Spending(store),
-                usage=UsageReports(store),
                 personal_data=PersonalData(
                     store, repository=repository, policies=policies, forgotten=Forgotten(folder / "forgotten")
                 ),
                 retention=Retention(store, policies=policies, rules=retention),
             )
+            history = History(store, spool=spool)
+            yield Stores(store, ledger, repository, history, Policies(store), UsageRecords(store))
         finally:
             await repository.close()
 

@@ -1,48 +1,43 @@
-"""Who used what in one server."""
+"""Adds up what a server's members have used, from the jobs that are still stored."""
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 
 from bot.domain.models import Model
-from bot.domain.quota import number_of
-from bot.domain.usage import Usage
+from bot.domain.usage import Usage, Used
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import date
+    from bot.storage.database import Database
 
-    from bot.storage.database import Database, Transaction
-
-_MEMBERS = 10
-
-_BY_MODEL = """
-    SELECT counted_on, request ->> 'model' AS model, SUM(cost) AS credits FROM jobs
-    WHERE guild_id = ? AND counted_on BETWEEN ? AND ? AND state <> 'released' GROUP BY counted_on, model
-"""
-_BY_MEMBER = f"""
-    SELECT user_id, SUM(cost) AS credits FROM jobs
+_USED = """
+    SELECT counted_on, user_id, json_extract(request, '$.model') AS model, COUNT(*) AS images, SUM(cost) AS credits
+    FROM jobs
     WHERE guild_id = ? AND counted_on BETWEEN ? AND ? AND state <> 'released'
-    GROUP BY user_id HAVING credits > 0 ORDER BY credits DESC, user_id LIMIT {_MEMBERS}
+    GROUP BY counted_on, user_id, model
 """
 
 
-class UsageReports:
-    """Sums over the jobs of a server."""
+class UsageRecords:
+    """Reads only; the index of jobs by server and day bounds what it reads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def usage(self, guild_id: int, days: Sequence[date]) -> Usage:
-        """What was used in a server on consecutive `days`, oldest first."""
-        numbers = [number_of(day) for day in days]
-        values = (guild_id, numbers[0], numbers[-1])
+    async def usage(self, guild_id: int, *, first: date, last: date) -> Usage:
+        """What was used from the day `first` to the day `last`, both included."""
+        rows = await self._database.run(_USED, (guild_id, _number(first), _number(last)))
+        used = [
+            Used(_date(row["counted_on"]), row["user_id"], Model(row["model"]), row["images"], row["credits"])
+            for row in rows
+        ]
+        return Usage(last, used)
 
-        def steps(transaction: Transaction) -> Usage:
-            by_model = {model: [0] * len(days) for model in Model}
-            for row in transaction.run(_BY_MODEL, values):
-                by_model[Model(row["model"])][numbers.index(row["counted_on"])] = row["credits"]
-            members = [(row["user_id"], row["credits"]) for row in transaction.run(_BY_MEMBER, values)]
-            return Usage(days, by_model, members)
 
-        return await self._database.write(steps)
+def _number(day: date) -> int:
+    return int(day.strftime("%Y%m%d"))
+
+
+def _date(number: int) -> date:
+    return date(number // 10_000, number // 100 % 100, number % 100)

@@ -67,9 +67,10 @@ def test_a_request_becomes_an_image_and_one_charge_in_this_order() -> None:
             "generated",
         ]
         assert order[9:13] == ["write", "fetch", "fetched", "spooled"]
-        assert order[13:] == ["deliver", "delivered", "ended", "remove", "add_again_reaction"]
+        assert order[13:] == ["deliver", "delivered", "ended", "logged", "remove", "add_again_reaction"]
         assert (job.state, job.message_id) == (State.DELIVERED, 501)
         assert harness.outcomes_counted == ["delivered"]
+        assert harness.script.of("logged") == [(job.id, State.DELIVERED)]
         assert harness.alerts == []
 
     run(scenario)

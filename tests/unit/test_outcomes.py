@@ -58,7 +58,9 @@ def test_a_release_is_recorded_counted_reported_and_told_in_this_order(
         job = harness.stored(State.SPOOLED)
         await asyncio.sleep(5)
         await harness.outcomes.release(job, failure)
-        assert harness.script.order() == ["released with", "released", "ended", "alert", "notify", "told", "remove"]
+        order = ["released with", "released", "ended", "alert", "logged", "notify", "told", "remove"]
+        assert harness.script.order() == order
+        assert harness.script.of("logged") == [(job.id, State.RELEASED)]
         assert harness.script.of("released with") == [(reason, request_id)]
         assert harness.outcomes_counted == [failure.kind]
         assert harness.alerts == [(AlertLevel(level), failure.kind)]
