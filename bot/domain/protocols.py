@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Collection, Sequence
-    from datetime import datetime
-    from collections.abc import AsyncGenerator, AsyncIterable, Sequence
     from datetime import date, datetime
 
     from bot.domain.errors import InvalidOption
@@ -86,6 +84,8 @@ class SpendingStore(Protocol):
     async def remember_refused(self, requester: Requester, *, now: datetime) -> None: ...
     async def anybody_refused(self, since: datetime) -> bool: ...
     async def take_refused(self, since: datetime) -> list[Waiting]: ...
+
+
 class UsageRecords(Protocol):
     """What was used in a server."""
 

@@ -6,6 +6,8 @@ matplotlib is optional (`pip install "pikzels-bot[charts]"`); without it there i
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from datetime import timedelta
 from io import BytesIO
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from bot.text.formatting import MODELS, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import date
 
     from matplotlib.axes import Axes
 
@@ -28,6 +31,8 @@ _COLORS: Mapping[Model, str] = MappingProxyType(
 )
 _PAD = 0.2  # inches around each half
 _NAME_LENGTH = 18  # characters
+_DAYS = 30  # in the upper half
+_MEMBERS = 10  # in the lower half
 _TICKS = 6  # days that are named below the bars, at most
 _MARGIN = 1.18  # room above the longest bar for its number
 
@@ -50,7 +55,10 @@ def _draw(usage: Usage, names: Mapping[int, str]) -> bytes:
     for axes in (days, members):
         _style(axes)
     _draw_days(days, usage)
-    _draw_members(members, [(_label(names.get(user_id, ""), user_id), used) for user_id, used in usage.members])
+    most = [
+        (_label(names.get(user_id, ""), user_id), part.credits) for user_id, part in usage.by_member() if part.credits
+    ]
+    _draw_members(members, most[:_MEMBERS])
     out = BytesIO()
     figure.savefig(out, format="png", facecolor=_CARD)
     return out.getvalue()
@@ -66,22 +74,25 @@ def _style(axes: Axes) -> None:
 def _draw_days(axes: Axes, usage: Usage) -> None:
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
-    places = range(len(usage.days))
-    bottom = [0] * len(usage.days)
-    for model, amounts in usage.by_model.items():
-        if not any(amounts):
-            continue
-        axes.bar(places, amounts, bottom=bottom, color=_COLORS[model], label=MODELS[model], width=0.8)
-        bottom = [below + amount for below, amount in zip(bottom, amounts, strict=True)]
+    days = [usage.today - timedelta(days=ago) for ago in reversed(range(_DAYS))]
+    places = range(_DAYS)
+    used: Counter[tuple[date, Model]] = Counter()
+    for row in usage.rows:
+        used[row.day, row.model] += row.credits
+    bottom = [0] * _DAYS
+    for model in Model:
+        amounts = [used[day, model] for day in days]
+        if any(amounts):
+            axes.bar(places, amounts, bottom=bottom, color=_COLORS[model], label=MODELS[model], width=0.8)
+            bottom = [below + amount for below, amount in zip(bottom, amounts, strict=True)]
     axes.set_title("Credits per day", color=_INK, fontsize=18, loc="left", fontweight="bold")
-    step = max(1, -(-len(usage.days) // _TICKS))
-    shown = list(places)[::step]
-    axes.set_xticks(shown, [f"{usage.days[place]:%b} {usage.days[place].day}" for place in shown])
+    shown = places[:: -(-_DAYS // _TICKS)]
+    axes.set_xticks(shown, [f"{days[place]:%b} {days[place].day}" for place in shown])
     axes.set_ylim(0, max(1, *bottom) * _MARGIN)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", color=_FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    if usage.total:
+    if any(bottom):
         axes.legend(loc="upper left", ncols=4, frameon=False, labelcolor=_INK, fontsize=13, handlelength=1)
 
 

@@ -77,13 +77,12 @@ async def opened(
                 history=History(store, spool=spool),
                 policies=policies,
                 spending=Spending(store),
+                usage=UsageRecords(store),
                 personal_data=PersonalData(
                     store, repository=repository, policies=policies, forgotten=Forgotten(folder / "forgotten")
                 ),
                 retention=Retention(store, policies=policies, rules=retention),
             )
-            history = History(store, spool=spool)
-            yield Stores(store, ledger, repository, history, Policies(store), UsageRecords(store))
         finally:
             await repository.close()
 

@@ -1,4 +1,4 @@
-"""Which of a server's limits counts for a member."""
+"""What admins write and choose, turned into rules, and which of the limits counts for a member."""
 
 from __future__ import annotations
 
@@ -6,8 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain.models import Period
-from bot.domain.server_rules import NOTHING_SET, UNLIMITED, Amounts, LimitKind, ServerRules
+from bot.domain.errors import InvalidSetting
+from bot.domain.models import Format, Model, Period
+from bot.domain.server_rules import (
+    MOST_CREDITS,
+    NOTHING_SET,
+    UNLIMITED,
+    Amounts,
+    LimitKind,
+    Preferences,
+    ServerRules,
+    amount,
+    chosen,
+    merged_presets,
+)
 
 AMOUNT = st.none() | st.just(UNLIMITED) | st.integers(0, 100)
 AMOUNTS = st.builds(Amounts, AMOUNT, AMOUNT)
@@ -61,3 +73,33 @@ def test_one_more_role_is_never_worse_once_any_limit_is_set(
 @pytest.mark.parametrize("kind", [LimitKind.MEMBER, LimitKind.ROLE])
 def test_a_limit_of_somebody_else_does_not_count(kind: LimitKind) -> None:
     assert ServerRules({(kind, 43): Amounts(1)}).of_member(42, (44,), Period.DAY) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [(None, 7), ("0", 0), (" 12 ", 12), (str(MOST_CREDITS), MOST_CREDITS), ("No limit", UNLIMITED), ("remove", None)],
+)
+def test_an_amount_is_a_number_or_a_word(written: str | None, expected: int | None) -> None:
+    assert amount(written, 7) == expected
+
+
+@pytest.mark.parametrize("written", ["", "-1", "+1", "1_000", "1e3", "٣", str(MOST_CREDITS + 1), "1" * 5000])
+def test_anything_else_is_no_amount(written: str) -> None:
+    with pytest.raises(InvalidSetting):
+        amount(written, 7)
+
+
+def test_the_servers_preset_stands_in_for_the_operators_of_the_same_name() -> None:
+    assert merged_presets({"Bob": "1", "Zoe": "2"}, {"BOB": "3"}) == {"Zoe": "2", "BOB": "3"}
+
+
+def test_what_is_chosen_first_counts() -> None:
+    own, others = Preferences(private=False), Preferences(Model.PKZ_2, Format.TALL, private=True)
+    assert own.or_else(others) == Preferences(Model.PKZ_2, Format.TALL, private=False)
+
+
+def test_a_choice_left_out_stays_and_the_default_takes_it_back() -> None:
+    before = Preferences(Model.PKZ_2, Format.TALL, private=True)
+    assert chosen(before, model=None, format_=None, private=None) == before
+    assert chosen(before, model="pkz_3", format_="default", private="no") == Preferences(Model.PKZ_3, None, False)
+    assert chosen(before, model=None, format_="1:1", private="default").private is None
