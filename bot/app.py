@@ -81,6 +81,7 @@ class App:
         """Delete what has been kept long enough."""
         if deleted := await self.storage.retention.sweep(now=self.client.services.clock()):
             log.info("%d old jobs deleted", deleted)
+        await self.storage.personal_data.compact()
 
     async def note_servers(self) -> None:
         """Once a day, delete what is stored for servers that the bot has left. If Discord does not list those that it

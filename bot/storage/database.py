@@ -118,7 +118,7 @@ class Database:
         """Write the database anew, and the write-ahead log with it. `secure_delete` alone is not enough to erase
         something: when pages of a tree are balanced, copies of rows stay in the gaps between the others.
 
-        Nothing else is read or written meanwhile, for about a second per 200 MB. Raises `StorageUnavailable`.
+        Nothing else is read or written meanwhile, for about a second per 50 MB. Raises `StorageUnavailable`.
         """
         await self.drained()
         try:

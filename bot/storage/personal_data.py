@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SLICE = 500  # rows changed in one transaction: others' go in between
 _READ = 2000
+_COMPACT_AT_ONCE = 64 * 1024 * 1024  # bytes: compacting a larger database holds up requests for longer than a second
 _SHORTEST_ID = 15  # digits: anything shorter is too young for a snowflake, and may be some other number in a text
 _ANOTHER = "another person"
 
@@ -37,6 +38,7 @@ _OWN_FILES = f"""
 """
 _OTHER_JOBS = f"SELECT rowid, {_HASHES} FROM jobs WHERE rowid > ? AND user_id <> ? ORDER BY rowid LIMIT {_READ}"
 _OTHER_DRAFTS = f"SELECT {_HASHES} FROM drafts WHERE user_id <> ? AND request NOT NULL"
+_SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 _APPLIED = "SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'forgotten'"
 _ERASED = "INSERT OR REPLACE INTO facts (name, value) VALUES ('erased', '1')"  # until the gaps are, too
 _IS_ERASED = "SELECT 1 FROM facts WHERE name = 'erased'"
@@ -111,7 +113,8 @@ class PersonalData:
 
     async def remember(self, user_id: int, *, now: datetime) -> None:
         """Write down that the person was erased, so that a restored backup does it again. Then what was erased is
-        gone from the disk. Raises `StorageUnavailable`.
+        gone from the disk; from the gaps of a large database only after the next `compact`. Raises
+        `StorageUnavailable`.
         """
         try:
             number = 1 + max(await self._applied(), await asyncio.to_thread(self._forgotten.last))
@@ -119,7 +122,9 @@ class PersonalData:
             await asyncio.to_thread(self._forgotten.add, number, user_id, at=now)
         except OSError as error:
             raise StorageUnavailable(f"the list of deletions ({type(error).__name__})") from error
-        await self._compact()
+        await self._database.checkpoint()
+        if (await self._database.run(_SIZE))[0][0] <= _COMPACT_AT_ONCE:
+            await self.compact()
 
     async def to_erase_again(self) -> list[int]:
         """Who was erased after this copy of the database was made; raises `OSError`."""
@@ -137,9 +142,10 @@ class PersonalData:
         number = await asyncio.to_thread(self._forgotten.last)
         if number > await self._applied():
             await self._database.run(_APPLY, (str(number),))
-        await self._compact()
+        await self.compact()
 
-    async def _compact(self) -> None:
+    async def compact(self) -> None:
+        """Close the gaps in which SQLite may have left copies of what was erased. Raises `StorageUnavailable`."""
         if await self._database.run(_IS_ERASED):
             await self._database.compact()
             await self._database.run(_COMPACTED)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bot.storage.database import Database, Row, Transaction
     from bot.storage.policies import Policies
 
-_SLICE = 200  # rows deleted in one transaction: it takes a few milliseconds, and nobody waits longer
+_SLICE = 50  # rows deleted in one transaction: it takes some milliseconds, and nobody waits longer
 _READ = 1000
 _TOTALS_LIFE = timedelta(days=62)  # the longest window is a month
 _WAITING_LIFE = timedelta(hours=1)  # who has waited longer is not told any more

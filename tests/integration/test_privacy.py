@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import shutil
@@ -16,7 +17,7 @@ from bot.domain.errors import NotAllowed, ResultGone
 from bot.domain.models import Format, Model, Postponed, ThumbnailRequest
 from bot.domain.privacy import RetentionRules
 from bot.domain.server_rules import Amounts, Block, Change, LimitKind, Preferences
-from bot.storage import database, stores
+from bot.storage import database, personal_data, stores
 from bot.storage.personal_tables import TABLES
 from bot.storage.pseudonyms import member_key
 from bot.text import privacy
@@ -243,18 +244,35 @@ async def test_nothing_stays_in_the_gaps_of_pages(tmp_path: Path) -> None:
     people, chosen = [ME + n * 10**9 for n in range(20)], random.Random(5)  # noqa: S311
     async with stores.opened(tmp_path, spool=tmp_path, clock=lambda: NOON, on_unavailable=print) as opened:
         ledger, data = opened.repository, opened.personal_data
-        for _ in range(600):
+
+        async def use(number: int) -> None:
             user_id = chosen.choice(people)
-            prompt = f"{user_id} {'x' * chosen.randrange(1000)}"
+            prompt = f"{user_id} {'x' * chosen.randrange(3000 if number % 7 == 0 else 300)}"
             job = await ledger.reserve(reservation(requester(user_id), what=request(prompt=prompt)))
+            job = await ledger.acked(job, message_id=chosen.randrange(10**18))
             ended = await ledger.released(job, reason="undeliverable", request_id=None, now=NOON)
             await ledger.notified(ended, now=NOON)
             await opened.history.set_sources(job, image="ab" * 32, support=None)
+
+        await asyncio.gather(*map(use, range(1500)))
         for user_id in people[:10]:
             await data.erase(user_id)
-            await data.remember(user_id, now=NOON)
+        await data.remember(people[0], now=NOON)
         found = everywhere(tmp_path, {str(user_id) for user_id in people})
     assert {what.split()[0] for _, what in found} == {str(user_id) for user_id in people[10:]}
+
+
+async def test_a_large_database_is_compacted_by_the_housekeeping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(personal_data, "_COMPACT_AT_ONCE", 0)
+    async with bot(tmp_path, monkeypatch) as live:
+        await live.made(user_id=ME)
+        await delete(live)
+        assert await live.app.storage.database.run("SELECT * FROM facts WHERE name = 'erased'") != []
+        await live.app.sweep()
+        assert await live.app.storage.database.run("SELECT * FROM facts WHERE name = 'erased'") == []
+        assert everywhere(tmp_path, {str(ME)}) == []
 
 
 # --- the table -----------------------------------------------------------------------------------------------------
@@ -363,6 +381,36 @@ async def test_a_deletion_waits_for_jobs_in_progress(tmp_path: Path, monkeypatch
         await interaction.wait(lambda i: i.message is not None and bool(i.message.attachments), 20)
         assert "Done:" in await delete(live)
         assert (await export(live))["jobs"] == []
+
+
+async def test_a_deletion_waits_for_tasks_that_know_an_ended_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bot(tmp_path, monkeypatch) as live:
+        job = await live.job(await live.made(user_id=ME))
+        done = asyncio.Event()
+
+        async def keep() -> None:
+            await done.wait()
+            await live.app.storage.history.set_sources(job, image=None, support=None)
+
+        live.app.use_case.tasks.start(keep(), job)
+        assert "still in progress" in await delete_at_once(live)
+        done.set()
+        assert "Done:" in await delete(live)
+
+
+async def test_nothing_comes_back_into_a_deleted_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bot(tmp_path, monkeypatch) as live:
+        job = await live.job(await live.made(user_id=ME, prompt=PROMPT))
+        await delete(live)
+        history = live.app.storage.history
+        await history.set_sources(job, image="ab" * 32, support=None)
+        await history.sharing(job, since=NOON)
+        await history.shared(job, message_id=5)
+        stripped = await live.app.storage.ledger.job(job.id)
+        assert stripped is not None
+        assert (stripped.request.prompt, stripped.sharing_at, stripped.shared_id) == (None, None, None)
 
 
 async def test_a_job_that_begins_during_a_deletion_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
