@@ -21,7 +21,7 @@ from bot.domain.models import AGAIN, Circuit, Model
 from bot.domain.privacy import RetentionRules
 from bot.domain.quota import DOLLAR, QuotaRules
 from bot.domain.server_rules import Amounts, Preferences, PresetKind
-from bot.images import downloads
+from bot.images import downloads, usage_chart
 from bot.images.downloads import ImageDownloader
 from bot.images.output_spool import OutputSpool
 from bot.images.smaller_copies import SmallerCopies
@@ -222,6 +222,7 @@ async def opened(
             personal_data=personal_data,
             retention=_retention(settings),
             find_shared=messenger.find_shared,
+            draw_usage=usage_chart.draw,
             fetch_image=partial(downloads.fetch_whole, cdn),
             smaller_copies=SmallerCopies(downloader=cdn, store=source_store, max_pixels=settings.pikzels.max_pixels),
             notices=notices,

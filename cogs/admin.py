@@ -6,6 +6,9 @@ those.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import discord
@@ -13,17 +16,22 @@ from discord import app_commands
 
 from bot.domain.errors import InvalidSetting
 from bot.domain.server_rules import MOST_CREDITS, NO_LIMIT, REMOVE, LimitKind
+from bot.domain.usage import MOST_SHOWN
 from bot.jobs.administration import LimitTarget
 from bot.text import admin
 from cogs import interactions, responses, server_settings
+from cogs.error_handler import UNREACHABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bot.discord_io.client import Client, Services
 
     Admin = discord.Interaction[Client]
     Choices = list[app_commands.Choice[str]]
 
 REASON_LENGTH = 200
+_NAMES_SECONDS = 3.0  # for what members are called; their ids have to do otherwise
 _MOST_DAYS = 3650
 _WHOSE = [
     app_commands.Choice(name="every member", value=LimitKind.EVERYONE.value),
@@ -51,10 +59,30 @@ def add_usage(group: app_commands.Group, services: Services) -> None:
     async def usage(interaction: discord.Interaction[Client]) -> None:
         guild_id = interactions.check_admin(interaction)
         with services.recovery.waited_for():
+            await responses.defer(interaction, ephemeral=True, thinking=True)
             found = await services.administration.usage(guild_id, interaction.created_at)
-        await responses.respond(
-            interaction, admin.usage(found, locale=interactions.locale(interaction)), ephemeral=True
-        )
+            shown = [user_id for user_id, _ in found.by_member()[:MOST_SHOWN] if user_id]
+            names = await _names(interaction.client, guild_id, shown)
+            picture = await services.draw_usage(found, names) if found.rows else None
+            text = admin.usage(found, locale=interactions.locale(interaction))
+            files = [] if picture is None else [discord.File(BytesIO(picture), "usage.png", description=admin.CHART)]
+            await interaction.edit_original_response(content=text, attachments=files)
+
+
+async def _names(bot: Client, guild_id: int, members: Sequence[int]) -> dict[int, str]:
+    """What members are called in a server, as far as Discord says so in time."""
+    names: dict[int, str] = {}
+
+    async def ask(user_id: int) -> None:
+        with suppress(*UNREACHABLE):
+            member = await bot.http.get_member(guild_id, user_id)
+            user = member["user"]
+            names[user_id] = member.get("nick") or user.get("global_name") or user["username"]
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_NAMES_SECONDS):
+            await asyncio.gather(*map(ask, members))
+    return names
 
 
 def add_limit(group: app_commands.Group, services: Services) -> None:

@@ -121,6 +121,14 @@ class Operator(app_commands.Group):
         found = await self._services.policies.unblock(change, _EVERYWHERE, subject, is_server=is_server)
         await self._show_blocks(interaction, operations.unblocked(subject, is_server=is_server, found=found))
 
+    @app_commands.command(description="Delete everything that is stored about a person")
+    @app_commands.describe(user="The id of the user")
+    async def forget(self, interaction: Interaction, user: _ID) -> None:
+        await responses.defer(interaction, ephemeral=True, thinking=True)
+        given_up = await self._services.personal_data.delete(snowflake(user))
+        await self._services.policies.record(self._operations.change("forget", actor=interaction.user.id))
+        await interaction.edit_original_response(content=operations.forgotten(given_up))
+
     async def _show_blocks(self, interaction: Interaction, said: str) -> None:
         found = await self._services.policies.active_blocks(_EVERYWHERE, now=self._services.clock())
         await _respond(interaction, operations.blocks(found[-20:], said))

@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import discord
@@ -148,6 +148,7 @@ class Reactions(commands.Cog):
             locale=job.requester.locale,
             roles=person.roles,
             joined_at=person.joined_at,
+            parent_channel_id=await self._parent_channel(event),
         )
 
         async def reply(repeated: Job, status: Status) -> int:
@@ -159,6 +160,14 @@ class Reactions(commands.Cog):
             await turn.enter_async_context(self._locks.setdefault(event.message_id, asyncio.Lock()))
             await self._services.results.check_reaction(event.message_id, event.user_id)
             await self._services.lifecycle.accept(job.request, requester, reply, parent=job)
+
+    async def _parent_channel(self, event: Event) -> int | None:
+        """The channel of a thread, if it matters where results may go; a reaction does not say."""
+        channels = (await self._services.policies.server_rules(event.guild_id or 0)).channels
+        if not channels or event.channel_id in channels:
+            return None
+        parent: Any = (await self._bot.http.get_channel(event.channel_id)).get("parent_id")
+        return None if parent is None else int(parent)
 
     async def _reply(self, event: Event, job: Job, status: Status) -> int:
         original = self._channel(event).get_partial_message(event.message_id)

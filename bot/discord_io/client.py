@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bot.domain.models import Format, Job, Model
     from bot.domain.privacy import RetentionRules
     from bot.domain.protocols import KeyValueStore, PolicyStore
+    from bot.domain.usage import Usage
     from bot.images.smaller_copies import SmallerCopies
     from bot.jobs.administration import Administration
     from bot.jobs.admission import Admission
@@ -74,6 +75,7 @@ class Services:
     personal_data: PersonalData
     retention: RetentionRules
     find_shared: Callable[[Job, int], Awaitable[int | None]]  # in a channel: the message of an interrupted share
+    draw_usage: Callable[[Usage, Mapping[int, str]], Awaitable[bytes | None]]  # a PNG, with names by id, if possible
     fetch_image: Callable[[str], Awaitable[bytes]]  # an image that Discord keeps, by its URL
     smaller_copies: SmallerCopies
     notices: Notices

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _Key = TypeVar("_Key")
 
+MOST_SHOWN = 10  # members in a picture
+
 
 @dataclass(frozen=True, slots=True)
 class Used:

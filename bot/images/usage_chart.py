@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from bot.domain.models import Model
+from bot.domain.usage import MOST_SHOWN
 from bot.text.formatting import MODELS, shortened
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _COLORS: Mapping[Model, str] = MappingProxyType(
 _PAD = 0.2  # inches around each half
 _NAME_LENGTH = 18  # characters
 _DAYS = 30  # in the upper half
-_MEMBERS = 10  # in the lower half
 _TICKS = 6  # days that are named below the bars, at most
 _MARGIN = 1.18  # room above the longest bar for its number
 
@@ -55,10 +55,8 @@ def _draw(usage: Usage, names: Mapping[int, str]) -> bytes:
     for axes in (days, members):
         _style(axes)
     _draw_days(days, usage)
-    most = [
-        (_label(names.get(user_id, ""), user_id), part.credits) for user_id, part in usage.by_member() if part.credits
-    ]
-    _draw_members(members, most[:_MEMBERS])
+    most = usage.by_member()[:MOST_SHOWN]
+    _draw_members(members, [(_label(names.get(user_id, ""), user_id), used.credits) for user_id, used in most])
     out = BytesIO()
     figure.savefig(out, format="png", facecolor=_CARD)
     return out.getvalue()
@@ -108,7 +106,7 @@ def _draw_members(axes: Axes, members: Sequence[tuple[str, int]]) -> None:
     bars = axes.barh(places, used, color="#56b4e9", height=0.7)
     axes.bar_label(bars, color=_INK, fontsize=13, padding=6)
     axes.set_yticks(places, [name for name, _ in members])
-    axes.set_xlim(0, max(used) * _MARGIN)
+    axes.set_xlim(0, max(1, *used) * _MARGIN)
     axes.invert_yaxis()
 
 

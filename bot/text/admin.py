@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Translate: TypeAlias = Callable[[str], str]
 
+CHART = "Credits per day and model, and the members who used the most; the message has the same numbers"
 _PERIODS = (Period.DAY, Period.MONTH)
 _MEMBERS_SHOWN = (8, 6, 4, 2)  # in each list; as many as fit into one message
 

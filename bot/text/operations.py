@@ -100,6 +100,11 @@ def _block(block: Block) -> str:
     return f"- {who}: {quoted(block.reason)}{until}"
 
 
+def forgotten(given_up: int) -> str:
+    lost = f" {given_up} of their images waited for /recover, and were given up." if given_up else ""
+    return f"Everything that was stored about this person is deleted.{lost}"
+
+
 def blocked(subject: int, *, is_server: bool) -> str:
     return f"{_subject(subject, is_server=is_server)} is blocked."
 

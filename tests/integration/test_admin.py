@@ -53,7 +53,7 @@ async def admin(live: Live) -> Live:
 
 
 async def answer(interaction: discord_server.Interaction) -> str:
-    await interaction.wait(lambda i: i.message is not None, 10)
+    await interaction.wait(lambda i: i.message is not None and bool(i.message.content), 10)
     assert interaction.message is not None
     assert interaction.message.ephemeral
     return interaction.message.content
@@ -307,10 +307,16 @@ async def test_usage_says_who_used_what_by_model_and_day(admin: Live) -> None:
     window = (
         "3 credits (PKZ 4.5 × 2, PKZ 4 × 1)\n<@1>: 2 credits (PKZ 4 × 1, PKZ 4.5 × 1)\n<@2>: 1 credit (PKZ 4.5 × 1)\n"
     )
-    assert await run(admin, "usage") == (
+    with_chart = await admin.discord.slash("thumbnail-admin usage", user_id=ADMIN)
+    assert await answer(with_chart) == (
         f"**Last 7 days**: {window}**Last 30 days**: {window}```\nday   images credits\n{today}      3       3\n```"
     )
+    assert with_chart.message is not None
+    [chart] = with_chart.message.attachments
+    assert (chart.filename, (chart.data or b"")[:4]) == ("usage.png", b"\x89PNG")
     elsewhere = await admin.discord.slash(
         "thumbnail-admin usage", user_id=ADMIN, guild_id=6, channel_id=CHANNEL_ID + 90
     )
     assert (await answer(elsewhere)).startswith("Nobody has used the bot")
+    assert elsewhere.message is not None
+    assert elsewhere.message.attachments == []

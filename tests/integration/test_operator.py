@@ -70,7 +70,7 @@ async def test_the_command_exists_in_the_operators_server_only(
         assert commands.for_guild(4242) == []
 
 
-@pytest.mark.parametrize("command", ["status", "pause", "resume", "spend", "unknown", "block", "unblock"])
+@pytest.mark.parametrize("command", ["status", "pause", "resume", "spend", "unknown", "block", "unblock", "forget"])
 async def test_nobody_else_can_use_it_whatever_their_permissions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -78,6 +78,7 @@ async def test_nobody_else_can_use_it_whatever_their_permissions(
         "pause": {"reason": "mine"},
         "block": {"id": "123456789012345678", "kind": "member", "reason": "x"},
         "unblock": {"id": "123456789012345678", "kind": "member"},
+        "forget": {"user": "123456789012345678"},
     }
     async with operated(tmp_path, monkeypatch) as live:
         said = await answer(live, command, user_id=1, **options.get(command, {}))
@@ -161,6 +162,20 @@ async def test_a_person_and_a_server_can_be_blocked_everywhere(tmp_path: Path, m
         await live.made()
         assert "was not blocked" in await answer(live, "unblock", id="100000000000000008", kind="member")
         assert "isn't an id of Discord" in await answer(live, "block", id="somebody-i-know", kind="member", reason="x")
+
+
+async def test_a_person_can_be_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    person = 100_000_000_000_000_007
+    async with operated(tmp_path, monkeypatch) as live:
+        message = await live.made(user_id=person, prompt="mine alone")
+        await live.job(message)
+        interaction = await live.discord.slash("operator forget", options={"user": str(person)}, user_id=OPERATOR)
+        await interaction.wait(lambda i: i.message is not None and "is deleted." in i.message.content)
+        assert require(interaction.message).ephemeral
+        rows = await live.app.storage.database.run("SELECT user_id, request FROM jobs")
+        assert [row["user_id"] for row in rows] == [0]
+        assert "mine alone" not in rows[0]["request"]
+        assert await live.left(person) == 9, "what was used stays used"
 
 
 # --- the budget ------------------------------------------------------------------------------------------------------

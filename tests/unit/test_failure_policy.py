@@ -228,6 +228,7 @@ REFUSALS = (
     errors.TooNew("account", NOON),
     errors.ChannelNotAllowed((5, 6)),
     errors.Paused("moving to another account"),
+    errors.InvalidSetting("amount"),
     errors.QueueFull(100),
     errors.TooManyActiveJobs(1),
     errors.DuplicateRequest(),
