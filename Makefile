@@ -26,6 +26,7 @@ mutants: .venv/mutants
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.burst --jobs 200
+	$(BIN)/python -m benchmarks.limits
 
 # Each stamp file shows when the environment was installed with exactly the versions of its lock file.
 .venv/%: requirements/%.lock

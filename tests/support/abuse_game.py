@@ -13,17 +13,16 @@ from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
-from bot.domain.access import AccessRules
 from bot.domain.errors import QuotaExceeded, RequestRejected
-from bot.domain.models import OF_MEMBERS, Job, Model, Output, Scope
-from bot.domain.quota import DOLLAR, QuotaRules
+from bot.domain.models import OF_MEMBERS, Job, Output, Scope
+from bot.domain.quota import DOLLAR
 from bot.domain.server_rules import UNLIMITED, Amounts, Change, LimitKind
 from bot.jobs.admission import Admission
 from bot.storage.ledger import Ledger
 from bot.storage.policies import Policies
 from tests.support.abuse_books import Books, Row
+from tests.support.abuse_setting import Setting
 from tests.support.abuse_strategies import (
     COMMUNITIES,
     MEMBER_ROLE,
@@ -34,7 +33,6 @@ from tests.support.abuse_strategies import (
     VIP_ROLE,
     Account,
     Attempt,
-    Calendar,
     End,
     account_id,
     account_made,
@@ -51,42 +49,8 @@ if TYPE_CHECKING:
 HONEST = "honest"
 SHARED = (Scope.GUILD, Scope.BOT, Scope.MONEY)
 ACCOUNTS, HONEST_ACCOUNTS = 100, 58
-STARTS = (datetime(2026, 2, 27, tzinfo=UTC), datetime(2026, 3, 28, tzinfo=UTC), datetime(2026, 10, 30, tzinfo=UTC))
-ZONES = tuple(map(ZoneInfo, ("UTC", "Europe/Berlin", "Asia/Kathmandu", "America/Sao_Paulo")))
 ADMIN = 1
 _SOMEBODY = requester()
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """The operator's choices in one game. `roomy`: what all share is enough for whatever all can use up."""
-
-    quota: QuotaRules
-    access: AccessRules
-    calendar: Calendar
-    roomy: bool
-
-    @classmethod
-    def draw(cls, chance: random.Random) -> Setting:
-        zone, start, days, roomy = chance.choice(ZONES), chance.choice(STARTS), 2, chance.random() < 0.4
-        daily, attempts = chance.randint(4, 10), chance.choice((12, 20, 60))
-        prices = {model: chance.choice((50_000, 90_000, 120_000)) for model in Model}
-        dollars = days * attempts * 24 * 400 if roomy else chance.randint(2, 10)
-        quota = QuotaRules(
-            member=Amounts(daily, chance.choice((None, 2 * daily))),
-            costs={model: chance.randint(1, 3) for model in Model},
-            server=Amounts() if roomy else Amounts(chance.choice((None, 40, 80)), chance.choice((None, 150))),
-            bot=Amounts() if roomy else Amounts(chance.choice((None, 150, 300)), chance.choice((None, 600))),
-            budget=Amounts(dollars * DOLLAR, chance.choice((2, 30)) * dollars * DOLLAR),
-            prices=prices,
-            zone=zone,
-            attempts_hourly=attempts,
-            unknown_daily=chance.randint(3, 5),
-            strikes_daily=chance.randint(3, 5),
-        )
-        servers = frozenset(COMMUNITIES) if chance.random() < 0.6 else frozenset[int]()
-        midnights = tuple((start + timedelta(days=n)).replace(tzinfo=zone).astimezone(UTC) for n in range(1, days + 1))
-        return cls(quota, AccessRules(servers, timedelta(days=7)), Calendar(start, days, midnights), roomy)
 
 
 @dataclass(frozen=True, slots=True)
