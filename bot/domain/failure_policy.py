@@ -14,6 +14,7 @@ from bot.domain.errors import (
     AnswerUnusable,
     InternalError,
     JobFailed,
+    MessageDeleted,
     NotStarted,
     OutcomeUnknown,
     OutputGone,
@@ -47,6 +48,8 @@ _THROTTLED = FailurePolicy(retries=2, pause=None, alert_level=AlertLevel.COUNT, 
 
 # Reasons of a release: of a call that may have been paid for, and of one for which its member has to answer.
 UNKNOWN_REASONS = (OutcomeUnknown.kind, AnswerUnusable.kind)
+# An image that was paid for and that nobody claimed: whoever deletes messages must not get it for free again and again.
+GIVEN_UP_REASONS = (Undeliverable.kind, MessageDeleted.kind)
 BALANCE_REASONS = (
     f"{NotStarted.kind}:{Circuit.BALANCE.value}",
     f"{ProviderRefused.kind}:INSUFFICIENT_CREDITS",

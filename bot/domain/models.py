@@ -294,7 +294,7 @@ class Scope(StrEnum):
     BOT = "bot"  # credits of everyone
     MONEY = "money"  # millionths of a dollar, of everyone
     ATTEMPTS = "attempts"  # requests of one member, whatever became of them
-    UNKNOWN = "unknown"  # requests of one member whose outcome is unknown
+    UNKNOWN = "unknown"  # requests of one member that may have been paid for without a charge
     STRIKES = "strike"  # requests of one member that the provider's content policy refused
 
 

@@ -7,7 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
-from bot.domain.failure_policy import STRIKE_REASON, UNKNOWN_REASONS
+from bot.domain.failure_policy import GIVEN_UP_REASONS, STRIKE_REASON, UNKNOWN_REASONS
 from bot.domain.models import OF_MEMBERS, TRANSITIONS, Allowance, Scope, Step
 from bot.domain.quota import binding_limit, needed
 from bot.storage.job_rows import job_from_row, ms, row_from_request
@@ -82,7 +82,11 @@ _RELEASE = f"""
     SELECT
         id, 'release', user_id, guild_id, -cost, 0, asked_at, ended_at, member, counted_on, -extra,
         IIF(generated_at IS NOT NULL OR reason IN {UNKNOWN_REASONS}, 0, -price),
-        CASE WHEN reason IN {UNKNOWN_REASONS} THEN 'unknown' WHEN reason = '{STRIKE_REASON}' THEN 'strike' END
+        CASE
+            WHEN reason IN {UNKNOWN_REASONS} THEN 'unknown'
+            WHEN reason IN {GIVEN_UP_REASONS} AND generated_at IS NOT NULL THEN 'unknown'
+            WHEN reason = '{STRIKE_REASON}' THEN 'strike'
+        END
     FROM jobs WHERE id = ?
 """
 

@@ -29,8 +29,8 @@ def exceeded(error: QuotaExceeded, _: Translate) -> str:
         Scope.MONEY: _("The bot's budget for {period} is used up. Resets {time}."),
         Scope.ATTEMPTS: _("You have made {used} requests this hour. Try again {time}."),
         Scope.UNKNOWN: _(
-            "The image service hasn't answered {used} of your requests today, and each may have cost the operator"
-            " money. Try again {time}."
+            "{used} of your requests today may have cost the operator money without an image for you: they weren't"
+            " answered, or their image was given up. Try again {time}."
         ),
         Scope.STRIKES: _(
             "The image service refused {used} of your requests today for their content. Try again {time}."

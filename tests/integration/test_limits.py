@@ -119,7 +119,7 @@ async def test_a_limit_of_one_server_does_not_count_what_is_used_in_another(tmp_
         (UNKNOWN, False, {(Scope.UNKNOWN, "day"): 1, **dict.fromkeys(MONEY, 90_000)}),
         ("answer_unusable", False, {(Scope.UNKNOWN, "day"): 1, **dict.fromkeys(MONEY, 90_000)}),
         ("output_unreachable", True, dict.fromkeys(MONEY, 90_000)),
-        ("undeliverable", True, dict.fromkeys(MONEY, 90_000)),
+        ("undeliverable", True, {(Scope.UNKNOWN, "day"): 1, **dict.fromkeys(MONEY, 90_000)}),
     ],
 )
 async def test_a_release_gives_back_all_but_what_it_cost_the_operator(

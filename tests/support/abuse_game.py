@@ -260,7 +260,7 @@ class Game:
         self.books.extra[terms.requester.user_id, terms.requester.guild_id or 0] += running.extra
         self.books.count(terms, OF_MEMBERS, running.extra - terms.cost)
         self.books.count(terms, (Scope.GUILD, Scope.BOT), -terms.cost)
-        marks = {End.UNKNOWN: (Scope.UNKNOWN,), End.POLICY: (Scope.STRIKES,)}
+        marks = {End.UNKNOWN: (Scope.UNKNOWN,), End.UNDELIVERABLE: (Scope.UNKNOWN,), End.POLICY: (Scope.STRIKES,)}
         self.books.count(terms, marks.get(attempt.end, ()), 1)
 
     async def _settle(self, job: Job, end: End) -> None:
