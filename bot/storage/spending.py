@@ -21,9 +21,9 @@ _SPENT = """
             (SELECT jobs.price FROM settlements JOIN jobs ON jobs.id = settlements.job_id
              WHERE settlements.job_id = entries.job_id AND outcome = 'free')
         END
-    ), 0) AS price
+    ), 0) AS paid
     FROM entries WHERE counted_on BETWEEN ? AND ? GROUP BY {subject}
-    HAVING credits <> 0 OR price <> 0 ORDER BY price DESC, credits DESC LIMIT ?
+    HAVING credits <> 0 OR paid <> 0 ORDER BY paid DESC, credits DESC LIMIT ?
 """
 
 # Their index is named, or the planner would prefer the one over all ends.
@@ -57,7 +57,7 @@ class Spending:
     async def _spent(self, subject: str, window: Window, count: int) -> list[Spent]:
         sql = _SPENT.format(subject=subject)
         rows = await self._database.run(sql, (window.first, window.last, count))
-        return [Spent(row["subject"], row["credits"], row["price"]) for row in rows]
+        return [Spent(row["subject"], row["credits"], row["paid"]) for row in rows]
 
     async def unknown_jobs(self, *, count: int) -> list[UnknownJob]:
         """The jobs to reconcile, oldest first."""

@@ -55,6 +55,8 @@ def allowances(found: Sequence[Allowance], *, locale: str) -> str:
     """What is used and left; the limit that binds first comes last."""
     _ = translator(locale)
     lines = [_allowance(one, _) for one in sorted(found, key=lambda one: -one.left)]
+    if len(lines) > 1:
+        lines[-1] += " " + _("This one limits you first.")
     extra = max((one.extra for one in found if one.limit.scope in OF_MEMBERS), default=0)
     if extra:
         lines.append(_("After that you have **{credits}** extra in this server.").format(credits=credits_(extra)))

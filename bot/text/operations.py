@@ -24,7 +24,9 @@ _CIRCUITS = {
 
 
 def condition(found: Condition) -> str:
-    lines = [f"**Paused**: {quoted(found.paused)}" if found.paused else "**Accepting requests**"]
+    lines = [f"**Paused**: {quoted(found.paused)}"] if found.paused else []
+    if not found.paused and not found.circuits:
+        lines.append("**Accepting requests**")
     for circuit, until in found.circuits.items():
         trial = "until you resume" if until is None else f"next try {relative_time(until)}"
         lines.append(f"**Requests are refused**: {_CIRCUITS[circuit]}; {trial}")

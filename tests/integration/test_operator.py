@@ -112,10 +112,13 @@ async def test_what_was_spent_is_listed_by_server_and_member(tmp_path: Path, mon
         await live.made(user_id=1, model="pkz_4")
         await live.made(user_id=1)
         await live.made(user_id=2)
+        live.api.script(Reply.error("GENERATION_REJECTED"))
+        await live.said(user_id=3)
         await live.app.use_case.recovery.idle(10)
         for period in ("today", "month"):
             said = await answer(live, "spend", period=period)
             assert f"- server `{discord_server.GUILD_ID}`: $0.62, 3 credits" in said
+            assert "<@3>" not in said, "whoever got nothing is not listed"
             assert said.index("- <@1>: $0.49, 2 credits") < said.index("- <@2>: $0.13, 1 credit")
         assert "Spent today**: $0.62 of $2.00" in await answer(live, "status")
 

@@ -241,7 +241,7 @@ def test_the_binding_allowance_is_listed_last() -> None:
     mine, ours = Limit(Scope.MEMBER, 1, 10, window), Limit(Scope.GUILD, 2, 50, window)
     assert limits.allowances([Allowance(mine, 9), Allowance(ours, 0)], locale="en-US").splitlines() == [
         "▱▱▱▱▱▱▱▱▱▱ This server, today: 0 of 50 credits used, **50 left**.",
-        f"▰▰▰▰▰▰▰▰▰▱ You, today: 9 of 10 credits used, **1 left**. Resets {LATER}.",
+        f"▰▰▰▰▰▰▰▰▰▱ You, today: 9 of 10 credits used, **1 left**. Resets {LATER}. This one limits you first.",
     ]
 
 
