@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 REQUESTER, SOMEONE_ELSE = 900_000_000_000_000_001, 900_000_000_000_000_002
 ORDINARY = discord_server.ORDINARY_PERMISSIONS
+MODERATOR = 900_000_000_000_000_007
 MANAGE_SERVER = discord.Permissions(manage_guild=True).value
 ELSEWHERE = (4242, 1_100_000_000_000_000_042)  # a server, and a channel of it
 SUBJECT = "900000000000000009"
@@ -58,6 +59,8 @@ PEOPLE = {
     "blocked admin": Person(BLOCKED, ORDINARY | MANAGE_SERVER),
     "by DM": Person(900_000_000_000_000_014, place=(None, 1_100_000_000_000_000_099)),
 }
+
+PERSON_WHO_MODERATES = Person(MODERATOR, ORDINARY | discord_server.MANAGE_MESSAGES)
 
 # What each command needs, and its options.
 EVERYONE: Mapping[str, Mapping[str, Any]] = {"quota": {}, "history": {}, "settings": {"model": "pkz_4"}}
@@ -153,7 +156,10 @@ async def test_every_command_is_allowed_to_whom_it_is_for(tmp_path: Path, monkey
 
 async def test_every_result_can_be_used_by_whom_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     people = {name: PEOPLE[name] for name in ("operator", "admin", "member", "blocked", "admin elsewhere", "by DM")}
-    people |= {"its requester": Person(REQUESTER), "moderator": Person(7, ORDINARY | discord_server.MANAGE_MESSAGES)}
+    people |= {
+        "its requester": Person(REQUESTER),
+        "moderator": Person(MODERATOR, ORDINARY | discord_server.MANAGE_MESSAGES),
+    }
     matrix = Matrix(tuple(people))
     async with everyone(tmp_path, monkeypatch) as live:
         await block(live)
@@ -184,6 +190,85 @@ def of_result(action: str, who: str, *, private: bool) -> str:
     if action == "delete":
         return "done" if who in ("its requester", "moderator") else "refused"
     return "refused" if who == "blocked" else "accepted" if not private else "answered"
+
+
+# --- reactions and other buttons -------------------------------------------------------------------------------------
+
+
+async def test_every_reaction_is_for_whom_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = {name: PEOPLE[name] for name in ("operator", "admin", "member", "blocked")}
+    people |= {
+        "its requester": Person(REQUESTER),
+        "moderator": Person(MODERATOR, ORDINARY | discord_server.MANAGE_MESSAGES),
+    }
+    matrix = Matrix((*people, "a bot"))
+    async with everyone(tmp_path, monkeypatch) as live:
+        await block(live)
+        live.discord.guilds.roles[70] = discord_server.MANAGE_MESSAGES
+        live.discord.guilds.members[MODERATOR] = (70,)
+        for emoji, name in (("🔁", "again"), ("✉️", "copy"), ("❌", "delete")):
+            for who, person in people.items():
+                result = await made(live, REQUESTER)
+                await live.app.use_case.recovery.idle(20)
+                found = await react(live, result, emoji, person)
+                matrix.add(f"{emoji} {name}", who, found, of_reaction(name, who))
+            result = await made(live, REQUESTER)
+            await live.app.use_case.recovery.idle(20)
+            await live.discord.react(result, emoji, user_id=8, bot=True)
+            after = await react(live, result, "✉️", Person(9))
+            nothing = after == "copy" and not live.discord.direct(8) and not result.deleted
+            matrix.add(f"{emoji} {name}", "a bot", "nothing" if nothing else after, "nothing")
+        await live.app.use_case.recovery.idle(20)
+    print(matrix)  # noqa: T201
+    assert not matrix.wrong, "\n".join(matrix.wrong)
+
+
+def of_reaction(name: str, who: str) -> str:
+    if name == "again":
+        return "refused" if who == "blocked" else "accepted"
+    if name == "copy":
+        return "copy"
+    return "deleted" if who in ("its requester", "moderator") else "nothing"
+
+
+async def react(live: Live, result: discord_server.Message, emoji: str, person: Person) -> str:
+    """What came of a reaction; for nothing, of the copy that the same person asks for after it."""
+    calls, told = len(live.api.calls), len(live.discord.direct(person.user_id))
+
+    def found(*, copies: int) -> str | None:
+        if result.deleted:
+            return "deleted"
+        if len(live.api.calls) > calls:
+            return "accepted"
+        new = live.discord.direct(person.user_id)[told:]
+        if any(message.attachments for message in new):
+            return "copy" if copies else "nothing"
+        return "refused" if new else None
+
+    await live.discord.react(result, emoji, user_id=person.user_id)
+    wanted = emoji == "✉️"
+    if emoji == "❌" and person.user_id not in (REQUESTER, MODERATOR):  # only an opinion
+        await live.discord.react(result, "✉️", user_id=person.user_id)
+    await live.discord.wait(lambda _: found(copies=wanted) is not None, 20)
+    return found(copies=wanted) or ""
+
+
+async def test_the_button_that_deletes_data_is_for_the_person_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with everyone(tmp_path, monkeypatch) as live:
+        await made(live, REQUESTER)
+        await live.app.use_case.recovery.idle(20)
+        for who, person in PEOPLE.items():
+            asked = await live.discord.slash("my-data delete", **person.origin)
+            await asked.wait(lambda i: i.message is not None)
+            message = require(asked.message)
+            message.components[0]["components"][0]["custom_id"] = f"delete-data:{REQUESTER}"
+            clicked = await live.discord.click(message, f"delete-data:{REQUESTER}", **person.origin)
+            await clicked.wait(lambda i: i.message is not None and bool(i.message.content))
+            assert require(clicked.message).content == "Only the person whose data this is can delete it.", who
+        rows = await live.app.storage.database.run("SELECT user_id FROM jobs")
+        assert [row["user_id"] for row in rows] == [REQUESTER]
 
 
 # --- attempts --------------------------------------------------------------------------------------------------------
