@@ -22,8 +22,9 @@ from bot.storage.personal_tables import TABLES
 from bot.storage.pseudonyms import member_key
 from bot.text import privacy
 from sandbox.discord_server import GUILD_ID
+from sandbox.failpoints import Wrapped
 from sandbox.pikzels_server.replies import Reply
-from tests.support.e2e import PHOTO, Live, books, running
+from tests.support.e2e import PHOTO, Killed, Live, books, killed_at, running
 from tests.support.factories import NOON, request, requester, reservation
 
 if TYPE_CHECKING:
@@ -509,3 +510,36 @@ def test_a_deletion_says_what_goes_and_what_stays() -> None:
     assert "collected" not in privacy.confirm_deletion(waiting=0, locale="en-US")
     assert "messages in Discord" in privacy.confirm_deletion(waiting=0, locale="en-US")
     assert "/recover" not in privacy.deleted(given_up=0, locale="en-US")
+
+
+# --- interrupted -----------------------------------------------------------------------------------------------------
+
+PORTS = {
+    "repository": ("released",),
+    "sources": ("remove_all",),
+    "spool": ("remove_all",),
+    "store": ("files", "erase", "remember"),
+}
+
+
+async def test_a_deletion_that_a_kill_interrupts_anywhere_can_be_repeated_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = tmp_path / "life"
+    async with bot(life, monkeypatch) as live:
+        gone = await live_a_life(live)
+    others = of_others(life)
+    calls = [f"{port}.{call}" for port, names in PORTS.items() for call in names]
+    for point in (point for call in calls for point in (call, f"{call} done")):
+        folder = shutil.copytree(life, tmp_path / point)
+        async with bot(folder, monkeypatch) as live:
+            personal = live.app.client.services.personal_data
+            for port in PORTS:
+                wrapped = Wrapped(port, getattr(personal, f"_{port}"), killed_at(point))
+                monkeypatch.setattr(personal, f"_{port}", wrapped)
+            with pytest.raises(Killed):
+                await personal.delete(ME)
+        async with bot(folder, monkeypatch) as live:
+            await live.app.client.services.personal_data.delete(ME)
+            assert everywhere(folder, {str(ME), *gone}) == [], point
+        check_deleted(folder, gone, others)
