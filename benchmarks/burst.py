@@ -33,9 +33,11 @@ import os
 import signal
 import sqlite3
 import statistics
+import struct
 import sys
 import tempfile
 import time
+import zlib
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -49,6 +51,7 @@ from sandbox import discord_server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
+_END_BYTES = 12  # of a chunk without content: its length, its type, and its checksum
 IMAGE_BYTES = 1_500_000
 ANSWER_SECONDS = 3.0  # Discord's deadline
 MEBIBYTE = 1024 * 1024
@@ -107,10 +110,13 @@ class Burst:
 
 
 def make_image() -> bytes:
-    """The beginning of a real PNG, followed by noise: only the header is ever decoded."""
+    """A whole PNG of that size: the bot follows its chunks to the end, and decodes only its header."""
     file = io.BytesIO()
     Image.new("RGB", (1280, 720)).save(file, "PNG")
-    return file.getvalue()[:64] + os.urandom(IMAGE_BYTES - 64)
+    content, end = file.getvalue()[:-_END_BYTES], file.getvalue()[-_END_BYTES:]
+    noise = os.urandom(IMAGE_BYTES - len(file.getvalue()) - _END_BYTES)
+    chunk = b"noIs" + noise  # private and ancillary: programs that don't know it pass over it
+    return b"".join([content, struct.pack(">I", len(noise)), chunk, struct.pack(">I", zlib.crc32(chunk)), end])
 
 
 class ImageService:
@@ -163,6 +169,8 @@ def bot_settings(plan: Plan, api: str, folder: Path) -> dict[str, str]:
         "BOT_QUEUE__LENGTH": str(2 * plan.jobs),
         "BOT_QUEUE__PER_MEMBER": "10",
         "BOT_QUOTA__MEMBER_DAILY": "1000",
+        "BOT_BUDGET__DAILY_DOLLARS": "inf",
+        "BOT_BUDGET__MONTHLY_DOLLARS": "inf",
         "BOT_STORAGE__FOLDER": str(folder),
     }
 
