@@ -6,6 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from bot.domain.models import Model
+from bot.domain.quota import number_of
 from bot.domain.usage import Usage, Used
 
 if TYPE_CHECKING:
@@ -27,16 +28,12 @@ class UsageRecords:
 
     async def usage(self, guild_id: int, *, first: date, last: date) -> Usage:
         """What was used from the day `first` to the day `last`, both included."""
-        rows = await self._database.run(_USED, (guild_id, _number(first), _number(last)))
+        rows = await self._database.run(_USED, (guild_id, number_of(first), number_of(last)))
         used = [
             Used(_date(row["counted_on"]), row["user_id"], Model(row["model"]), row["images"], row["credits"])
             for row in rows
         ]
         return Usage(last, used)
-
-
-def _number(day: date) -> int:
-    return int(day.strftime("%Y%m%d"))
 
 
 def _date(number: int) -> date:

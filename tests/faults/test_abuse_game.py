@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
 from collections import defaultdict
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bot.storage import database
 from tests.support.abuse_books import Row, table
 from tests.support.abuse_game import HONEST, Game
 from tests.support.abuse_strategies import STRATEGIES
 from tests.support.fault_injection import seed, size
+from tests.support.inline_database import empty_database
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.faults]
 
@@ -30,15 +27,8 @@ GAMES = size(24, 1_000) // BLOCKS  # in each block
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     """A new database; every game starts with a copy of it."""
-    path = tmp_path_factory.mktemp("template") / "empty.sqlite3"
-    asyncio.run(_create(path))
-    with closing(sqlite3.connect(path)) as empty:
+    with empty_database(tmp_path_factory.mktemp("template")) as empty:
         yield empty
-
-
-async def _create(path: Path) -> None:
-    async with database.opened(path):
-        pass
 
 
 @pytest.mark.timeout(size(120, 7200))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,15 +16,13 @@ from bot.domain.errors import QuotaExceeded
 from bot.domain.models import Job, Limit, Scope, Window
 from bot.domain.quota import binding_limit, day, from_extra, hour, month
 from bot.domain.server_rules import Change
-from bot.storage import database
 from bot.storage.ledger import Ledger
 from bot.storage.policies import Policies
 from tests.support.factories import NOON, requester, reservation
-from tests.support.inline_database import InlineDatabase, copied
+from tests.support.inline_database import InlineDatabase, copied, empty_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from bot.domain.models import Reservation
 
@@ -59,15 +56,8 @@ AMOUNTS = st.fixed_dictionaries({key: st.none() | st.integers(0, 12) for key in 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
-    path = tmp_path_factory.mktemp("template") / "empty.sqlite3"
-    asyncio.run(_create(path))
-    with closing(sqlite3.connect(path)) as empty:
+    with empty_database(tmp_path_factory.mktemp("template")) as empty:
         yield empty
-
-
-async def _create(path: Path) -> None:
-    async with database.opened(path):
-        pass
 
 
 def _limits(amounts: dict[tuple[Scope, Window], int | None], guild_id: int | None) -> list[Limit]:

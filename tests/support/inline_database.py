@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import types
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bot.storage import database
 from bot.storage.database import Database, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator, Iterator
     from pathlib import Path
 
 T = TypeVar("T")
+
+
+@contextmanager
+def empty_database(folder: Path) -> Iterator[sqlite3.Connection]:
+    """A new database as the bot makes it, for `copied`."""
+    path = folder / "empty.sqlite3"
+    asyncio.run(_create(path))
+    with closing(sqlite3.connect(path)) as empty:
+        yield empty
+
+
+async def _create(path: Path) -> None:
+    async with database.opened(path):
+        pass
 
 
 def copied(origin: sqlite3.Connection, to: Path | str = ":memory:") -> sqlite3.Connection:
