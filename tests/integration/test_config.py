@@ -256,6 +256,12 @@ def test_an_unreadable_secret_file_is_named(content: bytes | None, monkeypatch: 
         ("[pikzels]\nbase_url = 'https://a:canary-7c1e@b'", "pikzels.base_url", "must be an HTTPS URL"),
         ("[pikzels]\nbase_url = 'https://:canary-7c1e@b'", "pikzels.base_url", "must be an HTTPS URL"),
         ("[pikzels]\nbase_url = 'https://b/?key=canary-7c1e'", "pikzels.base_url", "must be an HTTPS URL"),
+        ("[quota]\ntimezone = 'Europe/Nowhere'", "quota.timezone", "must be a time zone like UTC or Europe/Berlin"),
+        ("[quota]\ntimezone = '../../etc/passwd'", "quota.timezone", "must be a time zone like UTC or Europe/Berlin"),
+        ("[quota]\ntimezone = ''", "quota.timezone", "must be a time zone like UTC or Europe/Berlin"),
+        ("[budget]\ndaily_dollars = -1", "budget.daily_dollars", "input should be greater than or equal to 0"),
+        ("[budget]\ndaily_dollars = nan", "budget.daily_dollars", "input should be greater than or equal to 0"),
+        ("[access]\nservers = ['my server']", "access.servers.0", "input should be a valid integer"),
         ("[pikzels]\nbase_url = 'https://['", "pikzels.base_url", ""),
         ("[pikzels]\ntimeout = nan", "pikzels.timeout", "less than or equal to 3600"),
         ("[pikzels]\ntimeout = inf", "pikzels.timeout", "less than or equal to 3600"),
@@ -346,3 +352,8 @@ def test_the_example_changes_nothing_when_used_unchanged() -> None:
     untouched = load()
     write_config(EXAMPLE.read_text())
     assert load() == untouched
+
+
+def test_a_budget_without_a_limit_is_inf() -> None:
+    write_config("[budget]\ndaily_dollars = inf\n")
+    assert load().budget.daily_dollars == float("inf")
