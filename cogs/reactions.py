@@ -163,7 +163,7 @@ class Reactions(commands.Cog):
 
     async def _parent_channel(self, event: Event) -> int | None:
         """The channel of a thread, if it matters where results may go; a reaction does not say."""
-        channels = (await self._services.policies.server_rules(event.guild_id or 0)).channels
+        channels = (await self._services.policies.server_rules(event.guild_id)).channels
         if not channels or event.channel_id in channels:
             return None
         parent: Any = (await self._bot.http.get_channel(event.channel_id)).get("parent_id")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from bot.domain.errors import Paused
 from bot.domain.models import OF_CREDITS, Reservation
-from bot.domain.server_rules import ServerRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +44,7 @@ class Admission:
         """The terms of a request; raises `RequestRejected` if it is not accepted whatever its cost."""
         if self.paused is not None:
             raise Paused(self.paused)
-        rules = await self._rules(requester.guild_id)
+        rules = await self._policies.server_rules(requester.guild_id)
         self.access.check(requester, rules, await self._policies.blocks(requester.user_id, requester.guild_id))
         return Reservation(
             request=request,
@@ -72,12 +71,9 @@ class Admission:
 
     async def allowances(self, requester: Requester) -> list[Allowance]:
         """What a member may still use, per limit of credits."""
-        limits = self.quota.limits(requester, await self._rules(requester.guild_id))
+        limits = self.quota.limits(requester, await self._policies.server_rules(requester.guild_id))
         return await self._repository.allowances(tuple(limit for limit in limits if limit.scope in OF_CREDITS))
 
     async def spend(self, at: datetime) -> list[Allowance]:
         """What of the budgets is used around `at`."""
         return await self._repository.allowances(self.quota.money(at))
-
-    async def _rules(self, guild_id: int | None) -> ServerRules:
-        return ServerRules() if guild_id is None else await self._policies.server_rules(guild_id)

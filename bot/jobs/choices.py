@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot.domain.models import require
-from bot.domain.server_rules import Preferences, PresetKind, ServerRules, merged_presets
+from bot.domain.server_rules import Preferences, PresetKind, merged_presets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Choices:
 
     async def here(self, guild_id: int | None) -> Preferences:
         """What whoever has chosen nothing gets in a server."""
-        return (await self._rules(guild_id)).defaults.or_else(self._defaults)
+        return (await self._policies.server_rules(guild_id)).defaults.or_else(self._defaults)
 
     @property
     def operators(self) -> Preferences:
@@ -53,7 +53,7 @@ class Choices:
 
     async def presets(self, kind: PresetKind, guild_id: int | None) -> Mapping[str, str]:
         """The names that a server knows, to the provider's ids."""
-        rules = await self._rules(guild_id)
+        rules = await self._policies.server_rules(guild_id)
         return merged_presets(self._presets.get(kind, {}), rules.presets.get(kind, {}))
 
     async def own(self, user_id: int) -> Preferences:
@@ -63,6 +63,3 @@ class Choices:
     async def choose(self, user_id: int, preferences: Preferences) -> None:
         """Remember what a member wants from now on."""
         await self._policies.set_preferences(user_id, preferences)
-
-    async def _rules(self, guild_id: int | None) -> ServerRules:
-        return ServerRules() if guild_id is None else await self._policies.server_rules(guild_id)

@@ -39,7 +39,10 @@ class Policies:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    async def server_rules(self, guild_id: int) -> ServerRules:
+    async def server_rules(self, guild_id: int | None) -> ServerRules:
+        """What the admins of a server have set; outside of servers, nothing."""
+        if guild_id is None:
+            return ServerRules()
         known = self._rules.get(guild_id)
         if known is None:
             known = await self._database.write(lambda transaction: _rules(transaction, guild_id))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class NoPolicies:
-    async def server_rules(self, _: int) -> ServerRules:
+    async def server_rules(self, _: int | None) -> ServerRules:
         return ServerRules()
 
     async def blocks(self, _user_id: int, _guild_id: int | None) -> list[Block]:
