@@ -18,8 +18,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from bot.domain.errors import InvalidConfiguration
+from bot.domain.errors import InvalidConfiguration, InvalidSetting
 from bot.domain.models import Format, Model
+from bot.domain.validation import preset_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,13 @@ def _is_zone(value: str) -> str:
     return value
 
 
+def _is_preset_id(value: str) -> str:
+    try:
+        return preset_id(value)
+    except InvalidSetting:
+        raise ValueError("must be an id like 0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d") from None
+
+
 def _is_secret(annotation: Any) -> bool:
     return annotation is SecretStr or SecretStr in get_args(annotation) or Secret in get_args(annotation)
 
@@ -67,6 +75,7 @@ def _secret_in(file: str, setting: str) -> str:
 
 Secret = Annotated[SecretStr, AfterValidator(_is_key)]
 BaseUrl = Annotated[str, AfterValidator(_is_base_url)]
+PresetId = Annotated[str, AfterValidator(_is_preset_id)]
 TimeZone = Annotated[str, AfterValidator(_is_zone)]
 
 
@@ -255,8 +264,8 @@ class Settings(_Section):
     privacy: Privacy = Privacy()
     queue: Queue = Queue()
     defaults: Defaults = Defaults()
-    personas: dict[str, str] = {}
-    styles: dict[str, str] = {}
+    personas: dict[str, PresetId] = {}
+    styles: dict[str, PresetId] = {}
     results: Results = Results()
     health: Health = Health()
     alerts: Alerts = Alerts()

@@ -261,6 +261,8 @@ def test_an_unreadable_secret_file_is_named(content: bytes | None, monkeypatch: 
         ("[quota]\ntimezone = ''", "quota.timezone", "must be a time zone like UTC or Europe/Berlin"),
         ("[budget]\ndaily_dollars = -1", "budget.daily_dollars", "input should be greater than or equal to 0"),
         ("[budget]\ndaily_dollars = nan", "budget.daily_dollars", "input should be greater than or equal to 0"),
+        ("[personas]\nmascot = 'canary-7c1e'", "personas.mascot", "must be an id like 0b5c6a3e-"),
+        ("[styles]\ncomic = ''", "styles.comic", "must be an id like 0b5c6a3e-"),
         ("[access]\nservers = ['my server']", "access.servers.0", "input should be a valid integer"),
         ("[pikzels]\nbase_url = 'https://['", "pikzels.base_url", ""),
         ("[pikzels]\ntimeout = nan", "pikzels.timeout", "less than or equal to 3600"),
