@@ -25,6 +25,7 @@ from sandbox.discord_server.state import ServerConfig, ServerState
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import AsyncIterator, Callable
+    from ssl import SSLContext
 
 BACKLOG = 4096  # a thousand simultaneous commands open a thousand connections
 
@@ -161,14 +162,14 @@ class DiscordServer(People):
         self._state.gateway.drop()
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[DiscordServer]:
+    async def listening(self, tls: SSLContext | None = None) -> AsyncIterator[DiscordServer]:
         runner = web.AppRunner(self._application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG).start()
-            port = runner.addresses[0][1]
-            self.rest_url = f"http://127.0.0.1:{port}{PREFIX}"
-            self._state.gateway.url = f"ws://127.0.0.1:{port}/gateway"
+            await web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG, ssl_context=tls).start()
+            port, secure = runner.addresses[0][1], "s" if tls else ""
+            self.rest_url = f"http{secure}://127.0.0.1:{port}{PREFIX}"
+            self._state.gateway.url = f"ws{secure}://127.0.0.1:{port}/gateway"
             yield self
         finally:
             await runner.cleanup()
@@ -196,8 +197,11 @@ async def serve(
     token: str | None = None,
     token_life: float = 900.0,
     file_limit: int = 10 * MIB,
+    tls: SSLContext | None = None,
 ) -> AsyncIterator[DiscordServer]:
-    """Run the server. Without `token` it accepts any bot token; without `keep_files` it only hashes uploads."""
+    """Run the server. Without `token` it accepts any bot token; without `keep_files` it only hashes uploads; without
+    `tls` it speaks plain HTTP.
+    """
     config = ServerConfig(
         keep_files=keep_files,
         ack_deadline=ack_deadline,
@@ -205,5 +209,5 @@ async def serve(
         token_life=token_life,
         file_limit=file_limit,
     )
-    async with DiscordServer(config).listening() as server:
+    async with DiscordServer(config).listening(tls) as server:
         yield server

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from ssl import SSLContext
 from typing import Any
 from uuid import uuid4
 
@@ -174,14 +175,18 @@ async def serve(
     port: int = 0,
     fetch: Fetch | None = None,
     output: bytes | None = None,
+    tls: SSLContext | None = None,
 ) -> AsyncIterator[StandIn]:
-    """Run the stand-in. `fetch` downloads an image by its URL; `output` replaces every rendered image."""
+    """Run the stand-in. `fetch` downloads an image by its URL; `output` replaces every rendered image; without `tls`
+    it speaks plain HTTP.
+    """
     api = StandIn(Renderer(fetch=fetch, output=output), api_key=api_key, delay=delay)
     runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, HOST, port, backlog=4096).start()  # a burst must not overflow the backlog
-        api.base_url = f"http://{HOST}:{runner.addresses[0][1]}"
+        # A burst must not overflow the backlog.
+        await web.TCPSite(runner, HOST, port, backlog=4096, ssl_context=tls).start()
+        api.base_url = f"{'https' if tls else 'http'}://{HOST}:{runner.addresses[0][1]}"
         yield api
     finally:
         api.close()
