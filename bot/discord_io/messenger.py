@@ -18,6 +18,7 @@ from discord.utils import MISSING, time_snowflake
 from discord.webhook.async_ import async_context
 
 from bot.discord_io import buttons
+from bot.discord_io.mapped_file import MappedFile, UploadedFile
 from bot.discord_io.seed_queue import SeedQueue
 from bot.domain import image_problems
 from bot.domain.errors import DeliveryDelayed, MessageDeleted, NotStarted, Undeliverable
@@ -455,9 +456,9 @@ def _never_answered(job: Job) -> bool:
 
 
 def _file(job: Job, picture: Picture) -> discord.File:
-    source = picture.path if picture.content is None else BytesIO(picture.content)
+    source = MappedFile(picture.path) if picture.content is None else BytesIO(picture.content)
     name, hidden = results.filename(job, picture.suffix), job.requester.spoiler
-    return discord.File(source, name, description=results.alt(job), spoiler=hidden)
+    return UploadedFile(source, name, description=results.alt(job), spoiler=hidden)
 
 
 async def _tried(method: str, call: Awaitable[T]) -> T:
