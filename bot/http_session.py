@@ -17,7 +17,7 @@ class BodyTooLarge(Exception):
 
 class HttpClient:
     """Owns a session without cookies, without a proxy from the environment, and without decompression; closes it at
-    the end of its `async with`.
+    the end of its `async with`. `buffer` is how many bytes of a response may wait to be read.
     """
 
     def __init__(
@@ -26,12 +26,14 @@ class HttpClient:
         timeout: aiohttp.ClientTimeout,
         connector: aiohttp.BaseConnector | None = None,
         headers: Mapping[str, str] | None = None,
+        buffer: int = 64 * 1024,
     ) -> None:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity", **(headers or {})},
             timeout=timeout,
+            read_bufsize=buffer,
             auto_decompress=False,
             trust_env=False,
         )
@@ -48,7 +50,7 @@ class HttpClient:
 async def capped(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[bytes]:
     """Yield the body as it arrives; raises `BodyTooLarge` beyond `limit` bytes, and reads no further."""
     total = 0
-    async for piece in response.content.iter_any():
+    async for piece, _ in response.content.iter_chunks():  # as they arrived, without a copy that joins them
         total += len(piece)
         if total > limit:
             response.close()

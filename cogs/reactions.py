@@ -294,5 +294,5 @@ async def _fitting(name: str, content: bytes) -> tuple[str, bytes]:
 
 def _shrunk(name: str, content: bytes) -> Picture | None:
     """Takes as long as the image is large, so it runs in a thread."""
-    picture = inspection.inspect(Path(name), sha256="", content=content)
+    picture = inspection.inspect(Path(name), content=content)
     return inspection.shrink(picture, limit=DEFAULT_UPLOAD_LIMIT)

@@ -140,7 +140,7 @@ def _save(name: str, image: bytes) -> Picture:
     """Save the image in the current directory."""
     target = Path(name).resolve()
     target.write_bytes(image)
-    return inspection.inspect(target, sha256="")
+    return inspection.inspect(target)
 
 
 @asynccontextmanager

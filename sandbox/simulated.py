@@ -30,7 +30,7 @@ class Cdn:
     def __init__(self) -> None:
         self.server: SimulatedServer | None = None
 
-    async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
+    async def fetch(self, address: str, **_: int | None) -> AsyncGenerator[bytes, None]:
         yield await self.read(address)
 
     async def read(self, address: str) -> bytes:

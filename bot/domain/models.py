@@ -57,8 +57,8 @@ class ThumbnailRequest:
     image_weight: Weight | None = None
     persona: str | None = None
     style: str | None = None
-    image_sha256: str | None = None  # SHA-256 of the bytes in the source store
-    support_sha256: str | None = None
+    image_hash: str | None = None  # of the bytes in the source store
+    support_hash: str | None = None
     image_base64: str | None = field(default=None, repr=False)  # a data URL, sent in place of the address
     support_base64: str | None = field(default=None, repr=False)
 
@@ -157,7 +157,8 @@ class Transition:
 TRANSITIONS: Mapping[Step, Transition] = MappingProxyType(
     {
         Step.ACKED: Transition((State.RESERVED,), State.ACKED),
-        Step.SENDING: Transition((State.ACKED,), State.SENDING),
+        # from reserved when the job need not wait: its message is recorded by the same commit
+        Step.SENDING: Transition((State.RESERVED, State.ACKED), State.SENDING),
         Step.GENERATED: Transition((State.SENDING,), State.GENERATED),
         # again from spooled when the file was lost from the spool
         Step.SPOOLED: Transition((State.GENERATED, State.SPOOLED), State.SPOOLED),
@@ -179,7 +180,6 @@ class Picture:
     width: int
     height: int
     size: int
-    sha256: str
     content: bytes | None = field(default=None, repr=False)  # its bytes, if there is no file at `path`
 
     @property

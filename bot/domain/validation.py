@@ -89,13 +89,13 @@ def apply_edit(
         format=_member(Format, format, option="format"),
         prompt=_prompt(prompt),
         support_image_url=request.support_image_url if supports else None,
-        support_sha256=request.support_sha256 if supports else None,
+        support_hash=request.support_hash if supports else None,
         image_weight=request.image_weight if chosen in WEIGHT_MODELS else None,
     )
     if image is not None:
-        changed = replace(changed, image_url=_image(image, option="image"), image_sha256=None)
+        changed = replace(changed, image_url=_image(image, option="image"), image_hash=None)
     if reference is not None:
-        changed = replace(changed, support_image_url=_image(reference, option="reference"), support_sha256=None)
+        changed = replace(changed, support_image_url=_image(reference, option="reference"), support_hash=None)
     _check_limits(changed, image=image, reference=reference, max_pixels=max_pixels)
     return changed
 

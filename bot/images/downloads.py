@@ -23,15 +23,18 @@ from bot.domain.errors import OutputGone, OutputRefused, OutputUnreachable, Pict
 from bot.http_session import BodyTooLarge, HttpClient, capped
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from bot.domain import protocols
 
 MAX_BYTES = 25 * 1024 * 1024
 _GONE = (403, 404, 410)
+_WHOLE, _PART = 200, 206
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOPS = 3  # redirects in a row
 _CONNECT_SECONDS = 10.0
+_KEEP_SECONDS = 30.0
+_BUFFER = 256 * 1024
 
 _LONGEST = 8192  # characters; what common servers accept in a request line
 _LONGEST_NAME = 253
@@ -155,7 +158,8 @@ class PublicResolver(AbstractResolver):
 class ImageDownloader(HttpClient):
     """Downloads images without key or cookies. `timeout` is the total seconds of one download, with its redirects.
 
-    No connection is kept: each download goes to an address that was checked for it.
+    A connection may be kept for the next download from the same host: it leads to the address that was checked. aiohttp
+    repeats a request once if a kept connection turns out to be closed.
     """
 
     def __init__(self, *, loopback: bool, timeout: float = 120.0, resolver: AbstractResolver | None = None) -> None:
@@ -164,19 +168,23 @@ class ImageDownloader(HttpClient):
         inner = resolver or ThreadedResolver()
         super().__init__(
             connector=aiohttp.TCPConnector(
-                limit=32, force_close=True, resolver=inner if loopback else PublicResolver(inner)
+                limit=32, keepalive_timeout=_KEEP_SECONDS, resolver=inner if loopback else PublicResolver(inner)
             ),
             headers={"Accept": "image/png, image/jpeg, image/webp"},
             timeout=aiohttp.ClientTimeout(total=timeout),
+            buffer=_BUFFER,
         )
 
-    async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
-        """Yield the image in pieces; raises `OutputRefused`, `OutputGone`, `OutputUnreachable`, `PictureUnusable`."""
+    async def fetch(self, address: str, *, first: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Yield the image in pieces, or only the `first` bytes, if the server can send a part; raises `OutputRefused`,
+        `OutputGone`, `OutputUnreachable`, `PictureUnusable`.
+        """
         url = check(address, loopback=self._loopback)
         deadline = asyncio.get_running_loop().time() + self._seconds
+        headers = {} if first is None else {"Range": f"bytes=0-{first - 1}"}
         try:
-            async with await self._followed(url, deadline) as response:
-                _check_answer(response)
+            async with await self._followed(url, deadline, headers) as response:
+                _check_answer(response, may_be_part=first is not None)
                 async for piece in capped(response, MAX_BYTES):
                     yield piece
         except BodyTooLarge:
@@ -184,12 +192,14 @@ class ImageDownloader(HttpClient):
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             raise OutputUnreachable(type(error).__name__) from None
 
-    async def _followed(self, url: URL, deadline: float) -> aiohttp.ClientResponse:
+    async def _followed(self, url: URL, deadline: float, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """The answer behind at most three redirects. They are not left to aiohttp, which would check none of them."""
         seen: set[URL] = set()
         while url not in seen and len(seen) <= _HOPS:
             seen.add(url)
-            response = await self._session.get(url, allow_redirects=False, timeout=_time_until(deadline))
+            response = await self._session.get(
+                url, allow_redirects=False, headers=headers, timeout=_time_until(deadline)
+            )
             if response.status not in _REDIRECTS:
                 return response
             response.close()
@@ -204,15 +214,19 @@ def _time_until(deadline: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=left, sock_connect=_CONNECT_SECONDS)
 
 
-def _check_answer(response: aiohttp.ClientResponse) -> None:
+def _check_answer(response: aiohttp.ClientResponse, *, may_be_part: bool) -> None:
     if response.status in _GONE:
         raise OutputGone(f"status {response.status}")
-    if response.status != 200:  # noqa: PLR2004 - the only status that carries the picture
+    if response.status != _WHOLE and not (may_be_part and _is_start(response)):
         raise OutputUnreachable(f"status {response.status}")
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise PictureUnusable("compressed, though asked not to be")
     if (response.content_length or 0) > MAX_BYTES:
         raise PictureUnusable("too large")
+
+
+def _is_start(response: aiohttp.ClientResponse) -> bool:
+    return response.status == _PART and response.headers.get("Content-Range", "").startswith("bytes 0-")
 
 
 async def fetch_whole(downloader: protocols.ImageDownloader, address: str) -> bytes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from blake3 import blake3
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_BLOCK = 256 * 1024  # bytes collected for one trip to a thread
+_BLOCK = 1024 * 1024  # bytes collected for one trip to a thread
 
 
 class IncomingFile:
@@ -21,7 +22,7 @@ class IncomingFile:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._digest = hashlib.sha256()
+        self._digest = blake3()
         self._waiting: list[bytes] = []
 
     async def receive(self, pieces: AsyncIterable[bytes]) -> None:
@@ -35,15 +36,16 @@ class IncomingFile:
                 size = 0
 
     def flush(self) -> None:
-        block, self._waiting = b"".join(self._waiting), []
-        self._digest.update(block)
-        view = memoryview(block)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        pieces, self._waiting = self._waiting, []
+        for piece in pieces:
+            self._digest.update(piece)
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
 
     @property
-    def sha256(self) -> str:
-        """Of everything that was written."""
+    def hash(self) -> str:
+        """Of everything that was written: BLAKE3, because SHA-256 takes ten times as long on common processors."""
         return self._digest.hexdigest()
 
 

@@ -31,22 +31,22 @@ _DAMAGE = (Image.DecompressionBombError, Image.DecompressionBombWarning, OSError
 _EXIF_DAMAGE = (struct.error, KeyError, TypeError, OverflowError)  # what Pillow raises for damaged metadata
 
 
-def inspect(path: Path, *, sha256: str, content: bytes | None = None) -> Picture:
+def inspect(path: Path, *, content: bytes | None = None) -> Picture:
     """Read the header of the file at `path`, or of `content` if that is given; raises `PictureUnusable`, `OSError`.
 
     What follows the header may be missing. Reads as much as a hostile file makes it: call it in a thread.
     """
     with _opened(path, content) as file:
-        return _read(file, path, sha256, content)
+        return _read(file, path, content)
 
 
-def inspect_to_the_end(path: Path, *, sha256: str, content: bytes | None = None) -> Picture:
+def inspect_to_the_end(path: Path, *, content: bytes | None = None) -> Picture:
     """As `inspect`, and raises `PictureUnusable` for a file that is cut off or damaged in its structure.
 
     Reads the whole file: call it in a thread.
     """
     with _opened(path, content) as file:
-        picture = _read(file, path, sha256, content)
+        picture = _read(file, path, content)
         formats.check_to_the_end(file, picture.type)
     return picture
 
@@ -55,10 +55,10 @@ def _opened(path: Path, content: bytes | None) -> BinaryIO:
     return path.open("rb", _BUFFER) if content is None else BytesIO(content)
 
 
-def _read(file: BinaryIO, path: Path, sha256: str, content: bytes | None) -> Picture:
+def _read(file: BinaryIO, path: Path, content: bytes | None) -> Picture:
     kind, width, height = formats.read_header(file)
     _check_dimensions(width, height)
-    return Picture(path, kind, width, height, file.seek(0, os.SEEK_END), sha256, content)
+    return Picture(path, kind, width, height, file.seek(0, os.SEEK_END), content)
 
 
 def _check_dimensions(width: int, height: int) -> None:
@@ -80,7 +80,7 @@ def shrink(picture: Picture, *, limit: int) -> Picture | None:
             content = _encoded(flat, limit=limit)
     except _DAMAGE as error:
         raise PictureUnusable("damaged") from error
-    return None if content is None else inspect(picture.path.with_suffix(".jpg"), sha256="", content=content)
+    return None if content is None else inspect(picture.path.with_suffix(".jpg"), content=content)
 
 
 def _encoded(flat: Image.Image, *, limit: int, profile: bytes | None = None) -> bytes | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from blake3 import blake3
+
+from bot.domain.errors import PictureUnusable
 from bot.domain.models import CLAIM_LIFE
 from bot.images import folders, inspection
 from bot.images.incoming import IncomingFile, to_its_end
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
 
 CAP_BYTES = 512 * 1024 * 1024
 HELD_BYTES = 64 * 1024 * 1024  # in memory, while the disk is full
-_SUFFIXES = (folders.PARTIAL, ".png", ".jpg", ".webp")  # of every file that a job can have here
+_SHOWN = 16  # digits of its hash in the name of a file
 
 
 class OutputSpool:
-    """The folder of finished images. A file under its final name is whole and flushed to disk."""
+    """The folder of finished images. A file under its final name was whole when it got it; the name has the job's id
+    and the start of its hash. It is flushed to disk only when it has to outlast the provider's copy.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,22 +48,41 @@ class OutputSpool:
             with partial.open("wb", 0) as file:
                 incoming = IncomingFile(file.fileno())
                 await incoming.receive(pieces)
-                picture = await to_its_end(self._finish, job, partial, file.fileno(), incoming)
+                picture = await to_its_end(self._finish, job, partial, incoming)
                 self._held.pop(job.id, None)
                 return picture
         except BaseException:
             with suppress(OSError):
-                self._remove(job.id)
+                for path in self._files_of(job.id):
+                    path.unlink(missing_ok=True)
             raise
 
-    def _finish(self, job: Job, partial: Path, descriptor: int, incoming: IncomingFile) -> Picture:
+    def _finish(self, job: Job, partial: Path, incoming: IncomingFile) -> Picture:
         incoming.flush()
-        os.fsync(descriptor)
-        picture = inspection.inspect_to_the_end(partial, sha256=incoming.sha256)
-        final = self.folder / (job.id + picture.suffix)
+        picture = inspection.inspect_to_the_end(partial)
+        final = self.folder / _name(job, picture, incoming.hash)
         partial.replace(final)
-        _sync_folder(self.folder)
         return replace(picture, path=final)
+
+    async def find(self, job: Job) -> Picture | None:
+        """What an earlier process has written as the job's picture, if it is here and whole. After a power cut it may
+        not be; then it is removed.
+        """
+        return await asyncio.to_thread(self._find, job)
+
+    def _find(self, job: Job) -> Picture | None:
+        for path in self._files_of(job.id):
+            with suppress(OSError, PictureUnusable):
+                picture = inspection.inspect_to_the_end(path)
+                if path.name == _name(job, picture, blake3(path.read_bytes()).hexdigest()):
+                    return picture
+            with suppress(OSError):
+                path.unlink()
+        return None
+
+    async def flush(self, picture: Picture) -> None:
+        """Let the file of a picture outlast a power cut; raises `OSError`."""
+        await asyncio.to_thread(_flush, picture.path)
 
     async def hold_in_memory(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
         """Hold the picture in memory while the disk is full; raises `MemoryError` over the cap,
@@ -81,11 +104,15 @@ class OutputSpool:
     async def remove(self, job: Job) -> None:
         """Remove every file of a job that needs none any more."""
         self._held.pop(job.id, None)
-        await asyncio.to_thread(self._remove, job.id)
+        await asyncio.to_thread(self._remove, job)
 
-    def _remove(self, job_id: str) -> None:
-        for suffix in _SUFFIXES:  # by name: listing the folder costs more with every picture that waits there
-            (self.folder / (job_id + suffix)).unlink(missing_ok=True)
+    def _remove(self, job: Job) -> None:
+        # By name if it is known: listing the folder takes longer with every picture that waits there.
+        for path in self._files_of(job.id) if job.picture is None else [job.picture.path]:
+            path.unlink(missing_ok=True)
+
+    def _files_of(self, job_id: str) -> list[Path]:
+        return [path for path in self.folder.iterdir() if path.name.partition(".")[0] == job_id]
 
     async def remove_all(self, job_ids: Collection[str]) -> None:
         """Remove every file of many jobs, most of which have none."""
@@ -109,14 +136,18 @@ class OutputSpool:
 
 
 def _examined(path: Path, pieces: list[bytes]) -> Picture:
-    content = b"".join(pieces)
-    return inspection.inspect_to_the_end(path, sha256=hashlib.sha256(content).hexdigest(), content=content)
+    return inspection.inspect_to_the_end(path, content=b"".join(pieces))
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a new name durable, if the platform can flush a folder."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
+def _name(job: Job, picture: Picture, digest: str) -> str:
+    return f"{job.id}.{digest[:_SHOWN]}{picture.suffix}"
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    with suppress(OSError):  # if the platform can flush a folder
+        descriptor = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -40,17 +40,17 @@ class SmallerCopies:
     async def make(self, request: ThumbnailRequest) -> ThumbnailRequest:
         """`request` with a kept copy instead of each image that is too large; raises `InvalidOption`."""
         async with self._one_at_a_time:
-            image = await self._copy("image", request.image_url, request.image_sha256)
+            image = await self._copy("image", request.image_url, request.image_hash)
             if image is not None:
-                request = replace(request, image_url=STORE_ONLY, image_sha256=image)
-            support = await self._copy("reference", request.support_image_url, request.support_sha256)
+                request = replace(request, image_url=STORE_ONLY, image_hash=image)
+            support = await self._copy("reference", request.support_image_url, request.support_hash)
             if support is not None:
-                request = replace(request, support_image_url=STORE_ONLY, support_sha256=support)
+                request = replace(request, support_image_url=STORE_ONLY, support_hash=support)
         return request
 
-    async def _copy(self, option: str, address: str | None, sha256: str | None) -> str | None:
+    async def _copy(self, option: str, address: str | None, known: str | None) -> str | None:
         """The hash of a copy that is kept; None if the image itself will do."""
-        if address is None or (sha256 is not None and self._store.has(sha256)):
+        if address is None or (known is not None and self._store.has(known)):
             return None
         if not self._store.enabled:
             raise InvalidOption(option, "not_shrunk")

@@ -57,13 +57,13 @@ class SourceImages:
         is, or if that can't be seen: then the provider judges.
         """
         found = await asyncio.gather(
-            self._look("image", request.image_url, request.image_sha256),
-            self._look("reference", request.support_image_url, request.support_sha256),
+            self._look("image", request.image_url, request.image_hash),
+            self._look("reference", request.support_image_url, request.support_hash),
         )
         return next((problem for problem in found if problem is not None), None)
 
-    async def _look(self, option: str, address: str | None, sha256: str | None) -> InvalidOption | None:
-        if address is None or (sha256 is not None and self._store.has(sha256)):
+    async def _look(self, option: str, address: str | None, known: str | None) -> InvalidOption | None:
+        if address is None or (known is not None and self._store.has(known)):
             return None
         try:
             async with asyncio.timeout(_LOOK_SECONDS), self._looks:
@@ -76,7 +76,7 @@ class SourceImages:
     async def _start(self, address: str) -> tuple[bytes, bool]:
         """The first bytes of an image, and whether they are all of it."""
         start = b""
-        async with aclosing(self._downloader.fetch(address)) as pieces:
+        async with aclosing(self._downloader.fetch(address, first=_LOOK_BYTES + 1)) as pieces:
             async for piece in pieces:
                 start += piece
                 if len(start) > _LOOK_BYTES:
@@ -103,16 +103,16 @@ class SourceImages:
         if not self._store.enabled:
             return
         request = job.request
-        image = await self._stored(job, request.image_url, request.image_sha256)
-        support = await self._stored(job, request.support_image_url, request.support_sha256)
-        if (image, support) != (request.image_sha256, request.support_sha256):
+        image = await self._stored(job, request.image_url, request.image_hash)
+        support = await self._stored(job, request.support_image_url, request.support_hash)
+        if (image, support) != (request.image_hash, request.support_hash):
             with suppress(StorageUnavailable, OSError):  # repeated from its URL, for as long as that works
                 await self._records.set_sources(job, image=image, support=support)
 
-    async def _stored(self, job: Job, address: str | None, sha256: str | None) -> str | None:
+    async def _stored(self, job: Job, address: str | None, known: str | None) -> str | None:
         """The hash under which one image is kept now; unchanged if it can't be kept."""
-        if address is None or (sha256 is not None and self._store.has(sha256)):
-            return sha256
+        if address is None or (known is not None and self._store.has(known)):
+            return known
         try:
             async with self._transfers, aclosing(self._downloader.fetch(address)) as pieces:
                 return await self._store.add(pieces)
@@ -120,32 +120,32 @@ class SourceImages:
             log.info("a source image of job %s is not kept: %s", job.id, operator.failure(failure))
         except OSError as error:
             log.warning("a source image of job %s is not kept: %s", job.id, type(error).__name__)
-        return sha256
+        return known
 
     def check(self, request: ThumbnailRequest) -> None:
         """Raises `SourceExpired` if an image of `request` is neither kept nor still at its URL."""
-        if not self._is_there(request.image_url, request.image_sha256):
+        if not self._is_there(request.image_url, request.image_hash):
             raise SourceExpired("image")
-        if request.support_image_url and not self._is_there(request.support_image_url, request.support_sha256):
+        if request.support_image_url and not self._is_there(request.support_image_url, request.support_hash):
             raise SourceExpired("reference")
 
     async def prepare(self, request: ThumbnailRequest) -> ThumbnailRequest:
         """The request as it is sent: with a URL that still works, else with the bytes. Raises `SourceExpired`."""
         self.check(request)
-        image = await self._bytes(request.image_url, request.image_sha256, option="image")
-        support = await self._bytes(request.support_image_url, request.support_sha256, option="reference")
+        image = await self._bytes(request.image_url, request.image_hash, option="image")
+        support = await self._bytes(request.support_image_url, request.support_hash, option="reference")
         return replace(request, image_base64=image, support_base64=support)
 
-    async def _bytes(self, address: str | None, sha256: str | None, *, option: str) -> str | None:
-        if address is None or sha256 is None or self._is_valid(address):
+    async def _bytes(self, address: str | None, known: str | None, *, option: str) -> str | None:
+        if address is None or known is None or self._is_valid(address):
             return None
-        found = await self._store.data_url(sha256)
+        found = await self._store.data_url(known)
         if found is None and validation.url_expiry(address) is not None:
             raise SourceExpired(option)  # removed meanwhile, or damaged
         return found
 
-    def _is_there(self, address: str, sha256: str | None) -> bool:
-        if sha256 is not None and self._store.has(sha256):
+    def _is_there(self, address: str, known: str | None) -> bool:
+        if known is not None and self._store.has(known):
             return True
         return validation.url_expiry(address) is None or self._is_valid(address)
 

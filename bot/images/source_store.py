@@ -11,6 +11,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from blake3 import blake3
+
 from bot.domain.errors import PictureUnusable
 from bot.images import folders, inspection
 from bot.images.incoming import IncomingFile, to_its_end
@@ -26,7 +28,7 @@ _BLOCK = 3 * 64 * 1024  # bytes read at once; base64 turns three into four
 
 
 class SourceStore:
-    """A folder of files named after their SHA-256. `life` counts from the last use, `cap` is bytes in all; a life of
+    """A folder of files named after their hash. `life` counts from the last use, `cap` is bytes in all; a life of
     zero keeps nothing.
     """
 
@@ -43,7 +45,7 @@ class SourceStore:
         return self._life.total_seconds() > 0 and self._cap > 0
 
     async def add(self, pieces: AsyncIterable[bytes]) -> str:
-        """Store an image; returns its SHA-256. Raises `PictureUnusable` for anything that is no image, `OSError`, and
+        """Store an image; returns its hash. Raises `PictureUnusable` for anything that is no image, `OSError`, and
         what `pieces` raises; nothing is left behind then.
         """
         partial = self._folder / f"{secrets.token_hex(8)}{folders.PARTIAL}"
@@ -59,35 +61,36 @@ class SourceStore:
 
     def _finish(self, partial: Path, incoming: IncomingFile) -> str:
         incoming.flush()
-        size = inspection.inspect(partial, sha256="").size
+        size = inspection.inspect(partial).size
         with self._lock:
-            target = self._folder / incoming.sha256
+            target = self._folder / incoming.hash
             self._total += 0 if target.exists() else size
             partial.replace(target)
             if self._total > self._cap:  # a busy hour must not fill the disk before the next sweep
                 self._sweep(_NO_TIME, cap=max(int(_ROOM * self._cap), min(size, self._cap)))
-        return incoming.sha256
+        return incoming.hash
 
-    def has(self, sha256: str) -> bool:
-        return (self._folder / sha256).is_file()
+    def has(self, name: str) -> bool:
+        return (self._folder / name).is_file()
 
-    async def data_url(self, sha256: str) -> str | None:
+    async def data_url(self, name: str) -> str | None:
         """The kept image as the provider accepts it instead of a URL; None if it is gone. Counts as a use."""
-        return await asyncio.to_thread(self._data_url, self._folder / sha256)
+        return await asyncio.to_thread(self._data_url, self._folder / name)
 
     def _data_url(self, path: Path) -> str | None:
-        digest = hashlib.sha256()
+        digests = (blake3(), hashlib.sha256())  # earlier versions named files after the latter
         try:
-            parts = [f"data:image/{inspection.inspect(path, sha256='').type.lower()};base64,"]
+            parts = [f"data:image/{inspection.inspect(path).type.lower()};base64,"]
             with path.open("rb") as file:
                 while block := file.read(_BLOCK):  # in one piece, other threads would wait for base64
-                    digest.update(block)
+                    for digest in digests:
+                        digest.update(block)
                     parts.append(base64.b64encode(block).decode())
             os.utime(path)
         except (OSError, PictureUnusable):
             return None
-        if digest.hexdigest() != path.name:  # a power cut came between its name and its bytes
-            return None
+        if path.name not in [digest.hexdigest() for digest in digests]:
+            return None  # a power cut came between its name and its bytes
         return "".join(parts)
 
     async def remove_all(self, names: Collection[str]) -> None:

@@ -55,6 +55,11 @@ class _Start:
     shown: int
     look: asyncio.Task[InvalidOption | None]
 
+    @property
+    def ready(self) -> bool:
+        """Whether nothing has to be waited for any more."""
+        return self.look.done() and not self.ticket.position
+
 
 class Lifecycle:
     """Accepts requests and runs every job to its delivery; every other ending is in `Outcomes`."""
@@ -124,7 +129,7 @@ class Lifecycle:
         look = asyncio.create_task(self._ports.sources.look(job.request), name=f"look-{job.id}")
         try:
             position = ticket.position  # what the message will show; the turn may come while it is sent
-            job = await self._acknowledge(job, position, reply)
+            job = await self._acknowledge(job, _Start(ticket, position, look), reply)
         except BaseException:
             del self._tickets[job.id]
             look.cancel()
@@ -137,9 +142,15 @@ class Lifecycle:
         ticket = self._tickets.get(job_id)
         return ticket is not None and ticket.dismiss(NotStartedCause.CANCELLED)
 
-    async def _acknowledge(self, job: Job, position: int, reply: Reply) -> Job:
+    async def _acknowledge(self, job: Job, start: _Start, reply: Reply) -> Job:
+        """Reply, and record the message; if the job need not wait, one commit records it together with `sending`. A
+        message that a kill leaves unrecorded is found by the job's id in it.
+        """
         try:
-            message_id = await reply(job, Queued(position) if position else Generating(self._ports.clock()))
+            shown = Queued(start.shown) if start.shown else Generating(self._ports.clock())
+            message_id = await reply(job, shown)
+            if start.ready:
+                return replace(job, message_id=message_id)
             return await self._ports.repository.acked(job, message_id=message_id)
         except BaseException:
             self._tasks.start(self._outcomes.release(job, NotStarted()), job)
@@ -151,10 +162,9 @@ class Lifecycle:
         """Run a job to its end: from its reply with a `start`, else from the paid picture on."""
         self._ports.metrics.started()
         try:
-            if start is not None:
-                job = await self._generate(job, start)
-            if job.picture is None or not job.picture.path.exists():
-                job = await self._download(job)
+            job = await self._generate(job, start) if start is not None else await self._found(job)
+            if job.picture is None:
+                job = replace(job, picture=await self._fetch_until_whole(job))
             await self._deliver(job)
         except Interrupted:
             log.info("job %s goes on after the next start", job.id)
@@ -226,16 +236,16 @@ class Lifecycle:
         except Interrupted:
             raise failure from None  # nothing is in progress at the provider: this is how the job ended
 
-    async def _download(self, job: Job) -> Job:
-        """Fetch the output onto disk while the provider keeps it. If the disk is full, memory holds it until it is
-        delivered, and the database knows only that it was generated.
-        """
-        picture = await self._fetch_until_whole(job)
-        if picture.content is not None:
-            return replace(job, picture=picture)
-        return await self._retry.commit(self._ports.repository.spooled, job, picture)
+    async def _found(self, job: Job) -> Job:
+        """The job with the picture that an earlier process has left in the spool, if it has."""
+        if job.picture is not None and job.picture.path.exists():
+            return job
+        return replace(job, picture=await self._ports.spool.find(job))
 
     async def _fetch_until_whole(self, job: Job) -> Picture:
+        """Fetch the output onto disk, or into memory if the disk is full. The database need not know: as long as the
+        provider has the output, it can be fetched again.
+        """
         expires = require(job.generated_at) + OUTPUT_LIFE
         progress = DownloadProgress(job, messenger=self._ports.messenger, clock=self._ports.clock)
         tries = 0

@@ -68,7 +68,8 @@ class Outcomes:
             await self._ports.refill.refused(job.requester)
         self._ports.job_log.ended(ended)
         await self.notify(ended)
-        await self._ports.spool.remove(ended)
+        if job.generated_at is not None:
+            await self._ports.spool.remove(job)
 
     async def park(self, job: Job, failure: Undeliverable) -> None:
         """Keep a picture that could not be delivered: it is whole and paid for, and its requester may claim it."""
@@ -84,12 +85,13 @@ class Outcomes:
         self._tasks.start_notice(self._notify_kept(job), job)
 
     async def _on_disk(self, job: Job) -> Job:
-        """Write a picture that only memory holds to the spool before it has to wait."""
+        """See that a picture is on disk, and that the database knows its file, before it has to wait."""
         picture = require(job.picture)
-        if picture.content is None:
-            return job
-        kept = await self._write_until_kept(job, picture.content)
-        return await self._retry.commit(self._ports.repository.spooled, job, kept)
+        if picture.content is not None:
+            picture = await self._write_until_kept(job, picture.content)
+        with suppress(OSError):  # it is there all the same, until the power fails
+            await self._ports.spool.flush(picture)
+        return await self._retry.commit(self._ports.repository.spooled, job, picture)
 
     async def _write_until_kept(self, job: Job, content: bytes) -> Picture:
         expires = require(job.generated_at) + OUTPUT_LIFE
@@ -114,8 +116,9 @@ class Outcomes:
         job = known or job
         if job.ended_at is not None:
             return
-        if job.state is State.SPOOLED:
-            await self.park(job, Undeliverable("a fault of this program"))
+        picture = job.picture or (await self._ports.spool.find(job) if job.state is State.GENERATED else None)
+        if picture is not None:
+            await self.park(replace(job, picture=picture), Undeliverable("a fault of this program"))
         elif job.state is not State.GENERATED or self._ports.clock() >= require(job.generated_at) + OUTPUT_LIFE:
             await self.release(job, InternalError())
         self._ports.notices.internal_error(job)

@@ -51,7 +51,7 @@ class PersonalData:
         found = await self._store.export(user_id)
         requests = [row["request"] or {} for row in (*found["jobs"], *found["drafts"])]
         hashes = sorted({request[name] for request in requests for name in _HASHES if request.get(name)})
-        stored = [{"sha256": name, "stored": self._sources.has(name)} for name in hashes]
+        stored = [{"hash": name, "stored": self._sources.has(name)} for name in hashes]
         return {"user_id": str(user_id), "exported_at": self._clock().isoformat(), **found, "source_images": stored}
 
     async def count_waiting(self, user_id: int) -> int:

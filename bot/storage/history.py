@@ -85,7 +85,7 @@ class History:
 
     async def set_sources(self, job: Job, *, image: str | None, support: str | None) -> None:
         """Record under which hashes the source images of a job are kept; None for one that is not."""
-        request = replace(job.request, image_sha256=image, support_sha256=support)
+        request = replace(job.request, image_hash=image, support_hash=support)
         await self._database.run(f"UPDATE jobs SET request = ? WHERE {_STILL}", (request_to_json(request), *_key(job)))
 
     async def sharing(self, job: Job, *, since: datetime | None) -> None:

@@ -22,6 +22,8 @@ CREATE_FROM_IMAGE = "create_from_image"  # the operation: which endpoint of the 
 
 _NOT_STORED = ("image_base64", "support_base64")  # made when the call is
 _STORED = tuple(field.name for field in fields(ThumbnailRequest) if field.name not in _NOT_STORED)
+_STORED_AS = {"image_hash": "image_sha256", "support_hash": "support_sha256"}  # the names that they had at first
+_FIELDS = {stored: name for name, stored in _STORED_AS.items()}
 _CONVERTED: dict[str, Callable[[Any], Any]] = {"model": Model, "format": Format, "image_weight": Weight}
 
 
@@ -76,13 +78,14 @@ def row_from_request(reservation: Reservation) -> dict[str, Any]:
 
 def request_to_json(request: ThumbnailRequest) -> str:
     """A request as the `request` column holds it: what is not set is left out, and so are the bytes to send."""
-    values = {name: getattr(request, name) for name in _STORED}
+    values = {_STORED_AS.get(name, name): getattr(request, name) for name in _STORED}
     return json.dumps({name: value for name, value in values.items() if value is not None})
 
 
 def request_from_json(text: str) -> ThumbnailRequest:
     stored = json.loads(text)
-    return ThumbnailRequest(**{name: _CONVERTED.get(name, str)(value) for name, value in stored.items()})
+    values = {_FIELDS.get(name, name): value for name, value in stored.items()}
+    return ThumbnailRequest(**{name: _CONVERTED.get(name, str)(value) for name, value in values.items()})
 
 
 def _requester(row: Row) -> Requester:
@@ -116,7 +119,6 @@ def _picture(row: Row, spool: Path) -> Picture | None:
         width=row["picture_width"],
         height=row["picture_height"],
         size=row["picture_size"],
-        sha256=row["picture_sha256"],
     )
 
 

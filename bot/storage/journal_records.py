@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Record = Mapping[str, Any]
 
-_PICTURE = ("type", "width", "height", "size", "sha256")
+_PICTURE = ("type", "width", "height", "size")
 
 
 def record_of(job: Job, step: Step, now: datetime, **facts: Any) -> dict[str, Any]:
@@ -36,7 +36,8 @@ def apply(job: Job, record: Record, spool: Path) -> Job:
         case Step.DELIVERED:
             return replace(job, message_id=record["message_id"], ended_at=at)
         case Step.RELEASED:
-            return replace(job, reason=record["reason"], ended_at=at)
+            message_id = record.get("message_id") or job.message_id  # records of earlier versions do not have it
+            return replace(job, reason=record["reason"], message_id=message_id, ended_at=at)
         case _:
             return job
 

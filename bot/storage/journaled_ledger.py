@@ -158,7 +158,9 @@ class JournaledLedger:
         return await self._write(job, Step.DELIVERED, now, message_id=message_id)
 
     async def released(self, job: Job, *, reason: str, request_id: str | None, now: datetime) -> Job:
-        return await self._write(job, Step.RELEASED, now, reason=reason, request_id=request_id)
+        return await self._write(
+            job, Step.RELEASED, now, reason=reason, request_id=request_id, message_id=job.message_id
+        )
 
     async def notified(self, job: Job, *, now: datetime) -> None:
         await self._write(job, Step.NOTIFIED, now)
@@ -255,6 +257,7 @@ class JournaledLedger:
             case Step.DELIVERED:
                 return await ledger.delivered(job, message_id=record["message_id"], now=at)
             case Step.RELEASED:
+                job = replace(job, message_id=record.get("message_id") or job.message_id)
                 return await ledger.released(job, reason=record["reason"], request_id=record["request_id"], now=at)
             case _:
                 await ledger.notified(job, now=at)

@@ -170,7 +170,8 @@ class Ledger:
         return await self._move(job, Step.ACKED, message_id=message_id)
 
     async def sending(self, job: Job, *, now: datetime) -> Job:
-        return await self._move(job, Step.SENDING, sent_at=ms(now))
+        """The call is about to be made. The job's message is recorded with it, unless that was done before."""
+        return await self._move(job, Step.SENDING, sent_at=ms(now), message_id=job.message_id)
 
     async def generated(self, job: Job, output: Output, *, now: datetime) -> Job:
         return await self._move(
@@ -186,7 +187,6 @@ class Ledger:
             picture_width=picture.width,
             picture_height=picture.height,
             picture_size=picture.size,
-            picture_sha256=picture.sha256,
         )
 
     async def parked(self, job: Job, *, now: datetime) -> Job:
@@ -217,9 +217,11 @@ class Ledger:
         )
 
     async def released(self, job: Job, *, reason: str, request_id: str | None, now: datetime) -> Job:
-        """The hold is released, whatever state the job was in."""
+        """The hold is released, whatever state the job was in. Its message is recorded too, if it is known."""
         known = request_id is None or (job.output is not None and job.output.request_id is not None)
-        columns = {} if known else {"request_id": request_id}
+        columns: dict[str, Any] = {} if known else {"request_id": request_id}
+        if job.message_id is not None:
+            columns["message_id"] = job.message_id
         return await self._end(job, Step.RELEASED, _RELEASE, reason=reason, ended_at=ms(now), **columns)
 
     async def notified(self, job: Job, *, now: datetime) -> None:

@@ -160,7 +160,7 @@ class LedgerMachine(RuleBasedStateMachine):
             case State.GENERATED:
                 return self.ledger.generated(job, Output("https://cdn.example/out.png", "req-1"), now=self.now)
             case State.SPOOLED:
-                return self.ledger.spooled(job, Picture(self.folder / "x.png", "PNG", 1280, 720, 1000, "ab"))
+                return self.ledger.spooled(job, Picture(self.folder / "x.png", "PNG", 1280, 720, 1000))
             case State.DELIVERED:
                 return self.ledger.delivered(job, message_id=100, now=self.now)
             case _:

@@ -96,7 +96,7 @@ class Workload:
         self._database = opened
         self._ledger = Ledger(opened, spool=folder)
         self._wal = folder / "bot.sqlite3-wal"
-        self._picture = Picture(folder / "x.png", "PNG", 1280, 720, 1000, "ab")
+        self._picture = Picture(folder / "x.png", "PNG", 1280, 720, 1000)
         self._chance = chance
         self._now = NOON
         self._rows: list[dict[str, Any]] = []

@@ -111,7 +111,7 @@ async def test_an_image_is_kept_while_the_call_is_made(tmp_path: Path, monkeypat
         assert points.index("repository.sending done") < points.index("sources.keep")
         live.api.release()
         await interaction.wait(lambda i: bool(require(i.message).attachments), 20)
-        assert (await live.job(require(interaction.message))).request.image_sha256 in kept(tmp_path)
+        assert (await live.job(require(interaction.message))).request.image_hash in kept(tmp_path)
 
 
 # --- the message of a request that ended without an image ------------------------------------------------------------
@@ -413,7 +413,7 @@ async def test_a_file_that_is_too_large_is_replaced_by_a_smaller_copy(live: Live
     assert call["support_image_url"].partition("?")[0].endswith("photo.png")
     assert sent_image(live).size == (2000, 2000)
     job = await live.job(message)
-    assert job.request.image_sha256 in kept(live.folder)
+    assert job.request.image_hash in kept(live.folder)
     assert await live.left() == 2
     again = await live.discord.click(message, f"job:again:{job.id}")
     await shown(again)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
@@ -263,6 +264,65 @@ async def test_a_download_sends_neither_key_nor_cookie(api: StandIn, address: st
         assert not call.keyed
         assert {"Cookie", "Authorization", "Referer"}.isdisjoint(call.headers)
         assert call.headers["Accept-Encoding"] == "identity"
+
+
+@contextlib.asynccontextmanager
+async def closing_after(seconds: float) -> AsyncIterator[tuple[str, list[object]]]:
+    """Serves an image, and closes a connection that nothing has used for so long; yields its address and a list of
+    the client's end of the connection of each request.
+    """
+    clients: list[object] = []
+
+    async def image(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        clients.append(request.transport.get_extra_info("peername"))
+        return web.Response(body=image_bytes())
+
+    app = web.Application()
+    app.router.add_get("/x.png", image)
+    runner = web.AppRunner(app, keepalive_timeout=seconds)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/x.png", clients
+    finally:
+        await runner.cleanup()
+
+
+async def test_the_next_download_from_the_same_host_uses_the_same_connection() -> None:
+    async with closing_after(60) as (address, clients), ImageDownloader(loopback=True) as downloads:
+        for _ in range(3):
+            assert await download(downloads, address) == image_bytes()
+        async with contextlib.aclosing(downloads.fetch(address)) as pieces:
+            await anext(pieces)
+    assert (len(clients), len(set(clients))) == (4, 1)
+
+
+async def test_a_connection_that_the_host_has_closed_meanwhile_fails_no_download() -> None:
+    async with closing_after(0.05) as (address, clients), ImageDownloader(loopback=True) as downloads:
+        for _ in range(3):
+            assert await download(downloads, address) == image_bytes()
+            await asyncio.sleep(0.2)  # until the host has closed it
+    assert len(set(clients)) == 3
+
+
+async def test_the_first_bytes_are_enough_if_the_host_can_send_a_part(api: StandIn, address: str) -> None:
+    content = image_bytes()
+    part = {"Content-Range": f"bytes 0-99/{len(content)}"}
+    api.script_output(Reply.raw(206, content[:100], part), Reply.raw(200, content))
+    async with ImageDownloader(loopback=True) as downloads:
+        for expected in (content[:100], content):
+            assert b"".join([piece async for piece in downloads.fetch(address, first=100)]) == expected
+        assert await download(downloads, address) == content
+    assert [call.headers.get("Range") for call in api.downloads] == ["bytes=0-99", "bytes=0-99", None]
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Range": "bytes 5-99/1000"}, {"Content-Range": "bytes */1000"}])
+async def test_a_part_from_the_middle_is_no_image(api: StandIn, address: str, headers: dict[str, str]) -> None:
+    api.script_output(Reply.raw(206, image_bytes()[5:100], headers))
+    async with ImageDownloader(loopback=True) as downloads:
+        with pytest.raises(OutputUnreachable):
+            await anext(downloads.fetch(address, first=100))
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])

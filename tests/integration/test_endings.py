@@ -50,7 +50,7 @@ async def nothing(*_: object, **__: object) -> None:
 
 async def answered_but_not_noted(folder: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers) -> Interaction:
     """A request whose reply Discord took, by a program that was killed before it had stored that."""
-    async with running(folder, monkeypatch, around=servers, reach=killed_at("repository.acked")) as live:
+    async with running(folder, monkeypatch, around=servers, reach=killed_at("repository.sending")) as live:
         monkeypatch.setattr(live.app.use_case.outcomes, "release", nothing)
         interaction = await live.thumbnail()
         await interaction.wait(lambda i: i.message is not None)

@@ -96,8 +96,9 @@ class Warnings(logging.Handler):
         self._condition = Condition()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-        self._condition.notify()
+        if not record.name.startswith("discord."):  # it warns of the guilds intent at every start
+            self.records.append(record)
+            self._condition.notify()
 
     async def wait(self, count: int) -> None:
         await self._condition.wait_for(lambda: len(self.records) >= count, 10, about=self.records)

@@ -169,7 +169,7 @@ async def test_a_new_image_replaces_the_old_one(live: Live) -> None:
     assert after.pop("image_url").endswith("/other.webp")
     assert before.pop("image_url").endswith("/photo.png")
     assert after == before
-    old, new = (await live.job(first)).request.image_sha256, (await live.job(second)).request.image_sha256
+    old, new = (await live.job(first)).request.image_hash, (await live.job(second)).request.image_hash
     assert len({None, old, new}) == 3, "each image is stored separately"
 
 

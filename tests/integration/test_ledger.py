@@ -44,7 +44,7 @@ async def reserve(
 
 
 def picture(folder: Path) -> Picture:
-    return Picture(folder / "x.png", "PNG", 1280, 720, 1000, "ab")
+    return Picture(folder / "x.png", "PNG", 1280, 720, 1000)
 
 
 async def spooled(ledger: Ledger, job: Job, folder: Path) -> Job:
@@ -114,7 +114,7 @@ async def test_a_transition_out_of_order_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         job = await reserve(ledger)
         with pytest.raises(TransitionRefused):
-            await ledger.sending(job, now=NOON)
+            await ledger.generated(job, Output("https://cdn.example/o.png", None), now=NOON)
         job = await ledger.acked(job, message_id=1)
         job = await ledger.sending(job, now=NOON)
         with pytest.raises(TransitionRefused):
@@ -312,7 +312,7 @@ async def test_released_and_parked_jobs_do_not_count_as_in_progress(tmp_path: Pa
         await ledger.released(jobs[0], reason="x", request_id=None, now=NOON)
         job = await ledger.sending(await ledger.acked(jobs[1], message_id=9), now=NOON)
         job = await ledger.generated(job, Output("https://x", None), now=NOON)
-        job = await ledger.spooled(job, Picture(tmp_path / "a.png", "PNG", 1, 1, 1, "0"))
+        job = await ledger.spooled(job, Picture(tmp_path / "a.png", "PNG", 1, 1, 1))
         await ledger.parked(job, now=NOON)
         assert await history.count_in_progress(5) == 1
 

@@ -36,8 +36,8 @@ FULL = ThumbnailRequest(
     image_weight=Weight.HIGH,
     persona="0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d",
     style="1b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d",
-    image_sha256="ab" * 32,
-    support_sha256="cd" * 32,
+    image_hash="ab" * 32,
+    support_hash="cd" * 32,
 )
 NOW = ms(datetime.now(UTC))
 COMMON: dict[str, Any] = {
@@ -50,8 +50,8 @@ COMMON: dict[str, Any] = {
     "format": "9:16",
     "prompt": FULL.prompt,
     "support_image_url": FULL.support_image_url,
-    "image_kept": FULL.image_sha256,
-    "support_kept": FULL.support_sha256,
+    "image_kept": FULL.image_hash,
+    "support_kept": FULL.support_hash,
     "image_weight": "high",
     "persona": FULL.persona,
     "style": FULL.style,

@@ -1,7 +1,6 @@
 """Images in the spool are complete or absent, and old ones are removed."""
 
 import asyncio
-import hashlib
 import os
 import stat
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
 from bot.domain.errors import PictureUnusable
 from bot.domain.models import CLAIM_LIFE
@@ -23,6 +23,8 @@ from tests.support.hostile_images import HOSTILE
 
 JOB = a_job()
 NOISE = image_bytes(width=480, height=270, noisy=True)
+NOISY = f"{blake3(NOISE).hexdigest()[:16]}.png"  # how its name ends
+LARGE = image_bytes(width=960, height=540, noisy=True)
 
 
 @pytest.fixture
@@ -63,26 +65,23 @@ async def test_one_write_yields_content_hash_type_and_size(spool: OutputSpool, k
     content = image_bytes(kind)
     picture = await spool.write(JOB, pieces_of(content, size=size))
     assert picture.path.read_bytes() == content
-    assert picture.sha256 == hashlib.sha256(content).hexdigest()
     assert (picture.type, picture.width, picture.height, picture.size) == (kind, 64, 36, len(content))
-    assert names(spool) == ["k3f9" + picture.suffix]
+    assert names(spool) == [f"k3f9.{blake3(content).hexdigest()[:16]}{picture.suffix}"]
 
 
 async def test_an_image_larger_than_one_block_is_stored_completely(spool: OutputSpool) -> None:
-    large = image_bytes(width=960, height=540, noisy=True)
-    picture = await spool.write(JOB, pieces_of(large, size=100_001))
-    assert picture.path.read_bytes() == large
-    assert picture.sha256 == hashlib.sha256(large).hexdigest()
+    picture = await spool.write(JOB, pieces_of(LARGE, size=100_001))
+    assert picture.path.read_bytes() == LARGE
 
 
 async def test_the_final_name_appears_only_when_the_image_is_complete(spool: OutputSpool) -> None:
     seen: set[str] = set()
     await spool.write(JOB, pieces_of(NOISE, then=lambda: seen.update(names(spool))))
     assert seen == {"k3f9.part"}
-    assert names(spool) == ["k3f9.png"]
+    assert names(spool) == [f"k3f9.{NOISY}"]
 
 
-async def test_an_image_is_flushed_before_it_gets_its_name_and_its_name_before_it_counts(
+async def test_only_an_image_that_has_to_wait_is_flushed_and_then_its_name_too(
     spool: OutputSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: list[tuple[bool, int, list[str]]] = []
@@ -95,16 +94,38 @@ async def test_an_image_is_flushed_before_it_gets_its_name_and_its_name_before_i
         flush(descriptor)
 
     monkeypatch.setattr(os, "fsync", record)
-    await spool.write(JOB, pieces_of(NOISE))
-    assert flushed == [(False, len(NOISE), ["k3f9.part"]), (True, 0, ["k3f9.png"])]
+    picture = await spool.write(JOB, pieces_of(NOISE))
+    assert flushed == []
+    await spool.flush(picture)
+    assert flushed == [(False, len(NOISE), [f"k3f9.{NOISY}"]), (True, 0, [f"k3f9.{NOISY}"])]
 
 
 async def test_writing_again_replaces_the_old_file(spool: OutputSpool) -> None:
     (spool.folder / "k3f9.part").write_bytes(b"half of an older one")
-    await spool.write(JOB, pieces_of(image_bytes()))
+    await spool.write(JOB, pieces_of(NOISE))
     again = await spool.write(JOB, pieces_of(NOISE))
     assert again.path.read_bytes() == NOISE
-    assert names(spool) == ["k3f9.png"]
+    assert names(spool) == [f"k3f9.{NOISY}"]
+
+
+async def test_an_image_of_an_earlier_process_is_found_by_its_job(spool: OutputSpool) -> None:
+    await spool.write(replace(JOB, id="k3f"), pieces_of(image_bytes()))
+    picture = await spool.write(JOB, pieces_of(NOISE))
+    assert await OutputSpool(spool.folder).find(JOB) == picture
+    assert await spool.find(replace(JOB, id="k3f99")) is None
+
+
+@pytest.mark.parametrize("damage", ["cut off", "zeros", "empty", "half written"])
+async def test_what_a_power_cut_has_damaged_is_removed_instead_of_found(spool: OutputSpool, damage: str) -> None:
+    content = image_bytes("JPEG", width=480, height=270, noisy=True)
+    path = (await spool.write(JOB, pieces_of(content))).path
+    whole = {"cut off": content[:-1000], "zeros": content[:20_000] + bytes(8000) + content[28_000:], "empty": b""}
+    if damage == "half written":
+        path.rename(spool.folder / "k3f9.part")
+    else:
+        path.write_bytes(whole[damage])
+    assert await spool.find(JOB) is None
+    assert names(spool) == []
 
 
 def test_only_the_user_of_the_bot_can_read_the_folder(spool: OutputSpool) -> None:
@@ -175,7 +196,7 @@ class HoldingExecutor(ThreadPoolExecutor):
 async def test_a_cancellation_during_a_write_leaves_nothing_behind(spool: OutputSpool, held: int) -> None:
     threads = HoldingExecutor(held=held)
     asyncio.get_running_loop().set_default_executor(threads)
-    task = asyncio.create_task(spool.write(JOB, pieces_of(NOISE, size=300_000)))
+    task = asyncio.create_task(spool.write(JOB, pieces_of(LARGE, size=600_000)))
     await asyncio.wait_for(threads.holding.wait(), 5)
     task.cancel()
     for _ in range(3):  # it may end at once or wait for its thread; both are correct
@@ -195,7 +216,7 @@ async def test_removing_a_job_removes_exactly_its_files(spool: OutputSpool) -> N
     await spool.write(replace(JOB, id="job0"), pieces_of(NOISE))
     await spool.write(replace(JOB, id="job00"), pieces_of(NOISE))
     await spool.remove(replace(JOB, id="job0"))
-    assert names(spool) == ["job00.png"]
+    assert names(spool) == [f"job00.{NOISY}"]
     await spool.remove(replace(JOB, id="job0"))
 
 
@@ -216,7 +237,7 @@ async def test_a_sweep_removes_the_oldest_beyond_the_cap(spool: OutputSpool) -> 
         os.truncate(path, CAP_BYTES // 2)  # a sparse file
         set_age(path, timedelta(hours=hours))
     assert await spool.sweep(now=NOON, needed=frozenset()) == 1
-    assert names(spool) == ["job0.png", "job1.png"]
+    assert names(spool) == [f"job0.{NOISY}", f"job1.{NOISY}"]
 
 
 async def test_a_sweep_keeps_files_that_jobs_still_need(spool: OutputSpool) -> None:
@@ -226,7 +247,7 @@ async def test_a_sweep_keeps_files_that_jobs_still_need(spool: OutputSpool) -> N
     set_age(huge, timedelta(0))
     set_age(third, timedelta(hours=1))
     assert await spool.sweep(now=NOON, needed=frozenset({"job0", "job1"})) == 1
-    assert names(spool) == ["job0.png", "job1.png"]
+    assert names(spool) == [f"job0.{NOISY}", f"job1.{NOISY}"]
 
 
 async def test_a_sweep_does_not_disturb_the_download_of_a_needed_job(spool: OutputSpool) -> None:
@@ -251,7 +272,6 @@ async def test_a_sweep_of_an_empty_folder_removes_nothing(spool: OutputSpool) ->
 async def test_an_image_is_held_in_memory_when_the_disk_is_full(spool: OutputSpool) -> None:
     picture = await spool.hold_in_memory(JOB, pieces_of(NOISE))
     assert (picture.content, picture.type, picture.path.exists()) == (NOISE, "PNG", False)
-    assert picture.sha256 == hashlib.sha256(NOISE).hexdigest()
 
 
 async def test_memory_is_limited_and_freed_by_removal(spool: OutputSpool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,7 +239,7 @@ async def test_source_images_that_only_the_person_used_are_deleted(
         [left] = (tmp_path / "sources").iterdir()
     jobs, _ = books(tmp_path)
     assert [json.loads(job["request"]).get("image_sha256") for job in jobs if job["user_id"] == OTHER] == [left.name]
-    assert first.request.image_sha256 != left.name
+    assert first.request.image_hash != left.name
 
 
 async def test_nothing_stays_in_the_gaps_of_pages(tmp_path: Path) -> None:

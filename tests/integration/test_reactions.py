@@ -182,7 +182,7 @@ async def test_a_missing_reference_image_is_named(
     async with running(tmp_path, monkeypatch, around=servers) as live:
         first = await finished_result(live, model="pkz_4", reference=LOGO)
         job = await live.job(first)
-    (tmp_path / "sources" / str(job.request.support_sha256)).unlink()
+    (tmp_path / "sources" / str(job.request.support_hash)).unlink()
     async with running(tmp_path, monkeypatch, around=servers, clock=in_two_days) as live:
         await react(live, first, AGAIN, 2)
         assert [text.partition(" of this")[0] for text in direct_messages(live, 2)] == ["The reference image"]
@@ -719,9 +719,9 @@ async def test_a_large_image_is_read_and_shrunk_in_a_thread(monkeypatch: pytest.
     threads: list[threading.Thread] = []
     inspect = inspection.inspect
 
-    def recorded(path: Path, *, sha256: str, content: bytes | None = None) -> Picture:
+    def recorded(path: Path, *, content: bytes | None = None) -> Picture:
         threads.append(threading.current_thread())
-        return inspect(path, sha256=sha256, content=content)
+        return inspect(path, content=content)
 
     monkeypatch.setattr(inspection, "inspect", recorded)
     await reactions._fitting("large.png", png(11 * discord_server.MIB))

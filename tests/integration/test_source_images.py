@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from blake3 import blake3
 
 from bot.domain.errors import OutputGone, PictureUnusable, SourceExpired, StorageUnavailable
 from bot.images.source_images import SourceImages
@@ -40,8 +40,8 @@ async def pieces(content: bytes, *, broken: Exception | None = None) -> AsyncIte
         raise broken
 
 
-def sha256_of(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def hash_of(content: bytes) -> str:
+    return blake3(content).hexdigest()
 
 
 def files(folder: Path) -> set[str]:
@@ -59,9 +59,9 @@ def age(folder: Path, file: str, *, by: timedelta) -> None:
 async def test_the_same_bytes_are_stored_once_under_their_hash(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     found = await asyncio.gather(*(store.add(pieces(CAT)) for _ in range(10)), store.add(pieces(DOG)))
-    assert set(found) == {sha256_of(CAT), sha256_of(DOG)} == files(tmp_path)
-    assert (tmp_path / "sources" / sha256_of(CAT)).read_bytes() == CAT
-    assert (store.has(sha256_of(CAT)), store.has(sha256_of(BIRD))) == (True, False)
+    assert set(found) == {hash_of(CAT), hash_of(DOG)} == files(tmp_path)
+    assert (tmp_path / "sources" / hash_of(CAT)).read_bytes() == CAT
+    assert (store.has(hash_of(CAT)), store.has(hash_of(BIRD))) == (True, False)
 
 
 @pytest.mark.parametrize(("kind", "type_"), [("PNG", "png"), ("JPEG", "jpeg"), ("WEBP", "webp")])
@@ -74,17 +74,17 @@ async def test_bytes_are_read_back_as_a_data_url_of_their_type(tmp_path: Path, k
 async def test_a_file_truncated_by_a_power_loss_counts_as_missing(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     await store.add(pieces(CAT))
-    path = tmp_path / "sources" / sha256_of(CAT)
+    path = tmp_path / "sources" / hash_of(CAT)
     path.write_bytes(CAT[:-10])  # the header is complete
-    assert await open_store(tmp_path).data_url(sha256_of(CAT)) is None
+    assert await open_store(tmp_path).data_url(hash_of(CAT)) is None
 
 
 async def test_a_missing_or_damaged_file_gives_nothing(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     await store.add(pieces(CAT))
-    assert await store.data_url(sha256_of(DOG)) is None
-    (tmp_path / "sources" / sha256_of(CAT)).write_bytes(CAT[:10])
-    assert await store.data_url(sha256_of(CAT)) is None
+    assert await store.data_url(hash_of(DOG)) is None
+    (tmp_path / "sources" / hash_of(CAT)).write_bytes(CAT[:10])
+    assert await store.data_url(hash_of(CAT)) is None
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ async def test_retention_counts_from_the_last_use(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     for content in (CAT, DOG, BIRD):
         age(tmp_path, await store.add(pieces(content)), by=DAYS + timedelta(hours=1))
-    await store.data_url(sha256_of(DOG))
+    await store.data_url(hash_of(DOG))
     await store.add(pieces(BIRD))
     assert await store.sweep(now=datetime.now(UTC)) == 1
-    assert files(tmp_path) == {sha256_of(DOG), sha256_of(BIRD)}
+    assert files(tmp_path) == {hash_of(DOG), hash_of(BIRD)}
     assert await store.sweep(now=datetime.now(UTC) + DAYS + timedelta(hours=1)) == 2
 
 
@@ -135,9 +135,9 @@ async def test_over_the_cap_the_least_recently_used_images_are_removed_at_once(t
     store = open_store(tmp_path, cap=len(CAT) + len(DOG) + len(BIRD) - 1)
     for hours, content in ((3, CAT), (2, DOG)):
         age(tmp_path, await store.add(pieces(content)), by=timedelta(hours=hours))
-    await store.data_url(sha256_of(CAT))
+    await store.data_url(hash_of(CAT))
     await store.add(pieces(BIRD))
-    assert files(tmp_path) == {sha256_of(CAT), sha256_of(BIRD)}
+    assert files(tmp_path) == {hash_of(CAT), hash_of(BIRD)}
     assert await store.sweep(now=datetime.now(UTC)) == 0
 
 
@@ -152,7 +152,7 @@ async def test_at_the_cap_room_is_made_for_more_than_one_image(tmp_path: Path) -
     left = files(tmp_path)
     assert 0.7 < sum((tmp_path / "sources" / name).stat().st_size for name in left) / cap < 0.9
     await store.add(pieces(images[11]))
-    assert files(tmp_path) == left | {sha256_of(images[11])}, "the folder was not swept again"
+    assert files(tmp_path) == left | {hash_of(images[11])}, "the folder was not swept again"
 
 
 async def test_the_image_that_was_just_added_stays_if_it_fits_into_the_cap_alone(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ async def test_the_image_that_was_just_added_stays_if_it_fits_into_the_cap_alone
     store = open_store(tmp_path, cap=len(large))
     age(tmp_path, await store.add(pieces(CAT)), by=timedelta(hours=1))
     await store.add(pieces(large))
-    assert files(tmp_path) == {sha256_of(large)}
+    assert files(tmp_path) == {hash_of(large)}
 
 
 async def test_an_image_larger_than_the_cap_removes_no_other(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ async def test_an_image_larger_than_the_cap_removes_no_other(tmp_path: Path) -> 
     store = open_store(tmp_path, cap=len(large) - 1)
     age(tmp_path, await store.add(pieces(CAT)), by=timedelta(hours=1))
     await store.add(pieces(large))
-    assert files(tmp_path) == {sha256_of(CAT)}
+    assert files(tmp_path) == {hash_of(CAT)}
 
 
 async def test_only_abandoned_partial_files_are_swept(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ class SimulatedCdn:
         self.addresses = addresses
         self.fetched: list[str] = []
 
-    async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
+    async def fetch(self, address: str, **_: int | None) -> AsyncGenerator[bytes, None]:
         self.fetched.append(address)
         if address not in self.addresses:
             raise OutputGone("status 404")
@@ -267,8 +267,8 @@ def open_source_images(
 
 
 def request_for(address: str = LIVE, *, stored: bytes | None = None, **changes: str | None) -> ThumbnailRequest:
-    hashed = None if stored is None else sha256_of(stored)
-    return replace(request(), image_url=address, image_sha256=hashed, **changes)  # type: ignore[arg-type] # fields by name
+    hashed = None if stored is None else hash_of(stored)
+    return replace(request(), image_url=address, image_hash=hashed, **changes)  # type: ignore[arg-type] # fields by name
 
 
 async def test_both_images_are_stored_and_recorded(tmp_path: Path) -> None:
@@ -276,23 +276,23 @@ async def test_both_images_are_stored_and_recorded(tmp_path: Path) -> None:
     source_images, store = open_source_images(tmp_path, SimulatedCdn({LIVE: CAT, logo: DOG}), records)
     job = a_job(image_url=LIVE, support_image_url=logo)
     await source_images.keep(job)
-    assert records.found == [(job.id, sha256_of(CAT), sha256_of(DOG))]
-    assert store.has(sha256_of(CAT))
-    assert store.has(sha256_of(DOG))
+    assert records.found == [(job.id, hash_of(CAT), hash_of(DOG))]
+    assert store.has(hash_of(CAT))
+    assert store.has(hash_of(DOG))
 
 
 async def test_a_stored_image_is_not_downloaded_again(tmp_path: Path) -> None:
     cdn, records = SimulatedCdn({LIVE: CAT}), SourceRecords()
     source_images, store = open_source_images(tmp_path, cdn, records)
     await store.add(pieces(CAT))
-    await source_images.keep(a_job(image_url=LIVE, image_sha256=sha256_of(CAT)))
+    await source_images.keep(a_job(image_url=LIVE, image_hash=hash_of(CAT)))
     assert (cdn.fetched, records.found) == ([], [])
 
 
 async def test_an_image_that_is_no_longer_stored_is_downloaded_again(tmp_path: Path) -> None:
     source_images, store = open_source_images(tmp_path, SimulatedCdn({LIVE: CAT}))
-    await source_images.keep(a_job(image_url=LIVE, image_sha256=sha256_of(CAT)))
-    assert store.has(sha256_of(CAT))
+    await source_images.keep(a_job(image_url=LIVE, image_hash=hash_of(CAT)))
+    assert store.has(hash_of(CAT))
 
 
 async def test_a_retention_of_zero_downloads_nothing(tmp_path: Path) -> None:
@@ -323,15 +323,15 @@ async def test_bytes_replace_a_url_that_may_expire(tmp_path: Path, address: str)
     requested = request_for(address, stored=CAT)
     source_images.check(requested)
     prepared = await source_images.prepare(requested)
-    assert prepared == replace(requested, image_base64=await store.data_url(sha256_of(CAT)))
+    assert prepared == replace(requested, image_base64=await store.data_url(hash_of(CAT)))
 
 
 async def test_of_two_urls_only_the_expired_one_is_replaced_by_bytes(tmp_path: Path) -> None:
     source_images, store = open_source_images(tmp_path)
     await store.add(pieces(DOG))
-    prepared = await source_images.prepare(request_for(LIVE, support_image_url=DEAD, support_sha256=sha256_of(DOG)))
+    prepared = await source_images.prepare(request_for(LIVE, support_image_url=DEAD, support_hash=hash_of(DOG)))
     assert prepared.image_base64 is None
-    assert prepared.support_base64 == await store.data_url(sha256_of(DOG))
+    assert prepared.support_base64 == await store.data_url(hash_of(DOG))
 
 
 async def test_a_url_without_an_expiry_is_tried(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ async def test_a_url_without_an_expiry_is_tried(tmp_path: Path) -> None:
         (request_for(DEAD), "image"),
         (request_for(DEAD, stored=CAT), "image"),
         (request_for(LIVE, support_image_url=DEAD), "reference"),
-        (request_for(LIVE, support_image_url=DEAD, support_sha256=sha256_of(CAT)), "reference"),
+        (request_for(LIVE, support_image_url=DEAD, support_hash=hash_of(CAT)), "reference"),
     ],
 )
 async def test_an_expired_url_without_stored_bytes_is_refused(
@@ -364,10 +364,10 @@ async def test_an_expired_url_without_stored_bytes_is_refused(
 async def test_a_damaged_file_is_refused_when_its_bytes_are_needed(tmp_path: Path) -> None:
     source_images, store = open_source_images(tmp_path)
     await store.add(pieces(CAT))
-    (tmp_path / "sources" / sha256_of(CAT)).write_bytes(b"damaged")
+    (tmp_path / "sources" / hash_of(CAT)).write_bytes(b"damaged")
     for requested, option in (
         (request_for(DEAD, stored=CAT), "image"),
-        (request_for(LIVE, support_image_url=DEAD, support_sha256=sha256_of(CAT)), "reference"),
+        (request_for(LIVE, support_image_url=DEAD, support_hash=hash_of(CAT)), "reference"),
     ):
         source_images.check(requested)
         with pytest.raises(SourceExpired) as expired:

@@ -41,7 +41,7 @@ class Setup:
         job = await self.ledger.reserve(reservation(requester(user_id)))
         job = await self.ledger.sending(await self.ledger.acked(job, message_id=1), now=NOON)
         job = await self.ledger.generated(job, Output("https://cdn.example/out.png", "req-1"), now=NOON)
-        job = await self.ledger.spooled(job, Picture(self.spool / f"{job.id}.png", "PNG", 1280, 720, 1000, "ab"))
+        job = await self.ledger.spooled(job, Picture(self.spool / f"{job.id}.png", "PNG", 1280, 720, 1000))
         return await self.ledger.delivered(job, message_id=message_id, now=at)
 
     async def stored(self, job: Job, column: str) -> Any:
@@ -116,7 +116,7 @@ async def test_the_kept_source_images_of_a_job_are_recorded_and_forgotten_one_by
     job, other = await setup.result(), await setup.result()
     for image, support in (("aa", "bb"), (None, "bb"), ("aa", None), (None, None)):
         await setup.history.set_sources(job, image=image, support=support)
-        expected = replace(request(), image_sha256=image, support_sha256=support)
+        expected = replace(request(), image_hash=image, support_hash=support)
         assert await setup.ledger.job(job.id) == replace(job, request=expected)
     assert await setup.ledger.job(other.id) == other
 

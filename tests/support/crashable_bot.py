@@ -194,7 +194,7 @@ class SimulatedServices:
         await self._do(number, f"failed: {self.kind(number)}")
         raise failure
 
-    async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
+    async def fetch(self, address: str, **_: int | None) -> AsyncGenerator[bytes, None]:
         number = _number(address)
         yield self._scenario.picture[:100]
         await self._do(number, "fetched")

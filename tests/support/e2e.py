@@ -55,7 +55,7 @@ class Cdn:
         self.released.set()
         self.fetched: list[str] = []
 
-    async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
+    async def fetch(self, address: str, **_: int | None) -> AsyncGenerator[bytes, None]:
         self.fetched.append(address)
         await self.released.wait()
         if self.gone:

@@ -65,7 +65,7 @@ async def journaled_setup(folder: Path) -> AsyncIterator[JournaledSetup]:
 
 
 def picture_in(folder: Path) -> Picture:
-    return Picture(folder / "k3f9.png", "PNG", 1280, 720, 1000, "0" * 64)
+    return Picture(folder / "k3f9.png", "PNG", 1280, 720, 1000)
 
 
 async def deliver(setup: JournaledSetup, job: Job, folder: Path) -> Job:

@@ -50,7 +50,7 @@ class LimitedBot:
         return await self.ledger.generated(job, Output("https://cdn.example/out.png", "req-1"), now=NOON)
 
     async def deliver(self, job: Job) -> Job:
-        job = await self.ledger.spooled(await self.generate(job), Picture(self.ledger.spool / "x", "PNG", 1, 1, 1, "a"))
+        job = await self.ledger.spooled(await self.generate(job), Picture(self.ledger.spool / "x", "PNG", 1, 1, 1))
         return await self.ledger.delivered(job, message_id=100, now=NOON)
 
     async def release(self, job: Job, reason: str = REFUSED) -> Job:

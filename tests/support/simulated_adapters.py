@@ -148,7 +148,7 @@ class Downloader:
     def __init__(self, process: Process) -> None:
         self._process = process
 
-    async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
+    async def fetch(self, address: str, **_: int | None) -> AsyncGenerator[bytes, None]:
         process, world = self._process, self._process.world
         submission = world.by_address(address)
         await process.wait(world.seconds(0.3), "fetching")

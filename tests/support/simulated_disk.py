@@ -69,7 +69,7 @@ class Spool:
                 self._world.files.pop(partial, None)
             raise
         self._world.files[final] = self._world.files.pop(partial)
-        return Picture(SpoolFolder(self._world) / final, "PNG", 1280, 720, 1000, "ab")  # type: ignore[arg-type]  # a simulated path
+        return Picture(SpoolFolder(self._world) / final, "PNG", 1280, 720, 1000)  # type: ignore[arg-type]  # a simulated path
 
     async def hold_in_memory(self, job: Job, pieces: AsyncIterable[bytes]) -> Picture:
         content = b"".join([piece async for piece in pieces])
@@ -78,13 +78,27 @@ class Spool:
         if self._world.happens("memory full"):
             raise MemoryError
         held = SpoolFolder(self._world) / job.id
-        return Picture(held, "PNG", 1280, 720, 1000, "ab", content=content)  # type: ignore[arg-type]  # a simulated path
+        return Picture(held, "PNG", 1280, 720, 1000, content=content)  # type: ignore[arg-type]  # a simulated path
 
     def _touch(self, name: str) -> None:
         self._process.reach("writing")
         if self._world.is_down("spool full") or self._world.happens("spool error"):
             raise OSError(errno.ENOSPC, "full")
         self._world.files[name] = self._world.clock()
+
+    async def find(self, job: Job) -> Picture | None:
+        await self._process.wait(0, "finding")
+        final = f"{job.id}.png"
+        if self._world.happens("spool file lost"):  # it was not flushed when the power failed
+            self._world.files.pop(final, None)
+        if final not in self._world.files:
+            return None
+        return Picture(SpoolFolder(self._world) / final, "PNG", 1280, 720, 1000)  # type: ignore[arg-type]  # a simulated path
+
+    async def flush(self, picture: Picture) -> None:
+        await self._process.wait(0, "flushing")
+        if picture.path.name not in self._world.files:
+            raise FileNotFoundError(picture.path.name)
 
     async def remove(self, job: Job) -> None:
         await self._process.wait(0, "removing")

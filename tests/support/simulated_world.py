@@ -55,6 +55,7 @@ RATES: Mapping[str, tuple[float, float, float]] = {
     "slow": (0.4, 0.02, 0.3),
     "source expired": (0.2, 0.02, 0.1),
     "spool error": (0.3, 0.02, 0.3),
+    "spool file lost": (0.3, 0.1, 0.5),
     "delayed for a day": (0.1, 0.01, 0.03),
     "cancelled": (0.4, 0.1, 0.8),
     "image unreadable": (0.2, 0.02, 0.2),

@@ -95,7 +95,7 @@ class Repository:
         return await self._move(Step.ACKED, job, message_id=message_id)
 
     async def sending(self, job: Job, *, now: datetime) -> Job:
-        return await self._move(Step.SENDING, job, sent_at=now)
+        return await self._move(Step.SENDING, job, sent_at=now, message_id=job.message_id)
 
     async def generated(self, job: Job, output: Output, *, now: datetime) -> Job:
         return await self._move(Step.GENERATED, job, output=output, generated_at=now)
@@ -167,6 +167,8 @@ class Sources:
 
     async def look(self, request: ThumbnailRequest) -> InvalidOption | None:
         self._script.note("look", request)
+        if "look" in self._script.seconds:
+            await asyncio.sleep(self._script.seconds["look"])
         return None
 
     async def prepare(self, request: ThumbnailRequest) -> ThumbnailRequest:
@@ -190,7 +192,7 @@ class Downloader:
     def __init__(self, script: Script) -> None:
         self._script = script
 
-    async def fetch(self, address: str) -> AsyncGenerator[bytes, None]:
+    async def fetch(self, address: str, **_: int | None) -> AsyncGenerator[bytes, None]:
         await self._script.reach("fetch", address)
         yield IMAGE
         self._script.note("fetched")
@@ -224,6 +226,13 @@ class Spool:
         await self._script.reach("hold_in_memory", job.id)
         return replace(self.picture(job.id), content=b"".join([piece async for piece in pieces]))
 
+    async def find(self, job: Job) -> Picture | None:
+        await self._script.reach("find", job.id)
+        return self.picture(job.id) if job.id in self.files else None
+
+    async def flush(self, picture: Picture) -> None:
+        await self._script.reach("flush", picture.path.name)
+
     async def remove(self, job: Job) -> None:
         await self._script.reach("remove", job.id)
         self.files.pop(job.id, None)
@@ -233,7 +242,7 @@ class Spool:
         return self.unneeded
 
     def picture(self, job_id: str) -> Picture:
-        return Picture(cast("Path", File(job_id, self)), "PNG", 64, 36, len(IMAGE), "0" * 64)
+        return Picture(cast("Path", File(job_id, self)), "PNG", 64, 36, len(IMAGE))
 
 
 class Messenger:

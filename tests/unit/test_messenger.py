@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
-PICTURE = Picture(Path("x.png"), "PNG", 64, 36, 5, "0" * 64)
+PICTURE = Picture(Path("x.png"), "PNG", 64, 36, 5)
 SHOWN = _Content("text", PICTURE)
 MEGABYTE = 1024 * 1024
 

@@ -36,7 +36,7 @@ def test_what_is_left_of_an_allowance_is_never_negative(used: int, left: int) ->
 
 @pytest.mark.parametrize(("kind", "suffix"), [("PNG", ".png"), ("JPEG", ".jpg"), ("WEBP", ".webp")])
 def test_a_pictures_suffix_is_that_of_its_type(kind: str, suffix: str) -> None:
-    assert Picture(Path("x"), kind, 64, 36, 5, "0" * 64).suffix == suffix
+    assert Picture(Path("x"), kind, 64, 36, 5).suffix == suffix
 
 
 def test_a_token_is_used_for_a_minute_less_than_discord_accepts_it() -> None:
@@ -66,6 +66,6 @@ def test_no_noun_shows_a_token_or_a_signed_address_in_a_log() -> None:
         a_job(image_base64="data:secret"),
         Output("https://out.example/secret", "req-1"),
         Claim(1, "secret", 5, NOON),
-        Picture(Path("x"), "PNG", 64, 36, 5, "0" * 64, content=b"secret"),
+        Picture(Path("x"), "PNG", 64, 36, 5, content=b"secret"),
     ]
     assert [noun for noun in map(repr, nouns) if "secret" in noun or "token" in noun or "https://" in noun] == []

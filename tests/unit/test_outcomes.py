@@ -590,7 +590,7 @@ def test_an_interrupted_claim_is_tried_while_its_answer_can_be_reached() -> None
 
 
 @pytest.mark.parametrize("answer", [Undeliverable("403"), OutputUnreachable("x")])
-def test_an_interrupted_claim_that_cannot_be_finished_leaves_the_image_kept(answer: JobFailed) -> None:
+def test_an_interrupted_claim_that_cannot_be_finished_leaves_the_image_hash(answer: JobFailed) -> None:
     async def scenario(harness: UseCaseHarness) -> None:
         job = harness.stored(State.SPOOLED, parked_at=NOON, claim=a_claim(harness.clock()))
         harness.will("hand_over", answer)

@@ -378,7 +378,7 @@ def test_a_stop_tries_nothing_again() -> None:
         await asyncio.sleep(100)
         await harness.recovery.close(grace=1000)
         assert asyncio.get_running_loop().time() == pytest.approx(100)
-        assert harness.repository.jobs[accepted.id].state is State.SPOOLED
+        assert harness.repository.jobs[accepted.id].state is State.GENERATED
 
     run(scenario)
 

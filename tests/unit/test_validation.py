@@ -296,7 +296,7 @@ REQUESTS = st.builds(
     model=st.sampled_from(Model),
     format=st.sampled_from(Format),
     prompt=st.none() | st.just("a cat"),
-    image_sha256=st.none() | st.just("0" * 64),
+    image_hash=st.none() | st.just("0" * 64),
 )
 DATA_URL = "data:image/png;base64,iVBORw0KGgo="
 
@@ -306,12 +306,12 @@ def test_an_edited_request_always_fits_the_contract(
     request: ThumbnailRequest, model: Model, *, supported: bool, weighed: bool
 ) -> None:
     if supported and request.model in (Model.PKZ_4, Model.PKZ_4_5):
-        request = replace(request, support_image_url=URL, support_sha256="1" * 64)
+        request = replace(request, support_image_url=URL, support_hash="1" * 64)
     if weighed and request.model is Model.PKZ_2:
         request = replace(request, image_weight=Weight.LOW)
     changed = apply_edit(request, model=model, format="1:1", prompt=" two\nlines ")
     assert (changed.model, changed.format, changed.prompt) == (model, Format.SQUARE, "two lines")
-    assert changed.image_sha256 == request.image_sha256
+    assert changed.image_hash == request.image_hash
     for sent in (changed, replace(changed, image_base64=DATA_URL), replace(changed, support_base64=_support(changed))):
         assert REQUEST.is_valid(body(sent))
 
@@ -326,30 +326,30 @@ def test_stored_bytes_replace_the_url() -> None:
 
 
 def test_a_new_image_replaces_the_stored_one() -> None:
-    request = replace(chosen(), image_sha256="0" * 64)
+    request = replace(chosen(), image_hash="0" * 64)
     changed = apply_edit(request, model="pkz_3", format="16:9", prompt="", image=upload(url="https://a/new.png"))
-    assert (changed.image_url, changed.image_sha256, changed.prompt) == ("https://a/new.png", None, None)
+    assert (changed.image_url, changed.image_hash, changed.prompt) == ("https://a/new.png", None, None)
     with pytest.raises(InvalidOption, match="image"):
         apply_edit(request, model="pkz_3", format="16:9", prompt="", image=upload(content_type="text/plain"))
 
 
 def test_an_edit_keeps_what_the_form_does_not_ask_for_if_the_new_model_takes_it() -> None:
     request = chosen(reference=upload(url="https://a/b"), persona=ID, style=ID)
-    request = replace(request, image_sha256="0" * 64, support_sha256="1" * 64)
+    request = replace(request, image_hash="0" * 64, support_hash="1" * 64)
     assert apply_edit(request, model="pkz_4_5", format="1:1", prompt="x") == replace(
         request, model=Model.PKZ_4_5, format=Format.SQUARE, prompt="x"
     )
     without = apply_edit(request, model="pkz_3", format="1:1", prompt="x")
-    assert (without.support_image_url, without.support_sha256) == (None, None)
+    assert (without.support_image_url, without.support_hash) == (None, None)
     weighed = chosen(model="pkz_2", weight="high")
     assert apply_edit(weighed, model="pkz_2", format="1:1", prompt="x").image_weight is Weight.HIGH
     assert apply_edit(weighed, model="pkz_3", format="1:1", prompt="x").image_weight is None
 
 
 def test_a_new_reference_replaces_the_stored_one() -> None:
-    request = replace(chosen(reference=upload()), support_sha256="1" * 64)
+    request = replace(chosen(reference=upload()), support_hash="1" * 64)
     changed = apply_edit(request, model="pkz_4", format="16:9", prompt="", reference=upload(url="https://a/new.png"))
-    assert (changed.support_image_url, changed.support_sha256) == ("https://a/new.png", None)
+    assert (changed.support_image_url, changed.support_hash) == ("https://a/new.png", None)
 
 
 @pytest.mark.parametrize(
