@@ -25,8 +25,7 @@ mutants: .venv/mutants
 	$(BIN)/python -m tests.support.mutants --sample $(or $(SAMPLE),0) $(MUTANTS)
 
 bench: .venv/dev
-	$(BIN)/python -m benchmarks.burst --jobs 200
-	$(BIN)/python -m benchmarks.limits
+	$(BIN)/python -m benchmarks.table --rounds 2
 
 # Each stamp file shows when the environment was installed with exactly the versions of its lock file.
 .venv/%: requirements/%.lock

@@ -1,6 +1,7 @@
-"""The baseline for `benchmarks.burst`: a minimal discord.py handler that makes the same calls without a ledger.
+"""What the bot is compared with: a minimal discord.py handler that makes the same calls without a ledger.
 
-It has no database, queue, limits or retries, and it keeps every image in memory between the two transfers.
+It has no database, queue, limits or retries, keeps no source images, and holds every image in memory between the two
+transfers. Its one session keeps its connections.
 `SANDBOX_DISCORD_REST` and `SANDBOX_DISCORD_GATEWAY` hold the addresses of the simulated Discord, and `BARE_API` holds
 the address of the image service.
 """

@@ -118,7 +118,7 @@ class ChannelRoutes:
         config = self._state.config
         direct = self._state.channels.guild_id(path_id(request, "channel")) is None
         limit = min(config.file_limit, FILE_LIMIT) if direct else config.file_limit  # no boosts in a DM
-        return await read_form(request, limit=limit, keep=config.keep_files)
+        return await read_form(request, limit=limit, keep=config.keep_files, known=config.known_file)
 
 
 def _visible_payload(message: Message) -> Json:

@@ -125,7 +125,7 @@ class Rest:
 
     async def _form(self, request: web.Request) -> Form:
         config = self._state.config
-        return await read_form(request, limit=config.file_limit, keep=config.keep_files)
+        return await read_form(request, limit=config.file_limit, keep=config.keep_files, known=config.known_file)
 
     # the bot itself
 

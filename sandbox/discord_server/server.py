@@ -12,6 +12,7 @@ from sandbox.discord_server.api_errors import KNOWN_ERRORS, ApiError, Fault, Fau
 from sandbox.discord_server.commands import Commands
 from sandbox.discord_server.condition import Condition
 from sandbox.discord_server.events import Events
+from sandbox.discord_server.files import KnownFile
 from sandbox.discord_server.gateway import Gateway
 from sandbox.discord_server.guilds import Guilds
 from sandbox.discord_server.interactions import Interaction, Interactions
@@ -198,9 +199,10 @@ async def serve(
     token_life: float = 900.0,
     file_limit: int = 10 * MIB,
     tls: SSLContext | None = None,
+    known_file: bytes | None = None,
 ) -> AsyncIterator[DiscordServer]:
     """Run the server. Without `token` it accepts any bot token; without `keep_files` it only hashes uploads; without
-    `tls` it speaks plain HTTP.
+    `tls` it speaks plain HTTP. An upload of `known_file` costs the server little time.
     """
     config = ServerConfig(
         keep_files=keep_files,
@@ -208,6 +210,7 @@ async def serve(
         token=token,
         token_life=token_life,
         file_limit=file_limit,
+        known_file=None if known_file is None else KnownFile(known_file),
     )
     async with DiscordServer(config).listening(tls) as server:
         yield server

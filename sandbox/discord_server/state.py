@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sandbox.discord_server.commands import Commands
     from sandbox.discord_server.condition import Condition
     from sandbox.discord_server.events import Events
+    from sandbox.discord_server.files import KnownFile
     from sandbox.discord_server.gateway import Gateway
     from sandbox.discord_server.guilds import Guilds
     from sandbox.discord_server.interactions import Interactions
@@ -27,6 +28,7 @@ class ServerConfig:
     token: str | None
     token_life: float
     file_limit: int
+    known_file: KnownFile | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.faults
 
 JOBS, CLICKS, LIMIT = 1000, 500, 5
 REPLIES = (*[Reply.ok()] * 17, Reply.error("GENERATION_REJECTED"), Reply.reset(), Reply.html())
-SECONDS = 120.0  # both sides share one thread here; benchmarks.burst checks Discord's limit of 3 seconds
+SECONDS = 120.0  # both sides share one thread here; benchmarks.table checks Discord's limit of 3 seconds
 
 
 @asynccontextmanager

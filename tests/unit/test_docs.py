@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bot.domain.models import FailurePolicy
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/codes.md", "docs/faults.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/codes.md", "docs/faults.md", "docs/performance.md")
 MARKDOWN = (*DOCUMENTS, "sandbox/PHOTO.md")
 WIDTH = 100
 

@@ -1,0 +1,1 @@
+"""Measurements of the bot, beside a bare discord.py bot on the same simulated servers."""

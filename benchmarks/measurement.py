@@ -1,0 +1,84 @@
+"""Measures one program once: its start, its idle memory, jobs alone, and jobs at once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from benchmarks import checks, programs
+from benchmarks.servers import served
+from bot.storage import database
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from benchmarks.programs import Program
+    from benchmarks.servers import Servers
+    from benchmarks.workload import Batch
+
+ALONE_DELAY, BURST_DELAY = 0.1, 0.5  # seconds of a provider call
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many jobs one after the other, and how many at once in each burst; 0 alone leaves them out."""
+
+    alone: int
+    bursts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run of a program. `start` is seconds until it was connected, `idle` its memory then in MB."""
+
+    start: float
+    idle: float
+    alone: Batch | None
+    bursts: tuple[Batch, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Jobs that are in the ledger before the start; `fill` puts that many into a closed, empty database."""
+
+    jobs: int = 0
+    fill: Callable[[Path, int], None] | None = None
+
+
+NOTHING_ENDED = Ended()
+
+
+async def measure(program: Program, plan: Plan, output: bytes, *, ended: Ended = NOTHING_ENDED) -> Measured:
+    """Run `program` once on fresh servers; `output` is the image of every job."""
+    async with served(output) as servers:
+        if ended.fill is not None:
+            await _fill(programs.database(servers), ended)
+        async with programs.running(program, servers) as running:
+            idle = (await running.members.settle()).memory
+            await running.members.warm_up()
+            alone = await running.members.one_by_one(plan.alone, delay=ALONE_DELAY) if plan.alone else None
+            bursts = [await running.members.at_once(jobs, delay=BURST_DELAY) for jobs in plan.bursts]
+        problems = [check for batch in [alone, *bursts] if batch for check in checks.check_delivery(batch)]
+        if program.keeps_books:
+            problems += [check for batch in bursts for check in checks.check_limits(batch)]
+            problems += await _check_books(servers, jobs=running.members.commands, ended_before=ended.jobs)
+    return Measured(running.start, idle, alone, tuple(bursts), tuple(f"{program.name}: {it}" for it in problems))
+
+
+async def _fill(path: Path, ended: Ended) -> None:
+    assert ended.fill is not None
+    path.parent.mkdir()
+    async with database.opened(path):
+        pass
+    await asyncio.to_thread(ended.fill, path, ended.jobs)
+
+
+async def _check_books(servers: Servers, *, jobs: int, ended_before: int) -> list[str]:
+    paid = await servers.images.calls()
+    return [
+        *checks.check_books(programs.database(servers), paid=paid, jobs=jobs, ended_before=ended_before),
+        *checks.check_sources(programs.data_folder(servers) / "sources", jobs),
+    ]
