@@ -38,13 +38,12 @@ def check_delivery(batch: Batch) -> Iterator[str]:
 
 def check_limits(batch: Batch) -> Iterator[str]:
     """Yield a problem if an answer was late, or if memory exceeded its limit. CPU never is a problem: it is noisy."""
-    jobs = len(batch.jobs)
     slowest = max(batch.answers, default=0.0)
     if slowest > ANSWER_SECONDS:
-        yield f"with {jobs} jobs, an answer took {slowest:.1f} s"
-    limit = _FEW_MB if jobs <= _FEW_JOBS else _MANY_MB
+        yield f"with {batch.at_once} jobs at once, an answer took {slowest:.1f} s"
+    limit = _FEW_MB if batch.at_once <= _FEW_JOBS else _MANY_MB
     if batch.peak > limit:
-        yield f"with {jobs} jobs, memory reached {batch.peak:.0f} MB, more than {limit:.0f}"
+        yield f"with {batch.at_once} jobs at once, memory reached {batch.peak:.0f} MB, more than {limit:.0f}"
 
 
 def check_books(database: Path, *, paid: int, jobs: int, ended_before: int = 0) -> Iterator[str]:

@@ -18,15 +18,23 @@ if TYPE_CHECKING:
     from benchmarks.servers import Servers
     from benchmarks.workload import Batch
 
-ALONE_DELAY, BURST_DELAY = 0.1, 0.5  # seconds of a provider call
+ALONE_DELAY, LOAD_DELAY = 0.1, 0.5  # seconds of a provider call
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many jobs, and how many of them at once."""
+
+    jobs: int
+    at_once: int
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many jobs one after the other, and how many at once in each burst; 0 alone leaves them out."""
+    """How many jobs one after the other, at first; none leaves them out. Then the loads."""
 
     alone: int
-    bursts: tuple[int, ...]
+    loads: tuple[Load, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,7 @@ class Measured:
     start: float
     idle: float
     alone: Batch | None
-    bursts: tuple[Batch, ...]
+    loads: tuple[Batch, ...]
     problems: tuple[str, ...]
 
 
@@ -59,13 +67,14 @@ async def measure(program: Program, plan: Plan, output: bytes, *, ended: Ended =
         async with programs.running(program, servers) as running:
             idle = (await running.members.settle()).memory
             await running.members.warm_up()
-            alone = await running.members.one_by_one(plan.alone, delay=ALONE_DELAY) if plan.alone else None
-            bursts = [await running.members.at_once(jobs, delay=BURST_DELAY) for jobs in plan.bursts]
-        problems = [check for batch in [alone, *bursts] if batch for check in checks.check_delivery(batch)]
+            batch = running.members.batch
+            alone = await batch(plan.alone, at_once=1, delay=ALONE_DELAY) if plan.alone else None
+            loads = [await batch(load.jobs, at_once=load.at_once, delay=LOAD_DELAY) for load in plan.loads]
+        problems = [check for batch in [alone, *loads] if batch for check in checks.check_delivery(batch)]
         if program.keeps_books:
-            problems += [check for batch in bursts for check in checks.check_limits(batch)]
+            problems += [check for batch in loads for check in checks.check_limits(batch)]
             problems += await _check_books(servers, jobs=running.members.commands, ended_before=ended.jobs)
-    return Measured(running.start, idle, alone, tuple(bursts), tuple(f"{program.name}: {it}" for it in problems))
+    return Measured(running.start, idle, alone, tuple(loads), tuple(f"{program.name}: {it}" for it in problems))
 
 
 async def _fill(path: Path, ended: Ended) -> None:

@@ -16,7 +16,7 @@ import uvloop
 
 from benchmarks import documents, figures, limits, records
 from benchmarks.figures import ROWS, Figure, Scale, figure
-from benchmarks.measurement import Measured, Plan, measure
+from benchmarks.measurement import Load, Measured, Plan, measure
 from benchmarks.programs import BARE, BOT
 from benchmarks.servers import make_image
 from benchmarks.workload import quantile
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FULL = Scale()
-QUICK = Scale(alone=10, jobs=50, burst=0, entries=0)
+QUICK = Scale(alone=10, jobs=100, at_once=50, burst=0, entries=0)
 _CHECKS = 150  # calls of each kind a round
 
 Pair = tuple[Measured, Measured]  # of one round: the bot, and the bare bot
@@ -33,7 +33,8 @@ Pair = tuple[Measured, Measured]  # of one round: the bot, and the bare bot
 
 async def rounds_of(scale: Scale, rounds: int) -> list[Pair]:
     """Measure both programs in every round; who goes first changes."""
-    plan = Plan(scale.alone, tuple(jobs for jobs in (scale.jobs, scale.burst) if jobs))
+    loads = Load(scale.jobs, scale.at_once), Load(scale.burst, scale.burst)
+    plan = Plan(scale.alone, tuple(load for load in loads if load.jobs))
     output, found = make_image(), []
     for number in range(rounds):
         one_round = {}
@@ -55,13 +56,13 @@ def values(measured: Measured) -> dict[str, float]:
         found["cpu alone"] = measured.alone.cpu_of_a_job * 1000
         found["overhead alone"] = quantile(measured.alone.overheads, 0.5) * 1000
         found["answer alone"] = quantile(measured.alone.answers, 0.5) * 1000
-    if measured.bursts:
-        first = measured.bursts[0]
+    if measured.loads:
+        first = measured.loads[0]
         found["cpu at once"] = first.cpu_of_a_job * 1000
         found["answer at once"] = quantile(first.answers, 0.99) * 1000
         found["peak at once"] = first.peak
-    if len(measured.bursts) > 1:
-        found["peak in a burst"] = measured.bursts[1].peak
+    if len(measured.loads) > 1:
+        found["peak in a burst"] = measured.loads[1].peak
     return found
 
 
@@ -101,7 +102,8 @@ def compared(now: Mapping[str, Figure], scale: Scale) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=FULL.jobs, help="commands at once (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=FULL.jobs, help="jobs under load (default: %(default)s)")
+    parser.add_argument("--at-once", type=int, default=FULL.at_once, help="of them at once (default: %(default)s)")
     parser.add_argument("--alone", type=int, default=FULL.alone, help="jobs one at a time (default: %(default)s)")
     parser.add_argument("--burst", type=int, default=FULL.burst, help="commands in the burst (default: %(default)s)")
     parser.add_argument("--entries", type=int, default=FULL.entries, help="ledger entries (default: %(default)s)")
@@ -109,7 +111,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help=f"a small scale instead: {asdict(QUICK)}")
     parser.add_argument("--record", action="store_true", help="write the figures to benchmarks/figures.json")
     options = parser.parse_args()
-    scale = QUICK if options.quick else Scale(options.alone, options.jobs, options.burst, options.entries)
+    scale = (
+        QUICK if options.quick else Scale(options.alone, options.jobs, options.at_once, options.burst, options.entries)
+    )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found, problems = runner.run(table_of(scale, options.rounds))
     print(f"\n{documents.table(scale, found)}\n")

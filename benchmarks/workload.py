@@ -34,9 +34,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some jobs, and what they cost: `cpu` in seconds, all work in the background included; `peak` in MB."""
+    """Some jobs, `at_once` of them in progress, and what they cost: `cpu` in seconds, with all work in the background;
+    `peak` in MB.
+    """
 
     jobs: Sequence[Job]
+    at_once: int
     cpu: float
     peak: float
     delay: float  # seconds of each provider call
@@ -74,27 +77,21 @@ class Members:
 
     async def warm_up(self) -> None:
         """One job that nobody counts. It must work."""
-        batch = await self.one_by_one(1, delay=0.0)
+        batch = await self.batch(1, at_once=1, delay=0.0)
         if not batch.overheads:
             raise RuntimeError("the warm-up image was not delivered")
 
-    async def one_by_one(self, jobs: int, *, delay: float) -> Batch:
-        """Each member waits for the image of the one before."""
+    async def batch(self, jobs: int, *, at_once: int, delay: float) -> Batch:
+        """Send `at_once` commands in one moment, and each further one when another has its image."""
         await self._servers.images.set_delay(delay)
-        before = read_usage(self._pid)
-        done = [await self._job() for _ in range(jobs)]
-        return await self._batch(done, before, delay)
+        before, commands = read_usage(self._pid), iter(range(jobs))
 
-    async def at_once(self, jobs: int, *, delay: float) -> Batch:
-        """Send every command, then wait for the last image."""
-        await self._servers.images.set_delay(delay)
-        before = read_usage(self._pid)
-        done = await asyncio.gather(*(self._job() for _ in range(jobs)))
-        return await self._batch(done, before, delay)
+        async def one_after_another() -> list[Job]:
+            return [await self._job() for _ in commands]
 
-    async def _batch(self, jobs: Sequence[Job], before: Usage, delay: float) -> Batch:
+        done = await asyncio.gather(*(one_after_another() for _ in range(at_once)))
         after = await self.settle()
-        return Batch(jobs, after.cpu - before.cpu, after.peak, delay)
+        return Batch([job for some in done for job in some], at_once, after.cpu - before.cpu, after.peak, delay)
 
     async def settle(self) -> Usage:
         """Wait until the bot neither works nor asks Discord for anything: what it does in the background counts too."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import checks
-from benchmarks.measurement import Plan, measure
+from benchmarks.measurement import Load, Plan, measure
 from benchmarks.programs import BARE, BOT, Program
 from benchmarks.servers import make_image
 from benchmarks.table import values
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("program", [BOT, BARE], ids=lambda program: program.name)
 async def test_a_program_is_measured_and_has_lost_nothing(program: Program) -> None:
-    measured = await measure(program, Plan(alone=1, bursts=(2,)), make_image())
+    measured = await measure(program, Plan(alone=1, loads=(Load(3, at_once=2),)), make_image())
     assert measured.problems == ()
     assert all(value > 0 for value in values(measured).values())
-    assert len(measured.bursts[0].answers) == len(measured.bursts[0].overheads) == 2
-    assert quantile(measured.bursts[0].overheads, 0.99) < 30
+    assert len(measured.loads[0].answers) == len(measured.loads[0].overheads) == 3
+    assert quantile(measured.loads[0].overheads, 0.99) < 30
 
 
 def test_images_that_were_lost_and_commands_that_were_not_answered_are_problems() -> None:
     jobs = [Job(1, 0.0, 0.1, 1.0), Job(2, 0.0, 0.1, None), Job(3, 0.0, None, None)]
-    assert list(checks.check_delivery(Batch(jobs, cpu=1.0, peak=90.0, delay=0.5))) == [
+    assert list(checks.check_delivery(Batch(jobs, at_once=3, cpu=1.0, peak=90.0, delay=0.5))) == [
         "2 of 3 images were not delivered, or were incomplete",
         "1 of 3 commands were not answered",
     ]
 
 
 def test_late_answers_and_too_much_memory_are_problems() -> None:
-    few = Batch([Job(1, 0.0, 3.1, 4.0)] * 200, cpu=1.0, peak=150.1, delay=0.5)
+    few = Batch([Job(1, 0.0, 3.1, 4.0)] * 500, at_once=200, cpu=1.0, peak=150.1, delay=0.5)
     assert list(checks.check_limits(few)) == [
-        "with 200 jobs, an answer took 3.1 s",
-        "with 200 jobs, memory reached 150 MB, more than 150",
+        "with 200 jobs at once, an answer took 3.1 s",
+        "with 200 jobs at once, memory reached 150 MB, more than 150",
     ]
-    many = Batch([Job(1, 0.0, 2.9, 4.0)] * 201, cpu=100.0, peak=199.9, delay=0.5)
+    many = Batch([Job(1, 0.0, 2.9, 4.0)] * 500, at_once=201, cpu=100.0, peak=199.9, delay=0.5)
     assert list(checks.check_limits(many)) == []
 
 
