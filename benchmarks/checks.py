@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from benchmarks.workload import Batch
@@ -22,7 +23,7 @@ _COUNTS = {
     "holds": "SELECT COUNT(*) FROM entries WHERE kind = 'hold'",
     "charges": "SELECT COUNT(*) FROM entries WHERE kind = 'charge'",
     "jobs charged": "SELECT COUNT(DISTINCT job_id) FROM entries WHERE kind = 'charge'",
-    "credits spent": "SELECT SUM(spent) FROM entries",
+    "credits spent": "SELECT COALESCE(SUM(spent), 0) FROM entries",
     "entries": "SELECT COUNT(*) / 2 FROM entries",
 }
 
@@ -46,13 +47,17 @@ def check_limits(batch: Batch) -> Iterator[str]:
         yield f"with {batch.at_once} jobs at once, memory reached {batch.peak:.0f} MB, more than {limit:.0f}"
 
 
-def check_books(database: Path, *, paid: int, jobs: int, ended_before: int = 0) -> Iterator[str]:
-    """Yield a problem for every wrong count in the ledger, once the bot has stopped. `ended_before` are jobs that it
-    found there.
-    """
+def counts(database: Path) -> Counter[str]:
+    """What a closed database says about its jobs; nothing, if there is none yet."""
+    if not database.exists():
+        return Counter()
     with closing(sqlite3.connect(database)) as connection:
-        found = {name: connection.execute(sql).fetchone()[0] - ended_before for name, sql in _COUNTS.items()}
-    for name, count in (found | {"calls paid": paid}).items():
+        return Counter({name: connection.execute(sql).fetchone()[0] for name, sql in _COUNTS.items()})
+
+
+def check_books(found: Mapping[str, int], *, paid: int, jobs: int) -> Iterator[str]:
+    """Yield a problem for every count of the ledger that is not that of the delivered jobs."""
+    for name, count in {**dict.fromkeys(_COUNTS, 0), **found, "calls paid": paid}.items():
         if count != jobs:
             yield f"{name}: {count} instead of {jobs}"
 

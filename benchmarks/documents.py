@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import records
 from benchmarks.figures import ROWS, Figure, Scale, title, wanted
 from benchmarks.servers import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
 
@@ -41,16 +41,79 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def at_once(section: Mapping[str, Any]) -> str:
+    """The table of the jobs at once."""
+    header = ("jobs at once", "CPU a job", "peak memory", "first answer, p99")
+    rows = [
+        (f"{cost['at_once']:,}", f"{cost['cpu']:.1f} ms", f"{cost['peak']:.0f} MB", f"{cost['answer']:,.0f} ms")
+        for cost in section["at_once"]
+    ]
+    return markdown([header, *rows])
+
+
+def ended(section: Mapping[str, Any]) -> str:
+    """The table of the jobs in the ledger."""
+    header = ("ended jobs in the ledger", "CPU a job", "peak memory", "first answer, p99", "start")
+    rows = [
+        (
+            f"{cost['ended']:,}",
+            f"{cost['cpu']:.1f} ms",
+            f"{cost['peak']:.0f} MB",
+            f"{cost['answer']:,.0f} ms",
+            f"{cost['start']:.2f} s",
+        )
+        for cost in section["ended"]
+    ]
+    return markdown([header, *rows])
+
+
+def stages(section: Mapping[str, Any]) -> str:
+    """The figures of the picture."""
+    header = ("stage", "one job alone", f"{section['at_once']:,} jobs at once")
+    alone, load = section["alone"], section["load"]
+    rows = [(stage, f"{alone[stage]:.1f} ms", f"{load.get(stage, 0):.1f} ms") for stage in alone]
+    return markdown([header, *rows])
+
+
+def boot(section: Mapping[str, Any]) -> str:
+    """The table of the starts: seconds until Discord has let the bot in, and of the check of the database."""
+    header = ("ended jobs in the ledger", "database", "online after", "checked after that in", "if checked first")
+    rows = [
+        (
+            f"{row['jobs']:,}",
+            f"{row['megabytes']:,.0f} MB",
+            f"{row['online']:.2f} s",
+            f"{row['check']:.2f} s" if row["check"] else "–",
+            f"{row['first']:.2f} s",
+        )
+        for row in section["rows"]
+    ]
+    return markdown([header, *rows])
+
+
 def sections() -> dict[str, str]:
-    """What stands between the marks of each name, as far as it is on record."""
+    """What belongs between the marks of each name, as far as it is on record."""
     found = {}
-    if (section := records.read(records.TABLE)) is not None:
-        found["table"] = f"{table(*records.table_from_json(section))}\n\n{_measured(section['measured'])}"
+    for name, (key, tables) in TABLES.items():
+        if (section := records.read(key)) is not None:
+            found[name] = f"{tables(section)}\n\n{_measured(section)}"
     return found
 
 
-def _measured(where: Mapping[str, str]) -> str:
-    return f"Measured on {where['date']} with Python {where['python']} on {where['machine']}."
+# The tables by the name in their marks, each with its section on record.
+TABLES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "table": (records.TABLE, lambda section: table(*records.table_from_json(section))),
+    "stages": (records.STAGES, stages),
+    "jobs at once": (records.GROWTH, at_once),
+    "jobs in the ledger": (records.GROWTH, ended),
+    "boot": (records.BOOT, boot),
+}
+
+
+def _measured(section: Mapping[str, Any]) -> str:
+    where = section["measured"]
+    rounds = f", {section['rounds']} rounds" if "rounds" in section else ""
+    return f"Measured on {where['date']} with Python {where['python']} on {where['machine']}{rounds}."
 
 
 def filled(text: str, found: Mapping[str, str]) -> str:

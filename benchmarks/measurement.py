@@ -11,6 +11,7 @@ from benchmarks.servers import served
 from bot.storage import database
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable
     from pathlib import Path
 
@@ -62,8 +63,10 @@ NOTHING_ENDED = Ended()
 async def measure(program: Program, plan: Plan, output: bytes, *, ended: Ended = NOTHING_ENDED) -> Measured:
     """Run `program` once on fresh servers; `output` is the image of every job."""
     async with served(output) as servers:
+        books = programs.database(servers)
         if ended.fill is not None:
-            await _fill(programs.database(servers), ended)
+            await _fill(books, ended)
+        before = checks.counts(books)
         async with programs.running(program, servers) as running:
             idle = (await running.members.settle()).memory
             await running.members.warm_up()
@@ -73,7 +76,7 @@ async def measure(program: Program, plan: Plan, output: bytes, *, ended: Ended =
         problems = [check for batch in [alone, *loads] if batch for check in checks.check_delivery(batch)]
         if program.keeps_books:
             problems += [check for batch in loads for check in checks.check_limits(batch)]
-            problems += await _check_books(servers, jobs=running.members.commands, ended_before=ended.jobs)
+            problems += await _check_books(servers, before, jobs=running.members.commands)
     return Measured(running.start, idle, alone, tuple(loads), tuple(f"{program.name}: {it}" for it in problems))
 
 
@@ -85,9 +88,10 @@ async def _fill(path: Path, ended: Ended) -> None:
     await asyncio.to_thread(ended.fill, path, ended.jobs)
 
 
-async def _check_books(servers: Servers, *, jobs: int, ended_before: int) -> list[str]:
-    paid = await servers.images.calls()
+async def _check_books(servers: Servers, before: Counter[str], *, jobs: int) -> list[str]:
+    found = checks.counts(programs.database(servers))
+    found.subtract(before)
     return [
-        *checks.check_books(programs.database(servers), paid=paid, jobs=jobs, ended_before=ended_before),
+        *checks.check_books(found, paid=await servers.images.calls(), jobs=jobs),
         *checks.check_sources(programs.data_folder(servers) / "sources", jobs),
     ]

@@ -62,6 +62,11 @@ def database(servers: Servers) -> Path:
     return data_folder(servers) / "pikzels-bot.sqlite3"
 
 
+def calls_file(servers: Servers) -> Path:
+    """Where `benchmarks.stage_recorder` writes what it has seen."""
+    return servers.folder / "calls.jsonl"
+
+
 def _environment(servers: Servers) -> dict[str, str]:
     config = servers.folder / "config.toml"
     config.touch()  # an empty file, so that no other config.toml is read
@@ -76,4 +81,4 @@ def _environment(servers: Servers) -> dict[str, str]:
     settings = {
         f"BOT_{section}__{name}": str(value) for section, values in sections.items() for name, value in values.items()
     }
-    return {**servers.environment, **settings, "BOT_CONFIG": str(config)}
+    return {**servers.environment, **settings, "BOT_CONFIG": str(config), "CALLS_FILE": str(calls_file(servers))}

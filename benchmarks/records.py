@@ -29,7 +29,7 @@ def write(section: str, values: Mapping[str, Any], file: Path = FILE) -> None:
     """Replace a section, and say when and where it was measured."""
     sections = json.loads(file.read_text("utf-8")) if file.exists() else {}
     sections[section] = {"measured": measured(), **values}
-    file.write_text(json.dumps(sections, indent=2, sort_keys=True) + "\n", "utf-8")
+    file.write_text(json.dumps(sections, indent=2) + "\n", "utf-8")
 
 
 def measured() -> dict[str, str]:
