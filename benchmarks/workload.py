@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.5
 _QUIET_SECONDS = 120.0
-_LAST_IMAGE_SECONDS = 120.0
+_LAST_IMAGE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
