@@ -117,6 +117,8 @@ def main() -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found, problems = runner.run(table_of(scale, options.rounds))
     print(f"\n{documents.table(scale, found)}\n")
+    if beyond := [figures.title(key, scale) for key in figures.missed(found)]:
+        print(f"Goals that are not reached: {'; '.join(beyond)}.")
     problems += compared(found, scale)
     if options.record:
         records.write(records.TABLE, records.table_to_json(scale, options.rounds, found))

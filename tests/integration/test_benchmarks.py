@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("program", [BOT, BARE], ids=lambda program: program.name)
 async def test_a_program_is_measured_and_has_lost_nothing(program: Program) -> None:
     measured = await measure(program, Plan(alone=1, loads=(Load(3, at_once=2),)), make_image())

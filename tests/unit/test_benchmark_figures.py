@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import documents, records
-from benchmarks.figures import ROWS, Figure, Goal, Scale, figure, reached, worse
+from benchmarks.figures import ROWS, Figure, Goal, Scale, figure, missed, reached, worse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +75,22 @@ def test_only_what_is_between_the_marks_of_a_document_is_replaced() -> None:
     renewed = documents.filled(text, {"one": r"new \1", "three": "nowhere"})
     assert renewed == text.replace("\nold\n", "\n\nnew \\1\n\n")
     assert documents.filled(renewed, {"one": r"new \1"}) == renewed
+
+
+def test_the_costs_and_the_starts_on_record_become_tables() -> None:
+    cost = {"at_once": 1000, "ended": 10_000, "cpu": 12.34, "peak": 150.4, "answer": 1234.5, "start": 0.456}
+    start = {"jobs": 1_000_000, "megabytes": 1300.4, "online": 0.5, "check": 3.75, "first": 4.3}
+    assert documents.at_once({"at_once": [cost]}).splitlines()[2] == "| 1,000 | 12.3 ms | 150 MB | 1,234 ms |"
+    assert documents.ended({"ended": [cost]}).splitlines()[2] == "| 10,000 | 12.3 ms | 150 MB | 1,234 ms | 0.46 s |"
+    assert documents.boot({"rows": [start]}).splitlines()[2] == "| 1,000,000 | 1,300 MB | 0.50 s | 3.75 s | 4.30 s |"
+    assert "| – |" in documents.boot({"rows": [{**start, "check": 0.0}]})
+
+
+def test_the_goals_that_are_not_reached_are_named() -> None:
+    assert missed({"cpu at once": BEFORE, "idle": BEFORE, "peak at once": replace(BEFORE, bot=151.0)}) == [
+        "cpu at once",
+        "peak at once",
+    ]
 
 
 def test_the_documents_show_the_figures_on_record() -> None:
