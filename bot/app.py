@@ -83,6 +83,14 @@ class App:
             log.info("%d old jobs deleted", deleted)
         await self.storage.personal_data.compact()
 
+    async def check(self) -> None:
+        """Check a large database that the start did not wait for. From damage on, no new request is accepted."""
+        database = self.storage.database
+        was_known = database.damage is not None
+        await database.check()
+        if database.damage is not None and not was_known:
+            self.notices.storage_unavailable(StorageUnavailable(database.damage, damaged=True))
+
     async def note_servers(self) -> None:
         """Once a day, delete what is stored for servers that the bot has left. If Discord does not list those that it
         is in, that raises, and nothing is deleted.

@@ -93,6 +93,7 @@ async def _keep_house(running: App) -> None:
         await _attempt(running.sweep)
         await _attempt(running.storage.database.checkpoint)
         await _attempt(running.remind)
+        await _attempt(running.check)
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)
         await _attempt(running.use_case.recovery.tidy)
         if running.client.is_ready():

@@ -100,10 +100,13 @@ class CircuitOpen(RequestRejected):
 
 @dataclass(eq=False, repr=False)
 class StorageUnavailable(RequestRejected):
-    """Nothing can be written at the moment: the disk is full, or gone. `problem` is SQLite's clause."""
+    """Nothing can be written at the moment: the disk is full, or gone. `problem` is SQLite's clause. If the database is
+    `damaged`, nothing new should be written.
+    """
 
     kind = "storage_unavailable"
     problem: str
+    damaged: bool = field(default=False, kw_only=True)
 
 
 @dataclass(eq=False, repr=False)

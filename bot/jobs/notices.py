@@ -48,7 +48,7 @@ class Notices:
 
     def remind(self, *, circuits: Mapping[Circuit, datetime | None], unavailable: StorageUnavailable | None) -> None:
         """Repeat, once a day, what still lasts: open `circuits` with their next trials, a database that can't be
-        written, an older database. Call it now and then.
+        written, one that is damaged, an older one. Call it now and then.
         """
         for circuit, until in circuits.items():
             self._alerts.repeat(*_circuit_alert(circuit, until))
@@ -99,4 +99,5 @@ def _same_period(key: str, limit: Limit) -> bool:
 
 
 def _storage_alert(unavailable: StorageUnavailable) -> Alert:
-    return AlertLevel.PAGE, "books", operator.storage_unavailable(unavailable)
+    key = "damage" if unavailable.damaged else "books"
+    return AlertLevel.PAGE, key, operator.storage_unavailable(unavailable)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import sqlite3
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from functools import partial
 from importlib import resources
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import aiosqlite
 
 from bot.domain.errors import DatabaseUnusable, StorageUnavailable
+from bot.storage import integrity
 from bot.storage.marker import Marker, Position, is_older
 from bot.storage.pseudonyms import member_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from importlib.abc import Traversable
     from pathlib import Path
 
     Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Row = sqlite3.Row
@@ -45,7 +51,11 @@ _PRAGMAS = (
 
 _TRUNCATE_WAL = "PRAGMA wal_checkpoint(TRUNCATE)"
 
+_LEAVE_FILE = "PRAGMA wal_autocheckpoint = 0"
+_CHANGE_FILE = "PRAGMA wal_autocheckpoint = 1000"
+
 _RECORD_START = "INSERT OR REPLACE INTO facts (name, value) VALUES ('start', ?), ('marker', ?)"
+_RECORD_CHECK = "INSERT OR REPLACE INTO facts (name, value) SELECT 'checked', value FROM facts WHERE name = 'start'"
 _POSITION = """
     SELECT
         (SELECT COALESCE(MAX(id), 0) FROM entries),
@@ -85,9 +95,13 @@ class Database:
         salt: str,
         marker: Marker | None = None,
         restored: bool = False,
+        unchecked: Path | None = None,
     ) -> None:
         self.salt = salt  # of the pseudonyms in this database
         self.restored = restored  # an older copy replaced the database
+        self.damage: str | None = None  # what the check found after the start
+        self._unchecked = unchecked  # the file that is still to be checked
+        self._file = asyncio.Lock()  # held while the file must not change, or is moved into
         self._marker = marker
         self._connection = connection
         self._transaction = Transaction(raw)
@@ -110,9 +124,30 @@ class Database:
         Then record in the marker how far the database is.
         """
         await self.drained()
-        with suppress(sqlite3.Error):  # on a full disk it stays as it is
-            await self._connection.execute_fetchall(_TRUNCATE_WAL)
+        async with self._file:
+            with suppress(sqlite3.Error):  # on a full disk it stays as it is
+                await self._connection.execute_fetchall(_TRUNCATE_WAL)
         await self.mark()
+
+    async def check(self) -> None:
+        """Look for damage in a large database, which a start does not wait for; sets `damage`. Call it after the start,
+        and now and then: where it could not be done, it is done again. Raises `StorageUnavailable`, `sqlite3.Error`.
+
+        The file does not change meanwhile: what is written stays in the write-ahead log. A cancellation stops it.
+        """
+        if self._unchecked is None:
+            return
+        start = perf_counter()
+        async with self._file:
+            try:
+                await _leave_file(self._connection)
+                self.damage = await integrity.damage_in(self._unchecked)
+            finally:
+                await self._connection.execute_fetchall(_CHANGE_FILE)
+        self._unchecked = None
+        if self.damage is None:
+            await self.run(_RECORD_CHECK)
+            log.info("the database is whole: it was checked in %.1f s, while the bot ran", perf_counter() - start)
 
     async def compact(self) -> None:
         """Write the database anew, and the write-ahead log with it. `secure_delete` alone is not enough to erase
@@ -121,10 +156,11 @@ class Database:
         Nothing else is read or written meanwhile, for about a second per 50 MB. Raises `StorageUnavailable`.
         """
         await self.drained()
-        try:
-            await self._connection.execute_fetchall("VACUUM")
-        except sqlite3.Error as error:
-            raise StorageUnavailable(str(error)) from error
+        async with self._file:
+            try:
+                await self._connection.execute_fetchall("VACUUM")
+            except sqlite3.Error as error:
+                raise StorageUnavailable(str(error)) from error
         await self.checkpoint()
 
     async def mark(self) -> None:
@@ -239,10 +275,13 @@ async def opened(path: Path, *, make_room: Callable[[], None] = _no_reserve) -> 
         await asyncio.to_thread(connection._thread.join)  # noqa: SLF001 - it has no public way to wait for it
         raise DatabaseUnusable(f"cannot be opened: {error}") from error
     try:
-        await _prepare(connection, make_room)
-        restored = await _record_start(connection, marker.read())
+        is_checked = await _prepare(connection, make_room, marker.read())
+        restored = await _record_start(connection, marker.read(), is_checked=is_checked)
         salt = await _salt(connection)
-        database = Database(connection, raw[0], salt=salt, marker=marker, restored=restored)
+        unchecked = None if is_checked else path
+        if not is_checked:
+            log.info("the database is large: it is checked for damage after the start")
+        database = Database(connection, raw[0], salt=salt, marker=marker, restored=restored, unchecked=unchecked)
         await database.mark()
         try:
             yield database
@@ -263,24 +302,32 @@ async def _position(connection: aiosqlite.Connection) -> Position:
     return Position(last, start, found)
 
 
-async def _record_start(connection: aiosqlite.Connection, found: str) -> bool:
-    """Give this start an id in the database; returns whether the database is older than the marker `found`."""
+async def _record_start(connection: aiosqlite.Connection, found: str, *, is_checked: bool) -> bool:
+    """Give this start an id in the database, and say whether it has been checked; returns whether the database is older
+    than the marker `found`.
+    """
     restored = is_older(await _position(connection), found)
-    with suppress(sqlite3.OperationalError):  # on a full disk the id of the last start stays
+    try:
         await connection.execute_fetchall(_RECORD_START, (secrets.token_hex(8), found))
+        if is_checked and await integrity.is_large(connection):
+            await connection.execute_fetchall(_RECORD_CHECK)
+    except sqlite3.OperationalError:  # on a full disk the id of the last start stays
+        if not is_checked:  # and the next start would believe that one
+            await integrity.check(connection)
     return restored
 
 
-async def _prepare(connection: aiosqlite.Connection, make_room: Callable[[], None]) -> None:
+async def _prepare(connection: aiosqlite.Connection, make_room: Callable[[], None], found: str) -> bool:
+    """Returns whether the whole database has been checked; if not, it is to be done later."""
     connection.row_factory = sqlite3.Row
     try:
         try:
-            await _verify_and_migrate(connection)
+            return await _verify_and_migrate(connection, found)
         except sqlite3.OperationalError as error:
             if not _lacks_room(error):
                 raise
             make_room()
-            await _verify_and_migrate(connection)
+            return await _verify_and_migrate(connection, found)
     except sqlite3.Error as error:
         locked = "locked" in str(error)
         raise DatabaseUnusable("is in use by another instance" if locked else f"cannot be used: {error}") from error
@@ -291,24 +338,44 @@ def _lacks_room(error: sqlite3.OperationalError) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
-async def _verify_and_migrate(connection: aiosqlite.Connection) -> None:
+async def _verify_and_migrate(connection: aiosqlite.Connection, found: str) -> bool:
     for pragma in _PRAGMAS:
         await connection.execute_fetchall(pragma)
     await connection.create_function("member_key", 2, member_key, deterministic=True)  # for the migrations
     await connection.execute_fetchall("BEGIN IMMEDIATE")  # take the lock now, not at the first write
     await connection.execute_fetchall("COMMIT")
-    verdict = [str(row[0]) for row in await connection.execute_fetchall("PRAGMA quick_check(1)")]
-    if verdict != ["ok"]:
-        raise DatabaseUnusable(f"is damaged: {verdict[0]}")
+    is_checked = not await _can_be_checked_later(connection, found)
+    await (integrity.check if is_checked else integrity.glance)(connection)
     await _migrate(connection)
     with suppress(sqlite3.OperationalError):  # on a full disk the log stays as it is, until the next checkpoint
         await connection.execute_fetchall(_TRUNCATE_WAL)  # after a kill it still contains what was erased
+    return is_checked
+
+
+async def _can_be_checked_later(connection: aiosqlite.Connection, found: str) -> bool:
+    """Whether it takes long, and nothing calls for it now: an upgrade, a copy in the place of the database, or a last
+    start that did not check it to its end.
+    """
+    [[version]] = await connection.execute_fetchall("PRAGMA user_version")
+    return (
+        version == max(_scripts())
+        and await integrity.is_large(connection)
+        and await integrity.last_ended_well(connection)
+        and not is_older(await _position(connection), found)
+    )
+
+
+async def _leave_file(connection: aiosqlite.Connection) -> None:
+    """Move the write-ahead log into the database, and nothing more from then on."""
+    await connection.execute_fetchall(_LEAVE_FILE)
+    [[is_busy, *_]] = await connection.execute_fetchall(_TRUNCATE_WAL)
+    if is_busy:
+        raise StorageUnavailable("the write-ahead log is in use")
 
 
 async def _migrate(connection: aiosqlite.Connection) -> None:
     """Apply the numbered files that this database has not seen, each in one transaction with its number."""
-    files = resources.files("bot.storage").joinpath("migrations", "sqlite").iterdir()
-    scripts = {int(file.name[:4]): file for file in files if file.name.endswith(".sql")}
+    scripts = _scripts()
     [[version]] = await connection.execute_fetchall("PRAGMA user_version")
     if version > max(scripts):
         raise DatabaseUnusable(f"was written by a newer version of this program (schema {version})")
@@ -319,3 +386,8 @@ async def _migrate(connection: aiosqlite.Connection) -> None:
         except sqlite3.Error:
             await connection.rollback()  # `executescript` would commit the half of it before a second try
             raise
+
+
+def _scripts() -> dict[int, Traversable]:
+    files = resources.files("bot.storage").joinpath("migrations", "sqlite").iterdir()
+    return {int(file.name[:4]): file for file in files if file.name.endswith(".sql")}

@@ -115,7 +115,11 @@ class JournaledLedger:
             raise
 
     async def problem(self) -> StorageUnavailable | None:
-        """Why new requests are rejected, if they are: records are pending, or the reserve finds no room."""
+        """Why new requests are rejected, if they are: the database is damaged, records are pending, or the reserve
+        finds no room.
+        """
+        if (damage := self._ledger.damage) is not None:
+            return StorageUnavailable(damage, damaged=True)
         if self._pending:
             self._start_flushing()
         elif await self._has_room():

@@ -98,6 +98,11 @@ class Ledger:
         self._database = database
         self.spool = spool
 
+    @property
+    def damage(self) -> str | None:
+        """What is damaged in the database, as far as it is known."""
+        return self._database.damage
+
     async def reserve(self, reservation: Reservation) -> Job:
         """Store a job and hold its cost, if every limit has room; raises `QuotaExceeded`, `DuplicateRequest`."""
 

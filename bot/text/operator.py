@@ -54,6 +54,11 @@ def internal_error(job: Job) -> str:
 
 
 def storage_unavailable(error: StorageUnavailable) -> str:
+    if error.damaged:
+        return (
+            f"the database is damaged ({error.problem}): new requests are rejected, and jobs in progress go on; restore"
+            " a backup, for the next start is refused"
+        )
     return f"the database cannot be written ({error.problem}): new requests are rejected until it can"
 
 

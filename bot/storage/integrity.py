@@ -1,0 +1,88 @@
+"""Looks for damage in the database: the whole file before a start, or a glance, and the rest while the bot runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+from bot.domain.errors import DatabaseUnusable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import aiosqlite
+
+CHECKED_AT_ONCE = 32 * 1024 * 1024  # bytes: the check takes less than a tenth of a second
+_CHECK = "PRAGMA quick_check(1)"
+_SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+_LAST_CHECK = """
+    SELECT (SELECT value FROM facts WHERE name = 'checked') = (SELECT value FROM facts WHERE name = 'start')
+"""
+_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+_NICE = 10  # the check takes what the processor has to spare
+
+
+async def check(connection: aiosqlite.Connection) -> None:
+    """Look through the whole database now; raises `DatabaseUnusable` if it is damaged."""
+    verdict = [str(row[0]) for row in await connection.execute_fetchall(_CHECK)]
+    if verdict != ["ok"]:
+        raise DatabaseUnusable(f"is damaged: {verdict[0]}")
+
+
+async def glance(connection: aiosqlite.Connection) -> None:
+    """Read the schema, and one way from the root of every table to a row; raises `sqlite3.DatabaseError`."""
+    for [name] in await connection.execute_fetchall(_TABLES):
+        await connection.execute_fetchall(f'SELECT * FROM "{name}" LIMIT 1')
+
+
+async def is_large(connection: aiosqlite.Connection) -> bool:
+    """Whether a check takes so long that it may have to wait until the bot is online."""
+    [[size]] = await connection.execute_fetchall(_SIZE)
+    return bool(size > CHECKED_AT_ONCE)
+
+
+async def last_ended_well(connection: aiosqlite.Connection) -> bool:
+    """Whether the last start checked the whole database. One that was killed or stopped before, or that found damage,
+    did not: so no two starts in a row go without a check.
+    """
+    [[ended_well]] = await connection.execute_fetchall(_LAST_CHECK)
+    return bool(ended_well)
+
+
+async def damage_in(path: Path) -> str | None:
+    """Look through a whole file that does not change meanwhile, in a thread; returns what is damaged. A cancellation
+    stops it at once. Raises `sqlite3.OperationalError` if the file cannot be read to its end.
+
+    SQLite knows both connections of this process, so closing the second one does not drop the lock of the first.
+    """
+    with ThreadPoolExecutor(1, "database-check") as executor, closing(_unchanging(path)) as connection:
+        checking = asyncio.get_running_loop().run_in_executor(executor, _damage, connection)
+        try:
+            return await asyncio.shield(checking)
+        finally:
+            while not checking.done():
+                connection.interrupt()  # again: one that comes before the statement has no effect
+                await asyncio.wait([checking], timeout=0.01)
+
+
+def _unchanging(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+
+
+def _damage(connection: sqlite3.Connection) -> str | None:
+    if sys.platform == "linux":  # a priority of the thread alone
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+    try:
+        [[verdict], *_] = connection.execute(_CHECK).fetchall()
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return None if verdict == "ok" else str(verdict)
