@@ -309,6 +309,7 @@ def _provider(settings: Settings, clock: Callable[[], datetime]) -> Pikzels:
 def _retention(settings: Settings) -> RetentionRules:
     return RetentionRules(
         jobs=timedelta(days=settings.privacy.job_days),
+        most_jobs=settings.privacy.most_jobs,
         left_servers=timedelta(days=settings.privacy.left_days),
         sources=timedelta(days=settings.storage.source_days if settings.storage.source_megabytes else 0),
     )

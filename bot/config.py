@@ -204,9 +204,10 @@ class Operator(_Section):
 
 
 class Privacy(_Section):
-    """How long things are kept, in days."""
+    """How long things are kept, in days, and how many jobs at most."""
 
     job_days: int = Field(365, ge=1, le=3650)
+    most_jobs: int = Field(1_000_000, ge=1_000, le=100_000_000)
     left_days: int = Field(30, ge=1, le=3650)
 
 

@@ -9,10 +9,11 @@ from datetime import timedelta
 @dataclass(frozen=True, slots=True)
 class RetentionRules:
     """How long what is stored stays: jobs that have ended, the rules of a server that the bot has left, and source
-    images since they were last used.
+    images since they were last used. Beyond `most_jobs`, the oldest that have ended go earlier.
     """
 
     jobs: timedelta = timedelta(days=365)
+    most_jobs: int = 1_000_000
     left_servers: timedelta = timedelta(days=30)
     sources: timedelta = timedelta(days=30)
 

@@ -108,6 +108,9 @@ TABLES: Mapping[str, Table] = MappingProxyType(
             times="counted_at at",
             other="id job_id kind held spent counted_on extra price mark",
         ),
+        "carried": Table(
+            (_erased("user_id"),), people="user_id", ids="guild_id", other="counted_on model images credits paid"
+        ),
         "drafts": Table((_deleted(),), people="user_id", times="made_at", json="images request", other="id private"),
         "settlements": Table((_erased("actor"),), people="actor", times="at", other="job_id outcome"),
         "grants": Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,15 +23,38 @@ _TOTALS_LIFE = timedelta(days=62)  # the longest window is a month
 _WAITING_LIFE = timedelta(hours=1)  # who has waited longer is not told any more
 _LOOK_EVERY = timedelta(days=1)
 
-# Jobs are stored in the order of time, nearly: only the oldest are looked at. The last entry stays, because by its
-# number an older copy of the database is recognized.
+# Jobs are stored in the order of time, nearly: only the oldest are looked at. No job is ever stored between two others,
+# so `beyond` is the last of those that are too many. The last entry stays, because by its number an older copy of the
+# database is recognized.
 _OLD_JOBS = f"""
     WITH oldest AS (SELECT rowid, id, ended_at, counted_on FROM jobs WHERE rowid > :after ORDER BY rowid LIMIT {_SLICE})
-    SELECT rowid, id, ended_at < :before AND counted_on < :day
+    SELECT rowid, id, counted_on,
+        (ended_at < :before AND counted_on < :day OR ended_at NOT NULL AND rowid <= :beyond)
         AND id <> (SELECT job_id FROM entries ORDER BY id DESC LIMIT 1) AS is_old
     FROM oldest
 """
+_LAST_JOB = "SELECT COALESCE(MAX(rowid), 0) FROM jobs"
 _KEPT_FROM = "INSERT OR REPLACE INTO facts (name, value) VALUES ('kept-from', ?)"
+_ALL_KEPT = "DELETE FROM facts WHERE name = 'kept-from'"
+# What counts of jobs that are to be deleted.
+_CARRY = """
+    INSERT INTO carried (guild_id, counted_on, user_id, model, images, credits, paid)
+    SELECT guild_id, counted_on, user_id, model, SUM(image) AS images, SUM(credits) AS credits, SUM(paid) AS paid FROM (
+        SELECT
+            COALESCE(guild_id, 0) AS guild_id, counted_on, user_id,
+            COALESCE(json_extract(request, '$.model'), '') AS model, state = 'delivered' AS image,
+            (SELECT COALESCE(SUM(held + spent), 0) FROM entries WHERE job_id = jobs.id) AS credits,
+            (SELECT COALESCE(SUM(price), 0) FROM entries WHERE job_id = jobs.id)
+            - price * EXISTS (SELECT 1 FROM settlements WHERE job_id = jobs.id AND outcome = 'free') AS paid
+        FROM jobs WHERE id IN (SELECT value FROM json_each(?))
+    )
+    GROUP BY 1, 2, 3, 4 HAVING SUM(image) <> 0 OR SUM(credits) <> 0 OR SUM(paid) <> 0
+    ON CONFLICT (guild_id, counted_on, user_id, model) WHERE user_id <> 0 DO UPDATE SET
+        images = images + excluded.images, credits = credits + excluded.credits, paid = paid + excluded.paid
+"""
+_OLD_CARRIED = f"""
+    DELETE FROM carried WHERE rowid IN (SELECT rowid FROM carried WHERE counted_on < ? LIMIT {_SLICE}) RETURNING 1
+"""
 # What refers to a job goes first.
 _DELETE_JOB = (
     "DELETE FROM settlements WHERE job_id = ?",
@@ -74,8 +98,8 @@ class Retention:
         self._rules = rules
 
     async def sweep(self, *, now: datetime) -> int:
-        """Delete what is too old; returns how many jobs. Call it now and then. What is still counted stays counted:
-        the totals of the last two months, and what is used of extra credits.
+        """Delete what is too old, and the oldest of too many jobs; returns how many jobs. Call it now and then. What is
+        still counted stays counted: the sums of the last two months, and what is used of extra credits.
         """
         before = now - self._rules.jobs
         deleted = await self._delete_jobs(before)
@@ -84,17 +108,21 @@ class Retention:
         await self._database.run(_EXPIRED_BLOCKS, (ms(now),))
         await self._database.run(_LONG_WAITING, (ms(now - _WAITING_LIFE),))
         await self._delete_totals(now - _TOTALS_LIFE)
+        while len(await self._database.run(_OLD_CARRIED, (_day(now - _TOTALS_LIFE),))) == _SLICE:
+            pass
         return deleted
 
     async def _delete_jobs(self, before: datetime) -> int:
-        values = {"before": ms(before), "day": _day(before), "after": 0}
+        [[last]] = await self._database.run(_LAST_JOB)
+        beyond = last - self._rules.most_jobs
+        values = {"before": ms(before), "day": _day(before), "beyond": beyond, "after": 0}
         deleted = 0
         while True:
             rows = await self._database.run(_OLD_JOBS, values)
-            old = [row["id"] for row in rows if row["is_old"]]
+            old = [row for row in rows if row["is_old"]]
             if not old:
                 return deleted
-            await self._database.write(partial(_delete_jobs, ids=old, day=_day(before)))
+            await self._database.write(partial(_delete_jobs, old=old))
             deleted += len(old)
             values["after"] = rows[-1]["rowid"]
 
@@ -139,11 +167,14 @@ def _day(at: datetime) -> int:
     return int(at.strftime("%Y%m%d"))
 
 
-def _delete_jobs(transaction: Transaction, *, ids: Sequence[str], day: int) -> None:
-    transaction.run(_KEPT_FROM, (str(day),))
-    for job_id in ids:
+def _delete_jobs(transaction: Transaction, *, old: Sequence[Row]) -> None:
+    """Delete jobs and all that is known of them but their sums. Entries can be deleted in here alone."""
+    transaction.run(_KEPT_FROM, (str(1 + max(row["counted_on"] for row in old)),))
+    transaction.run(_CARRY, (json.dumps([row["id"] for row in old]),))
+    for row in old:
         for sql in _DELETE_JOB:
-            transaction.run(sql, (job_id,))
+            transaction.run(sql, (row["id"],))
+    transaction.run(_ALL_KEPT)
 
 
 def _delete_totals(transaction: Transaction, *, old: Sequence[Row]) -> None:

@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from bot.domain.spending import Settlement
     from bot.storage.database import Database, Row
 
+# The entries that are still stored, and the sums of the others.
 _SPENT = """
-    SELECT {subject} AS subject, SUM(held + spent) AS credits, SUM(entries.price) - COALESCE(SUM(
-        CASE WHEN kind = 'hold' THEN
-            (SELECT jobs.price FROM settlements JOIN jobs ON jobs.id = settlements.job_id
-             WHERE settlements.job_id = entries.job_id AND outcome = 'free')
-        END
-    ), 0) AS paid
-    FROM entries WHERE counted_on BETWEEN ? AND ? GROUP BY {subject}
-    HAVING credits <> 0 OR paid <> 0 ORDER BY paid DESC, credits DESC LIMIT ?
+    SELECT subject, SUM(credits) AS credits, SUM(paid) AS paid FROM (
+        SELECT {subject} AS subject, held + spent AS credits, entries.price - COALESCE(
+            CASE WHEN kind = 'hold' THEN
+                (SELECT jobs.price FROM settlements JOIN jobs ON jobs.id = settlements.job_id
+                 WHERE settlements.job_id = entries.job_id AND outcome = 'free')
+            END, 0
+        ) AS paid
+        FROM entries WHERE counted_on BETWEEN :first AND :last
+        UNION ALL SELECT {subject}, credits, paid FROM carried WHERE counted_on BETWEEN :first AND :last
+    )
+    GROUP BY subject HAVING SUM(credits) <> 0 OR SUM(paid) <> 0
+    ORDER BY SUM(paid) DESC, SUM(credits) DESC, subject LIMIT :count
 """
 
 # Their index is named, or the planner would prefer the one over all ends.
@@ -56,7 +61,7 @@ class Spending:
 
     async def _spent(self, subject: str, window: Window, count: int) -> list[Spent]:
         sql = _SPENT.format(subject=subject)
-        rows = await self._database.run(sql, (window.first, window.last, count))
+        rows = await self._database.run(sql, {"first": window.first, "last": window.last, "count": count})
         return [Spent(row["subject"], row["credits"], row["paid"]) for row in rows]
 
     async def unknown_jobs(self, *, count: int) -> list[UnknownJob]:

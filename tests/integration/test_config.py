@@ -65,6 +65,7 @@ OTHER: Mapping[str, Any] = {
     "quota.costs.pkz_4": 4,
     "quota.costs.pkz_4_5": 5,
     "privacy.job_days": 90,
+    "privacy.most_jobs": 5_000,
     "privacy.left_days": 14,
     "queue.length": 7,
     "queue.per_member": 2,

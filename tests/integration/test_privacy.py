@@ -102,6 +102,7 @@ async def judge(live: Live) -> None:
     run = live.app.storage.database.run
     await run("INSERT INTO waiting_for_balance VALUES (?, ?, 5, 'de', 1)", (ME, GUILD_ID))
     [[job_id]] = await run("SELECT id FROM jobs WHERE user_id = ? LIMIT 1", (OTHER,))
+    await run("INSERT INTO carried VALUES (?, 20261122, ?, 'pkz_4', 1, 1, 1)", (GUILD_ID, ME))
     await run("INSERT INTO settlements VALUES (?, 'paid', ?, 1)", (job_id, ME))
 
 

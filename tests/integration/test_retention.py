@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from bot.supervisor import _attempt
 from sandbox.discord_server import GUILD_ID
 from tests.support.e2e import running
 from tests.support.factories import NOON, limit, requester, reservation
+from tests.support.many_entries import fill_jobs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,8 +34,8 @@ OLD, LATER = NOON - timedelta(days=100), NOON + timedelta(days=100)
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Stores]:
-    async with stores.opened(folder, spool=folder, clock=lambda: NOON, on_unavailable=print, retention=RULES) as found:
+async def opened(folder: Path, rules: RetentionRules = RULES) -> AsyncIterator[Stores]:
+    async with stores.opened(folder, spool=folder, clock=lambda: NOON, on_unavailable=print, retention=rules) as found:
         yield found
 
 
@@ -67,6 +69,35 @@ async def test_old_jobs_go_with_everything_that_refers_to_them(tmp_path: Path) -
         assert await found.repository.allowances([limit()]) == used
         assert await found.database.run("SELECT * FROM pragma_foreign_key_check") == []
         assert await found.retention.sweep(now=NOON) == 0
+
+
+async def test_of_too_many_jobs_the_oldest_that_have_ended_go_before_their_time(tmp_path: Path) -> None:
+    async with opened(tmp_path, replace(RULES, most_jobs=120)) as found:
+        unfinished = await found.repository.reserve(reservation(requester(), now=NOON))
+        jobs = [await ended(found, NOON) for _ in range(230)]
+        used = await found.repository.allowances([limit()])
+        assert await found.retention.sweep(now=NOON) == 110
+        left = [row[0] for row in await found.database.run("SELECT id FROM jobs ORDER BY rowid")]
+        assert left == [unfinished.id, *(job.id for job in jobs[110:])]
+        assert await found.repository.allowances([limit()]) == used
+        assert await found.retention.sweep(now=NOON) == 0
+        with pytest.raises(Exception, match="append-only"):
+            await found.database.run("DELETE FROM entries")
+
+
+async def test_the_file_stops_growing_when_as_much_is_deleted_as_is_added(tmp_path: Path) -> None:
+    path, pages, deleted = tmp_path / "pikzels-bot.sqlite3", list[int](), 0
+    async with opened(tmp_path):
+        pass
+    for number in range(24):
+        now = NOON + timedelta(days=10 * number)
+        fill_jobs(path, 300, now=now, days=9)
+        async with opened(tmp_path, replace(RULES, jobs=timedelta(days=25))) as found:
+            deleted += await found.retention.sweep(now=now)
+            pages.append((await found.database.run("PRAGMA page_count"))[0][0])
+    steady = pages[10:]  # by then, the sums of the last two months are complete
+    assert max(steady) <= 1.02 * steady[0]
+    assert deleted > 300 * 20
 
 
 async def test_the_last_entry_stays_so_that_the_next_start_raises_no_false_alarm(tmp_path: Path) -> None:

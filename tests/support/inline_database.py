@@ -45,6 +45,7 @@ class InlineDatabase(Database):
 
     def __init__(self, raw: sqlite3.Connection) -> None:
         self._transaction = Transaction(raw)
+        self.damage = None
         [[self.salt]] = raw.execute("SELECT salt FROM pseudonyms")
 
     async def _enqueue(self, work: Callable[[], T]) -> T:
