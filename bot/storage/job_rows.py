@@ -38,7 +38,7 @@ def job_from_row(row: Row, spool: Path) -> Job:
         created_at=time_of(row["created_at"]),
         message_id=row["message_id"],
         sent_at=maybe_time(row["sent_at"]),
-        output=Output(row["output_url"], row["request_id"]) if row["output_url"] else None,
+        output=_output(row),
         generated_at=maybe_time(row["generated_at"]),
         picture=_picture(row, spool),
         parked_at=maybe_time(row["parked_at"]),
@@ -108,6 +108,13 @@ def _claim(row: Row) -> Claim | None:
     if row["claim_token"] is None:
         return None
     return Claim(row["user_id"], row["claim_token"], row["claim_limit"], time_of(row["claimed_at"]))
+
+
+def _output(row: Row) -> Output | None:
+    """After a job's end, only the request id is left of it."""
+    if row["output_url"] is None and (row["generated_at"] is None or row["request_id"] is None):
+        return None
+    return Output(row["output_url"] or "", row["request_id"])
 
 
 def _picture(row: Row, spool: Path) -> Picture | None:

@@ -70,6 +70,14 @@ _HOLD = """
     )
 """
 
+# What nobody needs any more after a job's end; the provider's URL lets anyone have the picture for a day.
+_GONE = dict.fromkeys(
+    (
+        *("output_url", "picture_file", "picture_type", "picture_width", "picture_height"),
+        *("picture_size", "picture_sha256"),
+    )
+)
+
 # A job's end and the entry that settles its hold go into one transaction.
 _CHARGE = """
     INSERT INTO entries (job_id, kind, user_id, guild_id, held, spent, counted_at, at, member, counted_on)
@@ -219,6 +227,7 @@ class Ledger:
             notified_at=ms(now),  # the picture speaks for itself
             token=None,
             claim_token=None,
+            **_GONE,
         )
 
     async def released(self, job: Job, *, reason: str, request_id: str | None, now: datetime) -> Job:
@@ -227,7 +236,7 @@ class Ledger:
         columns: dict[str, Any] = {} if known else {"request_id": request_id}
         if job.message_id is not None:
             columns["message_id"] = job.message_id
-        return await self._end(job, Step.RELEASED, _RELEASE, reason=reason, ended_at=ms(now), **columns)
+        return await self._end(job, Step.RELEASED, _RELEASE, reason=reason, ended_at=ms(now), **columns, **_GONE)
 
     async def notified(self, job: Job, *, now: datetime) -> None:
         """The requester has been shown how the job ended; the interaction's token is no longer needed."""

@@ -81,6 +81,8 @@ class ModelJob:
         """The row that the table must contain."""
         job, notified_at = self.job, _ms(self.notified_at)
         output, picture = job.output and job.output.url, job.picture and job.picture.path.name
+        if not self.is_open:
+            output = picture = None  # of no use any more
         reason = "unforeseen" if self.state is State.RELEASED else None
         token = "interaction-token" if notified_at is None else None  # erased when it is no longer needed
         steps = (_ms(job.sent_at), output, _ms(job.generated_at), picture, _ms(job.parked_at), _ms(job.ended_at))

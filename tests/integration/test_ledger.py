@@ -343,6 +343,11 @@ async def row_of(ledger: Ledger, job: Job) -> dict[str, object]:
     return dict((await ledger._database.run("SELECT * FROM jobs WHERE id = ?", (job.id,)))[0])
 
 
+def gone(request_id: str) -> dict[str, Any]:
+    """What an ended job has of its picture: nothing but the id of the call."""
+    return {"output": Output("", request_id), "picture": None}
+
+
 async def test_every_step_is_read_back_with_its_time_and_all_it_brought(tmp_path: Path) -> None:
     by = replace(requester(3, interaction_id=44), private=True, locale="de", asked_at=later(-1), guild_id=None)
     output, claim = Output("https://cdn.example/out.png", "req-1"), Claim(3, "claim-token", 5000, later(5))
@@ -363,7 +368,7 @@ async def test_every_step_is_read_back_with_its_time_and_all_it_brought(tmp_path
         assert claimed == replace(parked, claim=claim)
         assert await ledger.open_jobs() == await ledger.parked_jobs(3) == [claimed]
         done = await ledger.delivered(claimed, message_id=100, now=later(6))
-        expected = replace(parked, state=State.DELIVERED, message_id=100, ended_at=later(6))
+        expected = replace(parked, state=State.DELIVERED, message_id=100, ended_at=later(6), **gone("req-1"))
         assert done == await ledger.job(job.id) == replace(expected, requester=replace(by, token=""))
         assert (await row_of(ledger, job))["notified_at"] == ms(later(6)), "the image speaks for itself"
 
@@ -388,7 +393,7 @@ async def test_a_release_is_told_later_and_then_no_token_is_left(tmp_path: Path)
         job = await ledger.parked(await spooled(ledger, await reserve(ledger), tmp_path), now=NOON)
         job = await ledger.claiming(job, Claim(1, "claim-token", 5000, NOON))
         ended = await ledger.released(job, reason="x", request_id=None, now=later(1))
-        assert ended == replace(job, state=State.RELEASED, reason="x", ended_at=later(1))
+        assert ended == replace(job, state=State.RELEASED, reason="x", ended_at=later(1), **gone("req-1"))
         assert await ledger.unnotified_jobs() == [ended]
         open_job = await reserve(ledger)
         await ledger.notified(open_job, now=later(2))
