@@ -34,12 +34,19 @@ def apply(job: Job, record: Record, spool: Path) -> Job:
         case Step.PARKED:
             return replace(job, parked_at=at)
         case Step.DELIVERED:
-            return replace(job, message_id=record["message_id"], ended_at=at)
+            return replace(job, message_id=record["message_id"], ended_at=at, output=_left_of(job), picture=None)
         case Step.RELEASED:
             message_id = record.get("message_id") or job.message_id  # records of earlier versions do not have it
-            return replace(job, reason=record["reason"], message_id=message_id, ended_at=at)
+            ended = replace(job, reason=record["reason"], message_id=message_id, ended_at=at)
+            return replace(ended, output=_left_of(job), picture=None)
         case _:
             return job
+
+
+def _left_of(job: Job) -> Output | None:
+    """The output after the job's end, as the database has it: only the request id is left."""
+    known = job.output is not None and job.output.request_id
+    return Output("", known) if known else None
 
 
 def allows(job: Job, record: Record) -> bool:

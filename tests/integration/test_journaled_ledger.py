@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from bot.storage.ledger import Ledger
 
+LEFT: dict[str, Any] = {"output": Output("", OUTPUT.request_id), "picture": None}  # of a job after its end
+
 READ_ONLY = "attempt to write a readonly database"
 
 
@@ -71,7 +73,7 @@ async def test_a_delivery_leaves_the_same_job_whichever_way_it_was_recorded(
     assert await repository.open_jobs() == [parked]
     assert await repository.parked_jobs(1) == [parked]
     delivered = await repository.delivered(parked, message_id=11, now=later(3))
-    expected = replace(parked, state=State.DELIVERED, message_id=11, ended_at=later(3))
+    expected = replace(parked, state=State.DELIVERED, message_id=11, ended_at=later(3), **LEFT)
     assert replace(delivered, requester=sent.requester) == expected
     assert await repository.open_jobs() == await repository.parked_jobs(1) == []
     if full:
@@ -136,7 +138,7 @@ async def test_a_step_of_an_outdated_job_goes_on_from_what_the_journal_says(
     spooled = await setup.repository.spooled(sent, picture_in(tmp_path))
     assert spooled == replace(generated, state=State.SPOOLED, picture=picture_in(tmp_path))
     released = await setup.repository.released(sent, reason="x", request_id=None, now=NOON)
-    assert released == replace(spooled, state=State.RELEASED, reason="x", ended_at=NOON)
+    assert released == replace(spooled, state=State.RELEASED, reason="x", ended_at=NOON, **LEFT)
 
 
 async def test_a_claim_is_stored_if_the_database_takes_it_and_otherwise_remembered(
