@@ -10,6 +10,8 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin bot \
 COPY --from=packages /opt/venv /opt/venv
 COPY bot /app/bot
 COPY cogs /app/cogs
+# Compiled once, here: as another user, the bot could not store it, and would compile itself again at every start.
+RUN python -m compileall -q /app/bot /app/cogs
 WORKDIR /app
 USER bot
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \

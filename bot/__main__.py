@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -45,6 +46,7 @@ def _run(_: argparse.Namespace) -> int:
     # The kernel holds these signals until the bot listens for them. Otherwise, they would kill the process, or be lost
     # if it is PID 1.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    gc.disable()  # imports leave hardly any garbage, but looking for it delays the start; the supervisor enables it
     from bot import config  # noqa: PLC0415 - slow to import
 
     settings = config.load()

@@ -39,7 +39,6 @@ from bot.jobs.ports import Ports
 from bot.jobs.queue import RequestQueue
 from bot.jobs.refill import Refill
 from bot.jobs.results import Results
-from bot.ops import health
 from bot.ops.alerts import Alerts
 from bot.ops.logs import Redactor
 from bot.ops.metrics import Metrics
@@ -359,6 +358,7 @@ async def _serve_health(stack: AsyncExitStack, settings: Settings, metrics: Metr
     metrics.watch("pikzels_circuits_open", "Circuits that reject requests", lambda: len(queue.circuits.open))
     if settings.health.port is None:
         return
+    from bot.ops import health  # noqa: PLC0415 - a web server and Prometheus' library, which few bots need
 
     def healthy() -> dict[str, bool]:
         return {

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from prometheus_client import CollectorRegistry, Counter, Gauge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """`value()` is read whenever someone asks."""
+
+    name: str
+    help: str
+    value: Callable[[], float]
+
+
 class Metrics:
-    """Has a registry of its own, so that two bots in one process do not add up."""
+    """Counts from the start, in plain numbers: `bot.ops.health` puts them into words, if it is on."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._started = Counter(
-            "pikzels_jobs_started", "Jobs that started or went on after a restart", registry=self.registry
-        )
-        self._ended = Counter("pikzels_jobs_ended", "Jobs by how they ended", ["outcome"], registry=self.registry)
-        self._rejected = Counter("pikzels_refusals", "Rejected requests by kind", ["reason"], registry=self.registry)
+        self.jobs_started = 0
+        self.jobs_ended: Counter[str] = Counter()  # by outcome
+        self.refusals: Counter[str] = Counter()  # by kind
+        self.gauges: list[Gauge] = []
 
     def started(self) -> None:
-        self._started.inc()
+        self.jobs_started += 1
 
     def ended(self, outcome: str) -> None:
-        self._ended.labels(outcome).inc()
+        self.jobs_ended[outcome] += 1
 
     def rejected(self, reason: str) -> None:
-        self._rejected.labels(reason).inc()
+        self.refusals[reason] += 1
 
     def watch(self, name: str, help_: str, value: Callable[[], float]) -> None:
         """Export `value()` as a gauge, read at every scrape."""
-        Gauge(name, help_, registry=self.registry).set_function(value)
+        self.gauges.append(Gauge(name, help_, value))

@@ -57,7 +57,7 @@ class BotHost:
             "BOT_STORAGE__FOLDER": str(self.folder),
             "BOT_SHUTDOWN__GRACE": str(grace),
         }
-        command = (*before, sys.executable, "-m", "sandbox.discord_server", "run")
+        command = (*before, sys.executable, "-m", "sandbox.launch", "run")
         child = await asyncio.create_subprocess_exec(*command, env=environment, stderr=asyncio.subprocess.PIPE)
         self.children.append(child)
         return child

@@ -465,7 +465,7 @@ async def launch(
     (folder / "bot" / "__init__.py").touch()
     (folder / "bot" / "__main__.py").write_text(BOT_PROGRAM)
     environment = os.environ | server.environment() | {"PYTHONPATH": str(REPOSITORY)}
-    command = (sys.executable, "-m", "sandbox.discord_server", *argv)
+    command = (sys.executable, "-m", "sandbox.launch", *argv)
     process = await asyncio.create_subprocess_exec(*command, cwd=folder, env=environment)
     try:
         yield process

@@ -52,7 +52,7 @@ class BotHost:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "sandbox.discord_server",
+            "sandbox.launch",
             "run",
             env=environment,
             stderr=asyncio.subprocess.PIPE,
@@ -281,3 +281,42 @@ async def test_commands_are_synced_only_when_they_change(host: BotHost) -> None:
     await stop(await host.start(QUOTA__COSTS__PKZ_4="3"))  # the costs appear in the choices for `model`
     puts = [seen for seen in host.discord.requests if seen.method == "PUT"]
     assert len(puts) == 2
+
+
+# --- what is loaded -------------------------------------------------------------------------------------------------
+
+RARELY_NEEDED = {
+    "PIL",  # only when an image is made smaller
+    "prometheus_client",  # only with [health] port
+    "aiohttp.web",
+    "matplotlib",  # only for the picture of /thumbnail-admin usage
+    "sandbox.discord_server",  # or the figures of `benchmarks` would include it
+    "email.mime",
+}
+
+
+@pytest.fixture
+def _imports_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+
+
+def imported(log: str) -> set[str]:
+    """The modules that the interpreter has logged, and the packages that they are in."""
+    names = [line.rpartition("|")[2].strip() for line in log.splitlines() if line.startswith("import time:")]
+    return {name.rsplit(".", depth)[0] for name in names for depth in range(name.count(".") + 1)}
+
+
+@pytest.mark.usefixtures("_imports_are_logged")
+async def test_a_start_and_a_first_job_load_nothing_that_they_do_not_need(host: BotHost) -> None:
+    child = await host.start()
+    interaction = await host.thumbnail()
+    await interaction.wait(has_image, 10)
+    loaded = imported(await stop(child))
+    assert {"bot.app", "discord", "aiohttp"} <= loaded
+    assert not RARELY_NEEDED & loaded
+
+
+@pytest.mark.usefixtures("_imports_are_logged")
+async def test_what_the_health_endpoint_needs_is_loaded_with_a_port(host: BotHost) -> None:
+    child = await host.start(HEALTH__PORT="0")
+    assert {"prometheus_client", "aiohttp.web"} <= imported(await stop(child))
