@@ -39,16 +39,14 @@ _MARGIN = 1.18  # room above the longest bar for its number
 
 async def draw(usage: Usage, names: Mapping[int, str]) -> bytes | None:
     """A PNG; None without matplotlib. `names` are those of the members, by id."""
-    try:
-        import matplotlib.figure  # noqa: F401, PLC0415 - optional, and slow to import
-    except ImportError:
-        return None
     return await asyncio.to_thread(_draw, usage, names)
 
 
-def _draw(usage: Usage, names: Mapping[int, str]) -> bytes:
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
+def _draw(usage: Usage, names: Mapping[int, str]) -> bytes | None:
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - optional, and so slow to import that a thread has to do it
+    except ImportError:
+        return None
     figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI, facecolor=_CARD)
     figure.set_layout_engine("constrained", w_pad=_PAD, h_pad=_PAD)
     days, members = figure.subplots(2, 1, height_ratios=(1.1, 1))

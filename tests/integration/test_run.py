@@ -31,6 +31,7 @@ class BotHost:
     discord: discord_server.DiscordServer
     api: pikzels_server.StandIn
     folder: Path
+    program: tuple[str, ...] = ("-m", "sandbox.launch")
     children: list[asyncio.subprocess.Process] = field(default_factory=list)
 
     async def start(self, **settings: str) -> asyncio.subprocess.Process:
@@ -51,8 +52,7 @@ class BotHost:
         }
         child = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-m",
-            "sandbox.launch",
+            *self.program,
             "run",
             env=environment,
             stderr=asyncio.subprocess.PIPE,
@@ -320,3 +320,22 @@ async def test_a_start_and_a_first_job_load_nothing_that_they_do_not_need(host: 
 async def test_what_the_health_endpoint_needs_is_loaded_with_a_port(host: BotHost) -> None:
     child = await host.start(HEALTH__PORT="0")
     assert {"prometheus_client", "aiohttp.web"} <= imported(await stop(child))
+
+
+LOGS_COLLECTIONS = """
+import gc, sys
+from sandbox.launch import launch
+
+gc.set_debug(gc.DEBUG_STATS)
+sys.exit(launch(sys.argv[1:]))
+"""
+
+
+async def test_garbage_is_collected_once_the_start_is_over_and_not_before(host: BotHost) -> None:
+    host.program = ("-c", LOGS_COLLECTIONS)
+    child = await host.start()
+    interaction = await host.thumbnail()
+    await interaction.wait(has_image, 10)
+    before, _, after = (await stop(child)).partition("logging in")
+    assert after.count("gc: collecting generation 0") > 1
+    assert "gc: collecting" not in before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from datetime import date, timedelta
 from io import BytesIO
 
@@ -43,8 +44,23 @@ def test_the_chart_of_a_server_that_used_nothing_says_so_without_a_warning() -> 
     assert drawn(usage(7, days=1), {}).size == (1080, 1350)
 
 
-def test_without_matplotlib_there_is_no_chart(monkeypatch: pytest.MonkeyPatch) -> None:
+class Missing:
+    """Finds no matplotlib, and notes the threads that looked for it."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name.partition(".")[0] == "matplotlib":
+            self.threads.append(threading.current_thread())
+            raise ModuleNotFoundError(name)
+
+
+def test_without_matplotlib_there_is_no_chart_and_nobody_waits_for_its_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = Missing()
     for module in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(sys, "meta_path", [missing, *sys.meta_path])
     assert asyncio.run(usage_chart.draw(usage(7), {})) is None
+    assert missing.threads
+    assert threading.main_thread() not in missing.threads
