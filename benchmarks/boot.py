@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import re
 import signal
 import statistics
@@ -24,6 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks import documents, records
+from benchmarks.process import inherited_environment
+from benchmarks.servers import ROOT
 from bot.storage import database
 from bot.storage.integrity import CHECKED_AT_ONCE
 from sandbox import discord_server
@@ -32,7 +34,6 @@ from tests.support.many_entries import fill_jobs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_ROOT = Path(__file__).parent.parent
 _READY_SECONDS = 120.0
 _CHECK_SECONDS = 120.0
 _CHECKED = re.compile(r"the database is whole: it was checked in ([0-9.]+) s")
@@ -56,6 +57,13 @@ class Row:
     first: Boot
     later: Sequence[Boot]
 
+    def figures(self) -> dict[str, float]:
+        online, check = (statistics.median(getattr(boot, name) for boot in self.later) for name in ("online", "check"))
+        measured = {"online": online, "check": check, "first": self.first.online}
+        return {"jobs": self.jobs, "megabytes": round(self.size / 1e6)} | {
+            name: round(seconds, 2) for name, seconds in measured.items()
+        }
+
     def __str__(self) -> str:
         online, check = (statistics.median(getattr(boot, name) for boot in self.later) for name in ("online", "check"))
         spread = f"{min(boot.online for boot in self.later):.2f}-{max(boot.online for boot in self.later):.2f}"
@@ -72,11 +80,10 @@ async def _boot(folder: Path, *, is_checked_later: bool) -> Boot:
             "BOT_PIKZELS__API_KEY": "pkz_sandbox",
             "BOT_STORAGE__FOLDER": str(folder),
         }
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("BOT_")}
-        environment, command = inherited | settings | discord.environment(), ("-m", "sandbox.discord_server", "run")
+        environment = inherited_environment() | settings | discord.environment()
         start = time.perf_counter()
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, cwd=_ROOT, env=environment, stdout=DEVNULL, stderr=PIPE
+            sys.executable, "-m", "sandbox.launch", "run", cwd=ROOT, env=environment, stdout=DEVNULL, stderr=PIPE
         )
         try:
             await discord.ready(_READY_SECONDS)
@@ -112,15 +119,22 @@ async def measure(jobs: int, rounds: int) -> Row:
         return Row(jobs, size, first, later)
 
 
-async def _run(amounts: Sequence[int], rounds: int) -> None:
+async def _run(amounts: Sequence[int], rounds: int) -> list[Row]:
     print(f"{'ended jobs':>10}{'MiB':>10}{'online, s':>10}{'spread':>13}{'checked first':>14}{'check after':>14}")
+    rows = []
     for jobs in amounts:
-        print(await measure(jobs, rounds), flush=True)
+        rows.append(await measure(jobs, rounds))
+        print(rows[-1], flush=True)
+    return rows
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, nargs="+", default=[0, 10_000, 1_000_000])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--record", action="store_true", help="write the figures to benchmarks/figures.json")
     arguments = parser.parse_args()
-    asyncio.run(_run(arguments.jobs, arguments.rounds))
+    found = asyncio.run(_run(arguments.jobs, arguments.rounds))
+    if arguments.record:
+        records.write(records.BOOT, {"rows": [row.figures() for row in found]})
+        documents.refresh()

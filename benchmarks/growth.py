@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOADS = (Load(100, 10), Load(200, 100), Load(1000, 1000))
+_DAYS = 360  # less than what the bot keeps, or its first sweep would be measured
 ENDED = (0, 10_000, 1_000_000)
 _LOAD = Load(100, 10)  # with each number of ended jobs
 
@@ -42,7 +43,7 @@ class Cost:
 
 def fill(path: Path, jobs: int) -> None:
     """Put that many ended jobs into the closed, empty database at `path`."""
-    many_entries.fill(path, 2 * jobs, now=datetime.now(UTC))
+    many_entries.fill_jobs(path, jobs, now=datetime.now(UTC), days=_DAYS)
 
 
 async def cost(load: Load, ended: int) -> tuple[Cost, tuple[str, ...]]:

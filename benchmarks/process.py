@@ -30,10 +30,16 @@ class Usage:
     peak: float
 
 
+def inherited_environment() -> dict[str, str]:
+    """The environment without settings of the bot, and with compiled code kept, as an installed program has it."""
+    left_out = ("BOT_", "PYTHONDONTWRITEBYTECODE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+
+
 @asynccontextmanager
 async def run_module(arguments: Sequence[str], *, environment: Mapping[str, str], log: Path) -> AsyncIterator[int]:
     """Run a Python module in a child process; yields its pid, and stops it at the end. No setting is inherited."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("BOT_")}
+    inherited = inherited_environment()
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", *arguments, cwd=ROOT, env={**inherited, **environment}, stdout=output, stderr=output

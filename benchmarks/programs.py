@@ -31,7 +31,7 @@ class Program:
     keeps_books: bool
 
 
-BOT = Program("bot", ("sandbox.discord_server", "run"), keeps_books=True)
+BOT = Program("bot", ("sandbox.launch", "run"), keeps_books=True)
 BARE = Program("bare", ("benchmarks.bare",), keeps_books=False)
 
 

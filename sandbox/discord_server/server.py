@@ -97,7 +97,7 @@ class DiscordServer(People):
         return self._state.gateway.resumes
 
     def environment(self) -> dict[str, str]:
-        """The environment variables for a bot that `python -m sandbox.discord_server` starts."""
+        """The environment variables for a bot that `python -m sandbox.launch` starts."""
         return {"SANDBOX_DISCORD_REST": self.rest_url, "SANDBOX_DISCORD_GATEWAY": self.gateway_url}
 
     async def wait(self, predicate: Callable[[DiscordServer], bool], seconds: float = 10.0) -> None:
