@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.servers import Servers
 
 _LOOK_SECONDS = 0.5
+_PAUSE_SECONDS = 0.2
 _QUIET_SECONDS = 120.0
 _LAST_IMAGE_SECONDS = 60.0
 
@@ -82,12 +83,14 @@ class Members:
             raise RuntimeError("the warm-up image was not delivered")
 
     async def batch(self, jobs: int, *, at_once: int, delay: float) -> Batch:
-        """Send `at_once` commands in one moment, and each further one when another has its image."""
+        """Send `at_once` commands in one moment, and each further one when another has its image. One at a time, each
+        waits until a bot has put the one before away.
+        """
         await self._servers.images.set_delay(delay)
         before, commands = read_usage(self._pid), iter(range(jobs))
 
         async def one_after_another() -> list[Job]:
-            return [await self._job() for _ in commands]
+            return [await self._job(after=_PAUSE_SECONDS if at_once == 1 else 0.0) for _ in commands]
 
         done = await asyncio.gather(*(one_after_another() for _ in range(at_once)))
         after = await self.settle()
@@ -104,7 +107,8 @@ class Members:
                 if asked == asked_before and usage.cpu - before.cpu < 1.5 * TICK:
                     return usage
 
-    async def _job(self) -> Job:
+    async def _job(self, *, after: float) -> Job:
+        await asyncio.sleep(after)
         self.commands += 1
         interaction = await self._send(self.commands)
         try:

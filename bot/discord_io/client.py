@@ -52,7 +52,7 @@ COGS = (
 # What belongs to a person does so wherever they ask for it.
 _EVERYWHERE = ("recover", "privacy", "my-data")
 
-# Open connections to Discord: enough for replies while 16 transfers run, few enough to stay small in a burst.
+# Open connections to Discord: enough for replies while 8 transfers run, few enough to stay small in a burst.
 _CONNECTIONS = 64
 _KEEPALIVE_SECONDS = 60.0
 

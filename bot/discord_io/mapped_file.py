@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
 
-_PIECE = 256 * 1024  # bytes written at once; then the connection is waited for
+_PIECE = 64 * 1024  # bytes written at once; then the connection is waited for
+_CAN_FORGET = hasattr(mmap, "MADV_DONTNEED")  # not on Windows
 
 
 class MappedFile(io.BufferedIOBase):
@@ -53,6 +54,12 @@ class MappedFile(io.BufferedIOBase):
         view = memoryview(self._map)
         for start in range(self._map.tell(), len(view), _PIECE):
             yield view[start : start + _PIECE]
+            self._forget(start)
+
+    def _forget(self, start: int) -> None:
+        """Count a piece that was sent as memory of this process no longer; whoever reads it again finds it again."""
+        if _CAN_FORGET and start % mmap.PAGESIZE == 0:
+            self._map.madvise(mmap.MADV_DONTNEED, start, min(_PIECE, len(self._map) - start))
 
     def close(self) -> None:
         super().close()

@@ -33,8 +33,9 @@ _WHOLE, _PART = 200, 206
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HOPS = 3  # redirects in a row
 _CONNECT_SECONDS = 10.0
+_CONNECTIONS = 10  # as many as there are downloads at once; each that is kept takes half a megabyte
 _KEEP_SECONDS = 30.0
-_BUFFER = 256 * 1024
+_BUFFER = 64 * 1024
 
 _LONGEST = 8192  # characters; what common servers accept in a request line
 _LONGEST_NAME = 253
@@ -168,7 +169,9 @@ class ImageDownloader(HttpClient):
         inner = resolver or ThreadedResolver()
         super().__init__(
             connector=aiohttp.TCPConnector(
-                limit=32, keepalive_timeout=_KEEP_SECONDS, resolver=inner if loopback else PublicResolver(inner)
+                limit=_CONNECTIONS,
+                keepalive_timeout=_KEEP_SECONDS,
+                resolver=inner if loopback else PublicResolver(inner),
             ),
             headers={"Accept": "image/png, image/jpeg, image/webp"},
             timeout=aiohttp.ClientTimeout(total=timeout),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_BLOCK = 1024 * 1024  # bytes collected for one trip to a thread
+_BLOCK = 256 * 1024  # bytes collected for one trip to a thread
 
 
 class IncomingFile:

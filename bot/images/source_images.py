@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MARGIN = timedelta(minutes=10)  # the provider downloads when its turn comes
-_AT_ONCE = 4  # results come before what is only kept for later
-_LOOKS_AT_ONCE = 16  # a request waits for these, so they have slots of their own
+_AT_ONCE = 2  # results come before what is only kept for later
+_LOOKS_AT_ONCE = 8  # a request waits for these, so they have slots of their own
 _LOOK_BYTES = 64 * 1024
 _LOOK_SECONDS = 1.0  # for finding out what the provider would find out anyway, a few seconds later
 

@@ -24,6 +24,7 @@ from bot.domain.errors import (
 )
 from bot.domain.failure_policy import may_download_again, policy_of
 from bot.domain.models import Circuit, Generating, Job, Output, Picture, Queued, Scope, require
+from bot.jobs.first_answers import FirstAnswers
 from bot.jobs.outcomes import DELIVERY_TIME, OUTPUT_LIFE
 from bot.jobs.progress import DownloadProgress, Progress
 from bot.jobs.retry import requested_pause
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TRANSFERS = 16  # pictures on the wire at once, in either direction
+_MOMENT = 0.05  # seconds
+_TRANSFERS = 8  # pictures on the wire at once, in either direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,10 @@ class _Start:
     shown: int
     look: asyncio.Task[InvalidOption | None]
 
-    @property
-    def ready(self) -> bool:
-        """Whether nothing has to be waited for any more."""
+    async def is_ready(self) -> bool:
+        """Whether nothing has to be waited for any more, but perhaps the end of the look for a moment."""
+        if not self.ticket.position and not self.look.done():
+            await asyncio.wait([self.look], timeout=_MOMENT)
         return self.look.done() and not self.ticket.position
 
 
@@ -82,6 +85,7 @@ class Lifecycle:
         self._retry_server_errors = retry_server_errors
         self._tickets: dict[str, Ticket] = {}  # of the jobs that wait or call
         self._transfers = asyncio.Semaphore(_TRANSFERS)
+        self._first_answers = FirstAnswers()
 
     # --- accepting -------------------------------------------------------------------------------------------------
 
@@ -94,16 +98,17 @@ class Lifecycle:
         that this one repeats. Raises `RequestRejected` before anything is stored, and whatever `reply` raises, with the
         hold released.
         """
-        self._ports.sources.check(request)
-        reservation = await self._admission.admit(request, requester, parent)
-        ticket = await self._enter(requester)
-        try:
-            with self._tasks.including_this():
-                job = await self._reserve(reservation)
-                return await self._answer(job, ticket, reply)
-        except BaseException:
-            ticket.leave()
-            raise
+        with self._first_answers.pending():
+            self._ports.sources.check(request)
+            reservation = await self._admission.admit(request, requester, parent)
+            ticket = await self._enter(requester)
+            try:
+                with self._tasks.including_this():
+                    job = await self._reserve(reservation)
+                    return await self._answer(job, ticket, reply)
+            except BaseException:
+                ticket.leave()
+                raise
 
     async def _enter(self, requester: Requester) -> Ticket:
         try:
@@ -126,7 +131,7 @@ class Lifecycle:
 
     async def _answer(self, job: Job, ticket: Ticket, reply: Reply) -> Job:
         self._tickets[job.id] = ticket  # its message can cancel it as soon as Discord shows it
-        look = asyncio.create_task(self._ports.sources.look(job.request), name=f"look-{job.id}")
+        look = asyncio.create_task(self._look(job), name=f"look-{job.id}")
         try:
             position = ticket.position  # what the message will show; the turn may come while it is sent
             job = await self._acknowledge(job, _Start(ticket, position, look), reply)
@@ -136,6 +141,15 @@ class Lifecycle:
             raise
         self._tasks.start(self.run(job, _Start(ticket, position, look)), job)
         return job
+
+    async def _look(self, job: Job) -> InvalidOption | None:
+        await self._first_answers.give_way()
+        return await self._ports.sources.look(job.request)
+
+    async def _keep_sources(self, job: Job) -> None:
+        await asyncio.sleep(_MOMENT)  # the call that has just begun goes first
+        await self._first_answers.give_way()
+        await self._ports.sources.keep(job)
 
     def cancel(self, job_id: str) -> bool:
         """Take a job out of the queue; False if it has started, or is no job that waits."""
@@ -149,7 +163,7 @@ class Lifecycle:
         try:
             shown = Queued(start.shown) if start.shown else Generating(self._ports.clock())
             message_id = await reply(job, shown)
-            if start.ready:
+            if await start.is_ready():
                 return replace(job, message_id=message_id)
             return await self._ports.repository.acked(job, message_id=message_id)
         except BaseException:
@@ -188,7 +202,7 @@ class Lifecycle:
                 request = await self._prepare(job)
                 job = await self._ports.repository.sending(job, now=self._ports.clock())
                 # Not earlier: a job that ends before its call needs no file.
-                self._tasks.start(self._ports.sources.keep(job), job)
+                self._tasks.start(self._keep_sources(job), job)
                 output = await self._call(request, ticket)
         finally:
             del self._tickets[job.id]

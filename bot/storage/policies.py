@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bot.domain.models import Format, Model
@@ -12,7 +12,7 @@ from bot.storage.job_rows import maybe_time, ms, time_of
 from bot.storage.pseudonyms import member_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from bot.domain.server_rules import Change
@@ -25,7 +25,20 @@ _BLOCKS = """
     WHERE (kind = 'member' AND subject = :member AND guild_id IN (0, :guild_id))
         OR (kind = 'server' AND subject = :guild_id AND guild_id = 0)
 """
+_MOST = 10_000  # people of whom memory knows that the database has something about them
+_BLOCKED = f"SELECT DISTINCT subject FROM blocks LIMIT {_MOST + 1}"
+_CHOOSERS = f"SELECT user_id FROM member_settings LIMIT {_MOST + 1}"
 _AUDIT = "INSERT INTO audit (at, actor, guild_id, target, action, details) VALUES (?, ?, ?, ?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Exceptions:
+    """Who is blocked, and who has preferences: nearly nobody, so that nearly nobody's request has to ask the database.
+    None: too many to remember.
+    """
+
+    blocked: frozenset[int] | None
+    choosers: frozenset[int] | None
 
 
 class Policies:
@@ -36,6 +49,7 @@ class Policies:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._rules: dict[int, ServerRules] = {}  # the latest read or written ones
+        self._exceptions: _Exceptions | None = None
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -54,12 +68,23 @@ class Policies:
     async def blocks(self, user_id: int, guild_id: int | None) -> list[Block]:
         """The blocks of a member there and everywhere, and of the server; some may have expired."""
         values = {"member": self._key(user_id), "guild_id": guild_id}
+        blocked = (await self._known()).blocked
+        if blocked is not None and blocked.isdisjoint(values.values()):
+            return []
         return [_block(row) for row in await self._database.run(_BLOCKS, values)]
 
     async def preferences(self, user_id: int) -> Preferences:
         """What a member has chosen for themselves."""
+        choosers = (await self._known()).choosers
+        if choosers is not None and user_id not in choosers:
+            return Preferences()
         rows = await self._database.run("SELECT * FROM member_settings WHERE user_id = ?", (user_id,))
         return _preferences(dict(rows[0])) if rows else Preferences()
+
+    async def _known(self) -> _Exceptions:
+        if self._exceptions is None:
+            self._exceptions = await self._database.write(_read_exceptions)
+        return self._exceptions
 
     # --- changing ----------------------------------------------------------------------------------------------------
 
@@ -162,11 +187,14 @@ class Policies:
 
     async def set_preferences(self, user_id: int, preferences: Preferences) -> None:
         """What a member wants from now on; nothing is recorded but the choice."""
-        if preferences == Preferences():
-            await self._database.run("DELETE FROM member_settings WHERE user_id = ?", (user_id,))
-            return
         values = (user_id, preferences.model, preferences.format, preferences.private)
-        await self._database.run("INSERT OR REPLACE INTO member_settings VALUES (?, ?, ?, ?)", values)
+        try:
+            if preferences == Preferences():
+                await self._database.run("DELETE FROM member_settings WHERE user_id = ?", (user_id,))
+            else:
+                await self._database.run("INSERT OR REPLACE INTO member_settings VALUES (?, ?, ?, ?)", values)
+        finally:  # as for the rules
+            self._exceptions = None
 
     async def record(self, change: Change, **details: Any) -> None:
         """Write down a change that is kept elsewhere."""
@@ -175,6 +203,7 @@ class Policies:
     def forget_cached(self) -> None:
         """Something else has changed the tables."""
         self._rules.clear()
+        self._exceptions = None
 
     async def _changed(self, change: Change, steps: Any, **details: Any) -> ServerRules:
         def recorded(transaction: Transaction) -> ServerRules:
@@ -186,9 +215,18 @@ class Policies:
             return await self._database.write(recorded)
         finally:  # a caller that was cancelled has changed them all the same
             self._rules.pop(change.guild_id, None)
+            self._exceptions = None
 
     def _key(self, user_id: int) -> int:
         return member_key(self._database.salt, user_id)
+
+
+def _read_exceptions(transaction: Transaction) -> _Exceptions:
+    return _Exceptions(*(_few(transaction.run(sql)) for sql in (_BLOCKED, _CHOOSERS)))
+
+
+def _few(rows: Sequence[Row]) -> frozenset[int] | None:
+    return None if len(rows) > _MOST else frozenset(row[0] for row in rows)
 
 
 def _record(transaction: Transaction, change: Change, **details: Any) -> None:

@@ -212,7 +212,8 @@ def test_a_reply_that_cannot_be_shown_or_recorded_returns_the_hold_and_the_place
         assert harness.queue.tickets == 0
         job = await harness.ended(harness.repository.jobs["job1"])
         assert (job.state, job.reason) == (State.RELEASED, "not_started")
-        assert harness.repository.notified_at == {job.id: NOON}
+        moment = timedelta(seconds=0.05 if failing == "acked" else 0)  # the end of the look is waited for that long
+        assert harness.repository.notified_at == {job.id: NOON + moment}
         assert harness.script.of("create") == []
         assert harness.script.of("started") == []
 
@@ -294,16 +295,16 @@ def test_the_next_request_starts_while_the_image_of_the_one_before_is_fetched() 
     run(scenario)
 
 
-def test_no_more_than_sixteen_images_are_transferred_at_once_in_either_direction() -> None:
+def test_no_more_than_eight_images_are_transferred_at_once_in_either_direction() -> None:
     async def scenario(harness: UseCaseHarness) -> None:
         harness.script.seconds |= {"write": 10.0, "deliver": 10.0}
-        for member in range(17):
+        for member in range(9):
             await harness.accept(member)
         await harness.recovery.idle(1000)
-        assert harness.script.times("write") == [0] * 16 + [10]
-        assert harness.script.times("deliver") == [10] * 15 + [20] * 2
+        assert harness.script.times("write") == [0] * 8 + [10]
+        assert harness.script.times("deliver") == [10] * 7 + [20] * 2
 
-    run(scenario, concurrency=17)
+    run(scenario, concurrency=9)
 
 
 # --- the paid call --------------------------------------------------------------------------------------------------
