@@ -44,7 +44,6 @@ STAGES: Mapping[str, str] = {
     "wait to download": f"{BEGIN}downloader.fetch",
     "download": "downloader.fetch",
     "spool": "spool.write",
-    "spooled": "repository.spooled",
     "wait to upload": f"{BEGIN}messenger.deliver",
     "upload": SHOWN,
     "delivered": "repository.delivered",

@@ -50,7 +50,7 @@ class HttpClient:
 async def capped(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[bytes]:
     """Yield the body as it arrives; raises `BodyTooLarge` beyond `limit` bytes, and reads no further."""
     total = 0
-    async for piece, _ in response.content.iter_chunks():  # as they arrived, without a copy that joins them
+    async for piece in response.content.iter_any():
         total += len(piece)
         if total > limit:
             response.close()

@@ -202,7 +202,7 @@ class Lifecycle:
                 request = await self._prepare(job)
                 job = await self._ports.repository.sending(job, now=self._ports.clock())
                 # Not earlier: a job that ends before its call needs no file.
-                self._tasks.start(self._keep_sources(job), job)
+                self._tasks.start_beside(self._keep_sources(job), job)
                 output = await self._call(request, ticket)
         finally:
             del self._tickets[job.id]

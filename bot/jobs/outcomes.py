@@ -153,7 +153,7 @@ class Outcomes:
         had.
         """
         current = await self._ports.repository.job(job.id)
-        if current is None or current.ended_at is not None or job.id in self._tasks.jobs:
+        if current is None or current.ended_at is not None or job.id in self._tasks.in_progress:
             return None
         if await self._finished_before(current):
             return Claimed(1, others, earlier=True)

@@ -63,7 +63,7 @@ class Recovery:
             self._tasks.start(self._outcomes.finish_claim(job), job)
         for job in paid:
             self._tasks.start(self._lifecycle.run(job), job)
-            self._tasks.start(self._ports.sources.keep(job), job)
+            self._tasks.start_beside(self._ports.sources.keep(job), job)
         log.info("recovered: %d jobs go on, %d requesters to notify", len(paid), len(unnotified))
         await self.tidy()
 

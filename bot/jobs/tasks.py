@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _PREFIX = "job-"
+_BESIDE_PREFIX = "beside-"
 _NOTICE_PREFIX = "notice-"
 
 
@@ -32,12 +33,25 @@ class JobTasks:
 
     @property
     def jobs(self) -> frozenset[str]:
-        """The ids of the jobs that a task is working on."""
-        return frozenset(task.get_name().removeprefix(_PREFIX) for task in self._tasks)
+        """The ids of the jobs that a task is working on, or beside."""
+        return self.in_progress | self._named(_BESIDE_PREFIX)
+
+    @property
+    def in_progress(self) -> frozenset[str]:
+        """The ids of the jobs that a task is taking to their end."""
+        return self._named(_PREFIX)
+
+    def _named(self, prefix: str) -> frozenset[str]:
+        names = [task.get_name() for task in self._tasks]
+        return frozenset(name.removeprefix(prefix) for name in names if name.startswith(prefix))
 
     def start(self, work: Coroutine[None, None, None], job: Job) -> None:
         """Run `work` in a task of its own, with the job's id on every log line."""
         self._start(work, job, _PREFIX)
+
+    def start_beside(self, work: Coroutine[None, None, None], job: Job) -> None:
+        """The same for work that writes to the job, but decides nothing about it."""
+        self._start(work, job, _BESIDE_PREFIX)
 
     def start_notice(self, work: Coroutine[None, None, None], job: Job) -> None:
         """The same for work that only speaks of the job, which others may go on with meanwhile."""

@@ -184,7 +184,7 @@ class Ledger:
 
     async def sending(self, job: Job, *, now: datetime) -> Job:
         """The call is about to be made. The job's message is recorded with it, unless that was done before."""
-        return await self._move(job, Step.SENDING, sent_at=ms(now), message_id=job.message_id)
+        return await self._move(job, Step.SENDING, sent_at=ms(now), **_message_of(job))
 
     async def generated(self, job: Job, output: Output, *, now: datetime) -> Job:
         return await self._move(
@@ -233,9 +233,7 @@ class Ledger:
     async def released(self, job: Job, *, reason: str, request_id: str | None, now: datetime) -> Job:
         """The hold is released, whatever state the job was in. Its message is recorded too, if it is known."""
         known = request_id is None or (job.output is not None and job.output.request_id is not None)
-        columns: dict[str, Any] = {} if known else {"request_id": request_id}
-        if job.message_id is not None:
-            columns["message_id"] = job.message_id
+        columns = _message_of(job) if known else {**_message_of(job), "request_id": request_id}
         return await self._end(job, Step.RELEASED, _RELEASE, reason=reason, ended_at=ms(now), **columns, **_GONE)
 
     async def notified(self, job: Job, *, now: datetime) -> None:
@@ -295,6 +293,10 @@ class Ledger:
         if not rows:
             raise TransitionRefused(job.id, "/".join(TRANSITIONS[step].sources))
         return job_from_row(rows[0], self.spool)
+
+
+def _message_of(job: Job) -> dict[str, Any]:
+    return {} if job.message_id is None else {"message_id": job.message_id}
 
 
 def _transition(job: Job, step: Step, columns: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:

@@ -49,7 +49,7 @@ GUILD = 7
 DAILY = {Scope.MEMBER: 8, Scope.GUILD: 15}
 FROM = {
     State.ACKED: {State.RESERVED},
-    State.SENDING: {State.ACKED},
+    State.SENDING: {State.RESERVED, State.ACKED},  # from the first when the job need not wait
     State.GENERATED: {State.SENDING},
     State.SPOOLED: {State.GENERATED, State.SPOOLED},
     State.DELIVERED: {State.GENERATED, State.SPOOLED},  # without the spool when the disk is full

@@ -104,6 +104,21 @@ async def test_a_release_leaves_the_same_job_whichever_way_it_was_recorded(
     assert await repository.unnotified_jobs() == []
 
 
+@pytest.mark.parametrize("full", [False, True], ids=["database", "journal"])
+async def test_a_release_records_the_message_that_nothing_has_recorded_before(
+    setup: JournaledSetup, *, full: bool
+) -> None:
+    reserved = await setup.repository.reserve(reservation(requester(), limits=[limit()]))
+    if full:
+        await setup.fill()
+    shown = replace(reserved, message_id=10)
+    released = await setup.repository.released(shown, reason="not_started", request_id=None, now=later(1))
+    assert (released.state, released.message_id) == (State.RELEASED, 10)
+    if full:
+        await flush(setup)
+    assert (await row_of(setup, reserved))["message_id"] == 10
+
+
 async def test_a_parked_job_that_was_delivered_meanwhile_can_not_be_claimed_again(
     tmp_path: Path, setup: JournaledSetup
 ) -> None:

@@ -110,6 +110,18 @@ async def test_a_release_returns_the_hold_in_every_open_state(tmp_path: Path, st
     assert (ended.state, ended.reason) == (State.RELEASED, "unforeseen")
 
 
+async def test_a_job_that_need_not_wait_has_its_message_recorded_when_its_call_is_about_to_be_made(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as ledger:
+        reserved = await reserve(ledger)
+        sent = await ledger.sending(replace(reserved, message_id=99), now=NOON)
+        assert (sent.state, sent.message_id, sent.sent_at) == (State.SENDING, 99, NOON)
+        assert await ledger.job(reserved.id) == sent
+        waiting = await ledger.acked(await reserve(ledger, 2), message_id=98)
+        assert (await ledger.sending(waiting, now=NOON)).message_id == 98
+
+
 async def test_a_transition_out_of_order_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as ledger:
         job = await reserve(ledger)

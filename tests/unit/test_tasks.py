@@ -47,6 +47,18 @@ def test_a_running_task_is_counted_under_its_job_until_it_ends() -> None:
     on_virtual_time(scenario)
 
 
+def test_work_beside_a_job_writes_to_it_but_does_not_keep_others_from_it() -> None:
+    async def scenario(tasks: JobTasks) -> None:
+        tasks.start_beside(asyncio.sleep(5), JOB)
+        assert (sorted(tasks.jobs), sorted(tasks.in_progress)) == ([JOB.id], [])
+        tasks.start(asyncio.sleep(9), OTHER)
+        assert (sorted(tasks.jobs), sorted(tasks.in_progress)) == (sorted([JOB.id, OTHER.id]), [OTHER.id])
+        await tasks.idle(100)
+        assert now() == pytest.approx(9)
+
+    on_virtual_time(scenario)
+
+
 def test_a_notice_is_waited_for_and_leaves_its_job_free() -> None:
     async def scenario(tasks: JobTasks) -> None:
         tasks.start_notice(asyncio.sleep(5), JOB)
