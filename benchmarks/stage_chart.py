@@ -21,7 +21,7 @@ _CARD, _INK, _FAINT = "#26282c", "#f2f3f5", "#5c6068"  # an opaque card: readabl
 # Distinguishable for the color-blind too (Okabe and Ito's palette).
 _DISK, _NETWORK, _OTHER = "#e69f00", "#56b4e9", "#009e73"
 _COLORS: Mapping[str, str] = {
-    **dict.fromkeys(("reserve", "acked", "sending", "generated", "spool", "spooled", "delivered"), _DISK),
+    **dict.fromkeys(("reserve", "acked", "sending", "generated", "spool", "delivered"), _DISK),
     **dict.fromkeys(("first answer", "look", "provider", "download", "upload"), _NETWORK),
 }
 _LEGEND = {"the disk, mostly": _DISK, "the network, mostly": _NETWORK, "neither": _OTHER}

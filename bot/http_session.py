@@ -17,7 +17,7 @@ class BodyTooLarge(Exception):
 
 class HttpClient:
     """Owns a session without cookies, without a proxy from the environment, and without decompression; closes it at
-    the end of its `async with`. `buffer` is how many bytes of a response may wait to be read.
+    the end of its `async with`.
     """
 
     def __init__(
@@ -26,14 +26,12 @@ class HttpClient:
         timeout: aiohttp.ClientTimeout,
         connector: aiohttp.BaseConnector | None = None,
         headers: Mapping[str, str] | None = None,
-        buffer: int = 64 * 1024,
     ) -> None:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity", **(headers or {})},
             timeout=timeout,
-            read_bufsize=buffer,
             auto_decompress=False,
             trust_env=False,
         )

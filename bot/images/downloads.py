@@ -35,7 +35,6 @@ _HOPS = 3  # redirects in a row
 _CONNECT_SECONDS = 10.0
 _CONNECTIONS = 10  # as many as there are downloads at once; each that is kept takes half a megabyte
 _KEEP_SECONDS = 30.0
-_BUFFER = 64 * 1024
 
 _LONGEST = 8192  # characters; what common servers accept in a request line
 _LONGEST_NAME = 253
@@ -175,7 +174,6 @@ class ImageDownloader(HttpClient):
             ),
             headers={"Accept": "image/png, image/jpeg, image/webp"},
             timeout=aiohttp.ClientTimeout(total=timeout),
-            buffer=_BUFFER,
         )
 
     async def fetch(self, address: str, *, first: int | None = None) -> AsyncGenerator[bytes, None]:
