@@ -1,104 +1,63 @@
-"""The command line: run, demo, version."""
+"""The command line: which commands there are, and what their arguments are. What each does is in `bot.cli`."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import gc
-import logging
 import os
-import signal
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 from bot import __version__
+from bot.cli import exit_codes
 from bot.domain.errors import DatabaseUnusable, InvalidConfiguration
 from bot.domain.models import Format, Model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
-
-log = logging.getLogger("bot")
-
-# From sysexits.h, so that a process supervisor can tell "fix it, then restart" from "restart".
-EXIT_OK, EXIT_FAULT, EXIT_STORAGE, EXIT_CONFIG = 0, 70, 74, 78
+    from collections.abc import Callable, Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    arguments = _parser().parse_args(argv)
     os.umask(0o077)  # only this user may read the database and the spool
-    command: Callable[[argparse.Namespace], int] = arguments.command
     try:
+        arguments = _parser().parse_args(argv)
+        if arguments.config is not None:
+            os.environ["BOT_CONFIG"] = str(arguments.config)
+        # Each command is imported when it is used: the bot that starts needs none of the others.
+        command: Callable[[argparse.Namespace], int] = import_module(f"bot.cli.{arguments.command}").main
         return command(arguments)
     except InvalidConfiguration as error:
         print(f"Setting {error.setting} {error.problem}.", file=sys.stderr)
-        return EXIT_CONFIG
+        return exit_codes.CONFIG
     except DatabaseUnusable as error:
         print(f"The database {error.problem}.", file=sys.stderr)
-        return EXIT_STORAGE
+        return exit_codes.STORAGE
     except KeyboardInterrupt:
-        return EXIT_OK
+        return exit_codes.INTERRUPTED
 
 
-def _run(_: argparse.Namespace) -> int:
-    # The kernel holds these signals until the bot listens for them. Otherwise, they would kill the process, or be lost
-    # if it is PID 1.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-    gc.disable()  # imports leave hardly any garbage, but looking for it delays the start; the supervisor enables it
-    from bot import config  # noqa: PLC0415 - slow to import
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong in one sentence."""
 
-    settings = config.load()
-    from bot import supervisor  # noqa: PLC0415 - an invalid setting is reported before discord.py is even imported
-    from bot.ops import logs  # noqa: PLC0415
-
-    logs.set_up(level=settings.log.level, as_json=settings.log.json_lines, secrets=settings.secrets())
-    try:
-        _run_loop(supervisor.run(settings))
-    except (InvalidConfiguration, DatabaseUnusable):
-        raise
-    except Exception:
-        log.exception("the bot stopped because of an internal error")
-        return EXIT_FAULT
-    return EXIT_OK
-
-
-def _run_loop(work: Coroutine[Any, Any, None]) -> None:
-    """Use uvloop where it is available: it needs about half the CPU time per request of the standard loop."""
-    try:
-        import uvloop  # noqa: PLC0415
-    except ImportError:
-        asyncio.run(work)
-        return
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(work)
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    try:
-        from sandbox.demo import main as demo  # noqa: PLC0415 - only for the demo; the bot runs without it
-    except ImportError as error:
-        print(f"The demo needs the packages in requirements/demo.lock ({error.name} is missing).")
-        return EXIT_CONFIG
-    return demo(arguments)
-
-
-def _version(_: argparse.Namespace) -> int:
-    print(f"pikzels-bot {__version__}")
-    return EXIT_OK
+    def error(self, message: str) -> NoReturn:
+        self.exit(exit_codes.USAGE, f"{message[:1].upper()}{message[1:]}. Try `{self.prog} --help`.\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bot", description="A Discord bot for Pikzels thumbnails.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = _Parser(prog=_program(), description="A Discord bot for Pikzels thumbnails.")
+    parser.add_argument("--version", action="version", version=f"pikzels-bot {__version__}")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="the file with the settings (default: config.toml in this folder)"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
-    run = commands.add_parser(
+    commands.add_parser(
         "run",
         help="run the bot",
         description="Run the bot with the settings from config.toml and BOT_… environment variables.",
     )
-    run.set_defaults(command=_run)
 
     demo = commands.add_parser(
         "demo",
@@ -116,11 +75,15 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="port of the page; 0 for any free port (default: 8080, or any free port if 8080 is in use)",
     )
-    demo.set_defaults(command=_demo)
 
-    version = commands.add_parser("version", help="print the version")
-    version.set_defaults(command=_version)
+    commands.add_parser("version", help="print the version")
     return parser
+
+
+def _program() -> str:
+    """What the user has typed: the installed command, or the module."""
+    name = Path(sys.argv[0]).name
+    return name if name.startswith("pikzels-bot") else "python -m bot"
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ async def run(settings: Settings, *, wrap: Callable[[Ports], Ports] = app.unwrap
         # What exists now lives until the end, so no collection has to look at it: not even a first one, which would
         # delay the start by as much as all of our own imports, to find the few objects that they left behind.
         gc.freeze()
-        gc.enable()  # disabled in `bot.__main__`
+        gc.enable()  # disabled in `bot.cli.run`
         connection = asyncio.create_task(_stay_connected(running, settings.discord.token.get_secret_value()))
         stopped = asyncio.create_task(stopping.wait())
         housekeeping = asyncio.create_task(_keep_house(running))

@@ -1,0 +1,1 @@
+"""The commands of the command line, one file each; `bot.__main__` says what their arguments are."""
