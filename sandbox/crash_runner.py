@@ -14,6 +14,7 @@ import signal
 import sys
 from collections import Counter
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from discord.gateway import DiscordWebSocket
 from yarl import URL
 
 from bot import config, supervisor
+from bot.discord_io.client import COGS
 from bot.ops import logs
 from sandbox.failpoints import wrapped
 
@@ -44,6 +46,8 @@ class CrashTrigger:
 
 
 def main() -> int:
+    for name in COGS:
+        import_module(name)  # once, instead of in every child
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

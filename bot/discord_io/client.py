@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -134,7 +135,8 @@ class Client(commands.Bot):
     async def setup_hook(self) -> None:
         """Between login and the gateway: everything that must be true before the first event."""
         for name in COGS:
-            await self.load_extension(name)
+            # Not as extensions: discord.py would run each file anew for every client, and make its classes twice.
+            await import_module(name).setup(self)
         await self.services.recovery.recover()
         await self.sync_commands()
 

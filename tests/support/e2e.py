@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ _PIECE = 16 * 1024  # bytes that the CDN sends at once
 PHOTO = discord_server.Upload("photo.png", 200_000, "image/png")
 
 
+@cache
 def png(size: int = 1000) -> bytes:
     """A valid PNG, padded with zeros after its end to at least `size` bytes."""
     out = BytesIO()
