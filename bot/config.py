@@ -242,7 +242,7 @@ class Log(_Section):
     """What is written to standard error."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    json_lines: bool = False
+    json_lines: bool | None = None  # only where standard error is no terminal
 
 
 class Shutdown(_Section):

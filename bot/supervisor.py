@@ -11,10 +11,11 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import aiohttp
 import discord
 
 from bot import app
-from bot.domain.errors import IdentifyLimitReached, InvalidConfiguration
+from bot.domain.errors import IdentifyLimitReached, InvalidConfiguration, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,6 +31,8 @@ _STABLE_SECONDS = 600.0  # a connection that lasted this long was a good one
 _LONGEST_PAUSE = 300.0  # seconds between two connections
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS_OF_WINDOWS = ("SIGTERM", "SIGINT", "SIGBREAK")  # the last is Ctrl-Break, and the end of a console
+# What passes by itself: a full disk, a network that is down, Discord out of order. It is told, not traced.
+_EXPECTED = (StorageUnavailable, discord.DiscordException, aiohttp.ClientError, OSError)
 _FATAL_CLOSES = (4004, 4010, 4011, 4012, 4013, 4014)  # Discord: do not reconnect
 
 
@@ -106,6 +109,8 @@ async def _keep_house(running: App) -> None:
 async def _attempt(step: Callable[[], Awaitable[object]]) -> None:
     try:
         await step()
+    except _EXPECTED as error:
+        log.warning("housekeeping failed (%s); trying again in an hour", type(error).__name__)
     except Exception:
         log.exception("housekeeping failed; trying again in an hour")
 

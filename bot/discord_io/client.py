@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -11,8 +12,11 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.discord_io import invite
 from bot.discord_io.command_sync import sync_commands
 from bot.domain.errors import NotAllowed, RequestRejected
+from bot.domain.models import require
+from bot.text import operator
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from bot.jobs.personal_data import PersonalData
     from bot.jobs.recovery import Recovery
     from bot.jobs.results import Results
+
+log = logging.getLogger(__name__)
 
 COGS = (
     "cogs.error_handler",
@@ -125,6 +131,7 @@ class Client(commands.Bot):
             member_cache_flags=discord.MemberCacheFlags.none(),
             chunk_guilds_at_startup=False,
             max_messages=None,
+            guild_ready_timeout=0.0,  # without the guilds intent, there is nothing to wait for after READY
             allowed_mentions=discord.AllowedMentions.none(),
             tree_cls=CommandTree,
             allowed_installs=app_commands.AppInstallationType(guild=True, user=False),
@@ -139,6 +146,11 @@ class Client(commands.Bot):
             await import_module(name).setup(self)
         await self.services.recovery.recover()
         await self.sync_commands()
+
+    async def on_ready(self) -> None:
+        """Once for every session with Discord."""
+        user, servers = require(self.user), len(self.guilds)
+        log.info("%s", operator.connected(str(user), user.id, servers, invite.link(require(self.application_id))))
 
     async def sync_commands(self) -> None:
         """Register the commands if they have changed. If Discord refuses, those of the last time stay: the operator is

@@ -294,8 +294,7 @@ class Lifecycle:
         ended = await self._retry.commit(
             self._ports.repository.delivered, job, message_id=message_id, now=self._ports.clock()
         )
-        self._ports.metrics.ended("delivered")
-        self._ports.job_log.ended(ended)
+        self._outcomes.delivered(ended)
         with suppress(OSError):  # the next sweep removes it
             await self._ports.spool.remove(job)
         await self._ports.messenger.add_again_reaction(job, message_id)

@@ -71,6 +71,12 @@ class Outcomes:
         if job.generated_at is not None:
             await self._ports.spool.remove(job)
 
+    def delivered(self, job: Job, *, outcome: str = "delivered") -> None:
+        """The image is where its requester sees it, and charged for: write that down."""
+        log.info("%s", operator.delivered(job), extra={"facts": operator.delivered_facts(job)})
+        self._ports.metrics.ended(outcome)
+        self._ports.job_log.ended(job)
+
     async def park(self, job: Job, failure: Undeliverable) -> None:
         """Keep a picture that could not be delivered: it is whole and paid for, and its requester may claim it."""
         try:
@@ -205,8 +211,7 @@ class Outcomes:
             ended = await self._retry.commit(
                 self._ports.repository.delivered, job, message_id=message_id, now=self._ports.clock()
             )
-            self._ports.metrics.ended("claimed")
-            self._ports.job_log.ended(replace(ended, claim=job.claim))
+            self.delivered(replace(ended, claim=job.claim), outcome="claimed")
         await self._ports.spool.remove(job)
         return True
 

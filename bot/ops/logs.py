@@ -54,27 +54,35 @@ class _Lines(logging.Formatter):
 
 
 class _Objects(logging.Formatter):
-    """One JSON object per line, for machines."""
+    """One JSON object per line, for machines; the `facts` of a record become fields of their own."""
 
     def __init__(self, redact: Redactor) -> None:
         super().__init__()
         self._redact = redact
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {
+        fields: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
             "job": job_id.get() or None,
             "error": self.formatException(record.exc_info) if record.exc_info else None,
+            **getattr(record, "facts", {}),
         }
-        return json.dumps({name: self._redact(value) for name, value in fields.items() if value}, ensure_ascii=False)
+        known = {name: value for name, value in fields.items() if value not in (None, "")}
+        return json.dumps({name: self._safe(value) for name, value in known.items()}, ensure_ascii=False)
+
+    def _safe(self, value: object) -> object:
+        return self._redact(value) if isinstance(value, str) else value
 
 
-def set_up(*, level: str, as_json: bool, secrets: Iterable[str]) -> None:
-    """Send every log record to standard error, redacted; replaces any earlier setup."""
+def set_up(*, level: str, as_json: bool | None, secrets: Iterable[str]) -> None:
+    """Send every log record to standard error, redacted: as JSON, as lines, or as lines only on a terminal. Replaces
+    any earlier setup.
+    """
     redact = Redactor(secrets)
+    as_json = not sys.stderr.isatty() if as_json is None else as_json
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Objects(redact) if as_json else _Lines(redact))
     root = logging.getLogger()

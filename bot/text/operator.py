@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bot.domain.models import Circuit, Period
-from bot.text.formatting import dollars
+from bot.domain.models import Circuit, Period, require
+from bot.text.formatting import MODELS, credits_, dollars
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,6 +28,11 @@ _CIRCUITS = {
 _NOT_SHOWN = ("policy", "cause", "details")  # the last two are in the reason
 
 
+def connected(name: str, user_id: int, servers: int, invite: str) -> str:
+    where = "1 server" if servers == 1 else f"{servers} servers"
+    return f"connected to Discord as {name} ({user_id}), in {where}; to invite the bot: {invite}"
+
+
 def failure(error: JobFailed) -> str:
     """The kind of a failure, and what is needed to reconcile it with the provider."""
     facts = {
@@ -39,6 +44,33 @@ def failure(error: JobFailed) -> str:
 
 def job_line(job: Job, error: JobFailed) -> str:
     return f"job {job.id}: {failure(error)}"
+
+
+def delivered(job: Job) -> str:
+    """Whose image it was, what it cost, and where its seconds went."""
+    where = f"server {job.requester.guild_id}" if job.requester.guild_id else "no server"
+    stages = ", ".join(f"{seconds:.1f} s {stage}" for stage, seconds in _stages(job).items())
+    facts = f"{MODELS[job.request.model]}, {job.request.format}, {credits_(job.cost)}; {stages}"
+    return f"job {job.id} delivered to user {job.requester.user_id} in {where}: {facts}"
+
+
+def delivered_facts(job: Job) -> dict[str, str | int | float]:
+    """The same for machines. Ids are text: many readers of JSON round large numbers."""
+    return {
+        "user": str(job.requester.user_id),
+        "server": str(job.requester.guild_id or ""),
+        "model": job.request.model.value,
+        "format": job.request.format.value,
+        "credits": job.cost,
+        **{f"seconds_{stage}": round(seconds, 3) for stage, seconds in _stages(job).items()},
+    }
+
+
+def _stages(job: Job) -> dict[str, float]:
+    """The seconds of a delivered job: until its call, until the provider's answer, and until Discord had the image."""
+    times = (job.created_at, require(job.sent_at), require(job.generated_at), require(job.ended_at))
+    names = ("waiting", "generating", "delivering")
+    return {name: (end - begin).total_seconds() for name, begin, end in zip(names, times, times[1:], strict=False)}
 
 
 def job_parked(job: Job, error: JobFailed) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 
 import pytest
 from hypothesis import given
@@ -135,3 +136,24 @@ def test_setting_up_twice_does_not_duplicate_lines(capsys: pytest.CaptureFixture
         set_up(level="INFO", as_json=False, secrets=[])
     log.info("once")
     assert capsys.readouterr().err.count("once") == 1
+
+
+def test_the_facts_of_a_line_are_fields_in_json_and_never_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up(level="INFO", as_json=True, secrets=["s3cr3t value"])
+    log.info("delivered", extra={"facts": {"user": "7", "credits": 0, "server": "", "model": "s3cr3t value"}})
+    logged = json.loads(capsys.readouterr().err)
+    assert {name: logged[name] for name in logged if name not in ("time", "level", "logger", "message")} == {
+        "user": "7",
+        "credits": 0,
+        "model": "…",
+    }
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_without_a_setting_lines_are_plain_on_a_terminal_and_json_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    set_up(level="INFO", as_json=None, secrets=[])
+    log.info("here")
+    assert capsys.readouterr().err.startswith("{") is not is_terminal
