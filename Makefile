@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 .PHONY: install demo test torture mutants lint locks bench clean
 
-install: .venv/demo
+install: .venv/run
 
 demo: .venv/demo
 	$(BIN)/python -m bot demo
