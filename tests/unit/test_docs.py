@@ -19,7 +19,7 @@ import cogs
 from bot.config import Settings
 from bot.domain.failure_policy import CODES
 from bot.domain.models import State
-from sandbox import simulated
+from sandbox import reference, simulated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from bot.domain.models import FailurePolicy
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/codes.md", "docs/faults.md", "docs/performance.md")
+PAGES = tuple(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *PAGES)
 MARKDOWN = (*DOCUMENTS, "sandbox/PHOTO.md")
 WIDTH = 100
 
@@ -62,6 +63,11 @@ async def test_every_command_is_in_the_readme_and_nothing_else_is(tmp_path: Path
         commands = [*tree.get_commands(), *tree.get_commands(guild=discord.Object(opened.guild.id))]
         registered = {command.name for command in commands}
     assert documented == registered
+
+
+async def test_the_pages_of_the_settings_and_the_commands_are_current() -> None:
+    assert text("docs/configuration.md") == reference.configuration(), "run python -m sandbox.reference"
+    assert text("docs/commands.md") == await reference.commands(), "run python -m sandbox.reference"
 
 
 def circuit(policy: FailurePolicy) -> str:
