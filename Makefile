@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test torture mutants lint locks bench clean
+.PHONY: install demo test torture mutants lint locks bench docs clean
 
 install: .venv/run
 
@@ -27,6 +27,10 @@ mutants: .venv/mutants
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.table --rounds 2
 
+# The documents as a site, in the folder site.
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict
+
 # Each stamp file shows when the environment was installed with exactly the versions of its lock file.
 .venv/%: requirements/%.lock
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=…")'
@@ -40,8 +44,9 @@ locks:
 	$(LOCK) --output-file requirements/run.lock
 	$(LOCK) --extra charts --output-file requirements/charts.lock
 	$(LOCK) --extra demo --output-file requirements/demo.lock
+	$(LOCK) --extra docs --output-file requirements/docs.lock
 	$(LOCK) --extra dev --output-file requirements/dev.lock
 	$(LOCK) --extra mutants --output-file requirements/mutants.lock
 
 clean:
-	rm -rf .venv mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv mutants site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -65,6 +65,11 @@ async def test_every_command_is_in_the_readme_and_nothing_else_is(tmp_path: Path
     assert documented == registered
 
 
+def test_every_page_is_in_the_site() -> None:
+    listed = set(re.findall(r"^  - .*: (\w+\.md)$", text("mkdocs.yml"), re.MULTILINE))
+    assert listed == {Path(page).name for page in PAGES}
+
+
 async def test_the_pages_of_the_settings_and_the_commands_are_current() -> None:
     assert text("docs/configuration.md") == reference.configuration(), "run python -m sandbox.reference"
     assert text("docs/commands.md") == await reference.commands(), "run python -m sandbox.reference"
@@ -199,7 +204,7 @@ def test_lines_of_markdown_are_at_most_100_columns_wide(name: str) -> None:
 # --- packaging -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["run", "demo", "dev"])
+@pytest.mark.parametrize("name", ["run", "charts", "demo", "docs", "dev", "mutants"])
 def test_lock_files_pin_every_package_by_hash_and_name_no_index(name: str) -> None:
     lock = text(f"requirements/{name}.lock")
     assert "://" not in lock
