@@ -6,34 +6,19 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(realpath --canonicalize-missing "${1:-/var/tmp/pikzels-bot-image}")
-suite=trixie # Debian 13 has Python 3.13, like the base image
-base=$(sed -n 's/^FROM \([^ ]*\).*/\1/p' Dockerfile | head -n 1)
+. deploy/debian-base.sh
+image=$(sed -n 's/^FROM \([^ ]*\).*/\1/p' Dockerfile | head -n 1)
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 buildah() { command buildah --root "$work/storage" --runroot "$work/run" "$@"; }
-mkdir -p "$work"
 
-if [ ! -e "$work/base.done" ]; then
-    mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources 2> /dev/null \
-        | sed -nE 's#^(deb|URIs:) +(https?://[^ ]*/debian/?)( .*)?$#\2#p' | head -n 1 || true)
-    rm -rf "$work/base"
-    debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates,passwd "$suite" "$work/base" ${mirror:+"$mirror"}
-    rm -rf "$work/base"/var/cache/apt/archives/*.deb "$work/base"/var/lib/apt/lists/*
-    touch "$work/base.done"
-fi
-if ! buildah inspect --type image "$base" > /dev/null 2>&1; then
+if ! buildah inspect --type image "$image" > /dev/null 2>&1; then
     container=$(buildah from scratch)
-    buildah copy --quiet "$container" "$work/base" /
-    buildah commit --quiet "$container" "$base" > /dev/null
+    buildah copy --quiet "$container" "$base" / > /dev/null
+    buildah commit --quiet "$container" "$image" > /dev/null
     buildah rm "$container" > /dev/null
 fi
-
-# pip's settings and the certificates of this machine, which may reach packages in a way of its own.
 mounts=()
-for path in /etc/pip.conf /etc/xdg/pip; do
-    [ -e "$path" ] && mounts+=(--volume "$path:$path:ro")
-done
-certificates=$(python3 -c 'import ssl; print(ssl.get_default_verify_paths().cafile or "")')
-[ -n "$certificates" ] && mounts+=(--volume "$(realpath "$certificates"):/etc/ssl/certs/ca-certificates.crt:ro")
+for path in "${own[@]}"; do mounts+=(--volume "$(realpath "$path"):$path:ro"); done
 buildah bud --quiet --format docker --pull-never --network host "${mounts[@]}" --tag pikzels-bot . > /dev/null
 
 container=$(buildah from --pull-never pikzels-bot)

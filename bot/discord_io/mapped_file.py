@@ -63,7 +63,9 @@ class MappedFile(io.BufferedIOBase):
 
     def close(self) -> None:
         super().close()
-        with suppress(BufferError):  # a connection that was given up still holds a view, and the map with it
+        # A connection that was given up still holds a view, and the map with it. Where the file could not be mapped,
+        # there is no map: Python 3.13 closes that object, too.
+        with suppress(BufferError, AttributeError):
             self._map.close()
 
 

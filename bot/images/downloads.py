@@ -96,7 +96,9 @@ def _check_characters(address: str) -> None:
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ip = ipaddress.ip_address(host)
+        # From Python 3.13 on, an IPv4 address spelt as IPv6 counts as well.
+        return ip.is_loopback and getattr(ip, "ipv4_mapped", None) is None
     except ValueError:
         return host == "localhost"
 

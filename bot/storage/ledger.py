@@ -42,7 +42,7 @@ _EXTRA = """
 
 # What the member's own limits have no room for comes from the extra credits.
 _RESERVE = """
-    WITH balance (extra) AS ({extra}), lacking (credits) AS (SELECT {lacking})
+    WITH balance (extra) AS MATERIALIZED ({extra}), lacking (credits) AS MATERIALIZED (SELECT {lacking})
     INSERT INTO jobs (
         id, interaction_id, reacted_to, parent_id, private, state, user_id, guild_id, channel_id, token, locale,
         upload_limit, operation, request, cost, asked_at, created_at, member, counted_on, price, spoiler, extra

@@ -33,7 +33,7 @@ DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *PAGES)
 MARKDOWN = (*DOCUMENTS, "sandbox/PHOTO.md")
 WIDTH = 100
 
-FOLDERS = ("bot", "cogs", "sandbox", "benchmarks", "tests", "docs", "requirements")
+FOLDERS = ("bot", "cogs", "sandbox", "benchmarks", "deploy", "tests", "docs", "requirements")
 FILE = re.compile(r"[\w./*-]+\.(?:py|md|toml|sql|lock|png|jpg)")
 EXAMPLES = ("config.toml", "photo.jpg")  # files that the reader creates or provides
 
