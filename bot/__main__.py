@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command: Callable[[argparse.Namespace], int] = import_module(f"bot.cli.{arguments.command}").main
         return command(arguments)
     except InvalidConfiguration as error:
-        print(f"Setting {error.setting} {error.problem}.", file=sys.stderr)
+        for setting, problem in error.problems:
+            print(f"Setting {setting} {problem}.", file=sys.stderr)
         return exit_codes.CONFIG
     except DatabaseUnusable as error:
         print(f"The database {error.problem}.", file=sys.stderr)

@@ -1,17 +1,30 @@
-"""Frozen settings from config.toml, environment variables, and secret files; an invalid one becomes one sentence."""
+"""Frozen settings from config.toml, environment variables, and secret files; each invalid one becomes one sentence."""
 
 from __future__ import annotations
 
 import os
+import re
+import stat
 import tomllib
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -26,18 +39,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import tzinfo
 
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+
 PREFIX = "BOT_"
 NESTING = "__"
 DEFAULT_FILE = Path("config.toml")
+KEY_PREFIX = "pkz_"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_WEBHOOK = re.compile(
+    r"https://(?:(?:ptb|canary)\.)?discord(?:app)?\.com/api/(?:v\d+/)?webhooks/\d+/[A-Za-z0-9._~-]+(?:\?thread_id=\d+)?"
+)
+_ON_THIS_MACHINE = re.compile(r"http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?/\S*")  # for a simulated Discord
 
 
 def _is_base_url(value: str) -> str:
-    parts = urlsplit(value)
-    safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-    if not safe or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
+    if not _is_safe(value):
         raise ValueError("must be an HTTPS URL (HTTP is allowed only on this machine)")
     return value.rstrip("/")
+
+
+def _is_safe(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    encrypted = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    return bool(encrypted and parts.hostname) and not (parts.query or parts.fragment or "@" in parts.netloc)
 
 
 def _is_key(value: SecretStr) -> SecretStr:
@@ -45,6 +73,19 @@ def _is_key(value: SecretStr) -> SecretStr:
     if not (key and key.isascii() and key.isprintable()):
         raise ValueError("must be a key of printable ASCII characters")
     return SecretStr(key)
+
+
+def _has_prefix(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(KEY_PREFIX):
+        raise ValueError(f"must begin with {KEY_PREFIX}")
+    return value
+
+
+def _is_webhook(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    if not (_WEBHOOK.fullmatch(url) or _ON_THIS_MACHINE.fullmatch(url)):
+        raise ValueError("must be the URL of a Discord webhook, like https://discord.com/api/webhooks/<id>/<token>")
+    return value
 
 
 def _is_zone(value: str) -> str:
@@ -62,18 +103,43 @@ def _is_preset_id(value: str) -> str:
         raise ValueError("must be an id like 0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d") from None
 
 
+@dataclass(frozen=True, slots=True)
+class _Unusable:
+    """Stands in for a value that cannot be had: `problem` says why, in one clause about `setting`, or about the setting
+    that it is the value of.
+    """
+
+    problem: str
+    setting: str | None = None
+
+
 def _is_secret(annotation: Any) -> bool:
-    return annotation is SecretStr or SecretStr in get_args(annotation) or Secret in get_args(annotation)
+    return annotation is SecretStr or any(_is_secret(inner) for inner in get_args(annotation))
 
 
-def _secret_in(file: str, setting: str) -> str:
+def _secret_in(file: Path) -> str | _Unusable:
+    """What the file contains, or why that is no secret. Only the file, its mode, and its owner are ever named."""
     try:
-        return Path(file).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{setting} cannot be read ({type(error).__name__})") from None
+        secret = file.read_text("utf-8").strip()
+    except UnicodeDecodeError:
+        return _Unusable(f"is in the file {file}, which is not UTF-8 text")
+    except (OSError, ValueError) as error:  # a name that contains a null character is a ValueError
+        return _Unusable(f"is in the file {file}, which cannot be read ({_why(error, file)})")
+    return secret or _Unusable(f"is in the file {file}, which is empty")
+
+
+def _why(error: OSError | ValueError, file: Path) -> str:
+    """Why a file cannot be read, and who may read it."""
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    with suppress(OSError, ValueError):
+        found = file.stat()
+        return f"{reason.lower()}; its mode is {stat.S_IMODE(found.st_mode):04o}, its owner is user {found.st_uid}"
+    return str(reason).lower()
 
 
 Secret = Annotated[SecretStr, AfterValidator(_is_key)]
+ApiKey = Annotated[Secret, AfterValidator(_has_prefix)]
+Webhook = Annotated[Secret, AfterValidator(_is_webhook)]
 BaseUrl = Annotated[str, AfterValidator(_is_base_url)]
 PresetId = Annotated[str, AfterValidator(_is_preset_id)]
 TimeZone = Annotated[str, AfterValidator(_is_zone)]
@@ -92,7 +158,7 @@ class _Section(BaseModel):
         for name in _secrets_of(cls):
             file = merged.pop(f"{name}_file", None)
             if file is not None and name not in merged:
-                merged[name] = _secret_in(str(file), f"{name}_file")
+                merged[name] = _secret_in(Path(str(file)))
         return merged
 
 
@@ -109,7 +175,7 @@ class Discord(_Section):
 class Pikzels(_Section):
     """The provider that generates the images."""
 
-    api_key: Secret
+    api_key: ApiKey
     base_url: BaseUrl = "https://api.pikzels.com"
     concurrency: int = Field(4, ge=1, le=1000)
     timeout: float = Field(300.0, ge=1, le=3600)
@@ -235,7 +301,7 @@ class Health(_Section):
 class Alerts(_Section):
     """How the operator is alerted, in addition to the log."""
 
-    webhook: Secret | None = None
+    webhook: Webhook | None = None
 
 
 class Log(_Section):
@@ -294,6 +360,21 @@ class _File(TomlConfigSettingsSource):
         return values
 
 
+class _Environment(EnvSettingsSource):
+    """The variables. One that is no JSON, although it sets a table or a list, hides no other mistake."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            names = " and ".join(
+                name.upper()
+                for name, text in self.env_vars.items()
+                if (text, name.endswith(field_name)) == (value, True)
+            )
+            return _Unusable(f"must contain valid JSON, like [1, 2] or {{}}, in {names}", "environment")
+
+
 class _Sources(Settings, BaseSettings):
     """Environment variables override config.toml, and config.toml overrides the defaults."""
 
@@ -308,61 +389,90 @@ class _Sources(Settings, BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes it
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (env_settings, _File(settings_cls, _file()))
+        return (_Environment(settings_cls), _File(settings_cls, _file()))
 
 
 def load() -> Settings:
-    """Read every source; raises `InvalidConfiguration` for the first problem."""
-    _refuse_unknown_sections()
+    """Read every source; raises `InvalidConfiguration` for all problems together."""
+    problems = _unknown_variables()
+    settings = None
     try:
-        return _Sources()
+        settings = _Sources()
     except ValidationError as error:
-        raise _described(error) from None
+        problems += _described(error)
     except SettingsError:
-        raise InvalidConfiguration(
-            "environment", "must contain valid JSON wherever a variable sets a whole table"
-        ) from None
+        problems.append(("environment", "must contain valid JSON wherever a variable sets a whole table"))
     except tomllib.TOMLDecodeError as error:
-        raise InvalidConfiguration(str(_file()), f"is not valid TOML: {error}") from None
+        problems.append((str(_file()), f"is not valid TOML: {error}"))
     except UnicodeDecodeError:
-        raise InvalidConfiguration(str(_file()), "is not valid TOML: not UTF-8") from None
+        problems.append((str(_file()), "is not valid TOML: not UTF-8"))
     except OSError as error:
-        raise InvalidConfiguration(str(_file()), f"cannot be read ({type(error).__name__})") from None
+        problems.append((str(_file()), f"cannot be read ({_why(error, _file())})"))
+    except InvalidConfiguration as error:
+        problems += error.problems
+    if settings is None or problems:
+        (setting, problem), *others = problems
+        raise InvalidConfiguration(setting, problem, tuple(others)) from None
+    return settings
+
+
+def problem_with(setting: str, value: object) -> str | None:
+    """What is wrong with the value of one setting, in one clause; None if nothing is."""
+    section, _, name = setting.partition(".")
+    model: Any = Settings.model_fields[section].annotation
+    try:
+        model.model_validate({name: value})
+    except ValidationError as error:
+        return next((_clause(found) for found in error.errors(include_url=False) if found["loc"][:1] == (name,)), None)
+    return None
+
+
+def file() -> Path:
+    """Where config.toml is, or would be."""
+    return Path(os.environ.get(f"{PREFIX}CONFIG") or DEFAULT_FILE)
 
 
 def _file() -> Path:
     """The file named by BOT_CONFIG, which must exist, or config.toml in this folder, which is optional."""
-    named = os.environ.get(f"{PREFIX}CONFIG")
-    if named and not Path(named).is_file():
+    if os.environ.get(f"{PREFIX}CONFIG") and not file().is_file():
         raise InvalidConfiguration(f"{PREFIX}CONFIG", "names a file that does not exist")
-    return Path(named) if named else DEFAULT_FILE
+    return file()
 
 
-def _refuse_unknown_sections() -> None:
+def _unknown_variables() -> list[tuple[str, str]]:
     """pydantic-settings ignores a misspelled environment variable; the operator should hear about it."""
-    for name in os.environ:
-        section, _, _ = name.removeprefix(PREFIX).partition(NESTING)
-        known = {*Settings.model_fields, "config"}
-        if name.startswith(PREFIX) and section.lower() not in known:
-            raise InvalidConfiguration(name, "is not a setting")
+    known = {*Settings.model_fields, "config"}
+    return [
+        (name, "is not a setting")
+        for name in sorted(os.environ)
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).partition(NESTING)[0].lower() not in known
+    ]
 
 
-def _described(error: ValidationError) -> InvalidConfiguration:
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    setting = ".".join(str(part) for part in first["loc"])
+def _described(error: ValidationError) -> list[tuple[str, str]]:
+    return [_located(found) for found in error.errors(include_url=False, include_context=False)]
+
+
+def _located(found: ErrorDetails) -> tuple[str, str]:
+    """The dotted name of a setting, and what is wrong with it."""
+    setting = ".".join(str(part) for part in found["loc"])
+    if isinstance(found["input"], _Unusable):
+        return found["input"].setting or setting, found["input"].problem
     section = Settings.model_fields[setting].annotation if setting in Settings.model_fields else None
-    if first["type"] == "missing" and isinstance(section, type) and issubclass(section, _Section):
+    if found["type"] == "missing" and isinstance(section, type) and issubclass(section, _Section):
         setting += "." + next(name for name, info in section.model_fields.items() if info.is_required())
-    variable = PREFIX + setting.upper().replace(".", NESTING)
-    match first["type"]:
-        case "missing":
-            problem = f"is missing; set it in {DEFAULT_FILE} or as {variable}"
-        case "extra_forbidden":
-            problem = "is not a setting"
-        case _:
-            problem = first["msg"].removeprefix("Value error, ")
-    return InvalidConfiguration(setting, problem[0].lower() + problem[1:])
+    if found["type"] == "missing":
+        variable = PREFIX + setting.upper().replace(".", NESTING)
+        return setting, f"is missing; set it in {DEFAULT_FILE} or as {variable}"
+    return setting, _clause(found)
+
+
+def _clause(found: ErrorDetails) -> str:
+    if found["type"] == "extra_forbidden":
+        return "is not a setting"
+    problem = found["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return problem[0].lower() + problem[1:].replace("a valid frozenset", "a list, like [1, 2]")

@@ -353,10 +353,18 @@ class Interrupted(BotError):
 
 @dataclass(eq=False, repr=False)
 class InvalidConfiguration(BotError):
-    """A setting is missing or invalid; `setting` is its dotted name, `problem` one clause without its value."""
+    """A setting is missing or invalid; `setting` is its dotted name, `problem` one clause without its value. `others`
+    are further ones, in the same form.
+    """
 
     setting: str
     problem: str
+    others: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def problems(self) -> tuple[tuple[str, str], ...]:
+        """Every setting that is wrong, and what is wrong with it."""
+        return ((self.setting, self.problem), *self.others)
 
     def __str__(self) -> str:
         return f"{self.setting}: {self.problem}"

@@ -184,14 +184,14 @@ def test_another_file_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_a_secret_can_come_from_a_file_of_its_own(
     setting: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, in_file: bool
 ) -> None:
-    (tmp_path / "secret").write_text(f" {CANARY}\n")
+    (tmp_path / "secret").write_text(f" {OTHER[setting]}\n")
     monkeypatch.delenv(variable(setting), raising=False)
     if in_file:
         section, _, name = setting.partition(".")
         write_config(f'[{section}]\n{name}_file = "secret"\n')
     else:
         monkeypatch.setenv(f"{variable(setting)}_FILE", str(tmp_path / "secret"))
-    assert value(load(), setting) == CANARY
+    assert value(load(), setting) == OTHER[setting]
 
 
 @pytest.mark.parametrize(
@@ -234,13 +234,100 @@ def test_an_invalid_secret_is_not_shown_in_the_error(
     assert str(invalid()) == f"{setting}: must be a key of printable ASCII characters"
 
 
-@pytest.mark.parametrize("content", [None, b"\xff" + CANARY.encode(), b""])
-def test_an_unreadable_secret_file_is_named(content: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "is in the file secret, which cannot be read (no such file or directory)"),
+        (b"\xff" + CANARY.encode(), "is in the file secret, which is not UTF-8 text"),
+        (b"", "is in the file secret, which is empty"),
+        (b" \n", "is in the file secret, which is empty"),
+    ],
+)
+@pytest.mark.parametrize("setting", ["discord.token", "pikzels.api_key", "alerts.webhook"])
+def test_an_unreadable_secret_file_is_named(
+    setting: str, content: bytes | None, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if content is not None:
         Path("secret").write_bytes(content)
+    monkeypatch.delenv(variable(setting), raising=False)
+    monkeypatch.setenv(variable(setting) + "_FILE", "secret")
+    assert str(invalid()) == f"{setting}: {problem}"
+
+
+def test_a_file_that_this_user_may_not_read_is_named_with_its_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("secret").mkdir(mode=0o711)  # a folder cannot be read as a file, even by root
     monkeypatch.delenv("BOT_DISCORD__TOKEN")
     monkeypatch.setenv("BOT_DISCORD__TOKEN_FILE", "secret")
-    assert invalid().setting.startswith("discord")
+    why = f"is a directory; its mode is 0711, its owner is user {os.getuid()}"
+    assert invalid().problem == f"is in the file secret, which cannot be read ({why})"
+
+
+def test_a_key_without_its_prefix_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOT_PIKZELS__API_KEY", f"sk_{CANARY}")
+    assert str(invalid()) == "pikzels.api_key: must begin with pkz_"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://discord.com/api/webhooks/1/a-B_c",
+        "https://discordapp.com/api/webhooks/12/x",
+        "https://ptb.discord.com/api/webhooks/12/x",
+        "https://canary.discord.com/api/v10/webhooks/12/x",
+        "https://discord.com/api/webhooks/12/x?thread_id=34",
+        "http://127.0.0.1:8099/api/webhooks/12/x",
+    ],
+)
+def test_a_webhook_of_discord_or_of_this_machine_is_accepted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOT_ALERTS__WEBHOOK", url)
+    assert value(load(), "alerts.webhook") == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://example.com/api/webhooks/1/{CANARY}",
+        f"https://discord.com.example.com/api/webhooks/1/{CANARY}",
+        f"http://discord.com/api/webhooks/1/{CANARY}",
+        "https://discord.com/api/webhooks/1",
+        f"https://discord.com/api/webhooks/x/{CANARY}",
+        f"https://discord.com/channels/1/{CANARY}",
+        f"https://[{CANARY}",
+        CANARY,
+    ],
+)
+def test_a_webhook_of_anybody_else_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOT_ALERTS__WEBHOOK", url)
+    error = invalid()
+    assert error.setting == "alerts.webhook"
+    assert error.problem.startswith("must be the URL of a Discord webhook, like https://discord.com/api/webhooks/")
+
+
+def test_all_problems_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config(f"[quota]\nmember_daily = '{CANARY}'\n[personas]\nmascot = '{CANARY}'\n[discrd]\n")
+    for name, text in {
+        "BOT_DISCORD__TOKEN_FILE": "missing",
+        "BOT_PIKZELS__API_KEY": CANARY,
+        "BOT_PIKZELS__TIMEOUT": "0",
+        "BOT_ACCESS__SERVERS": "12,13",
+        "BOT_TOKEN": CANARY,
+        "BOT_WEBHOOK": CANARY,
+    }.items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.delenv("BOT_DISCORD__TOKEN")
+    error = invalid()
+    assert error.problems == (
+        ("BOT_TOKEN", "is not a setting"),
+        ("BOT_WEBHOOK", "is not a setting"),
+        ("discord.token", "is in the file missing, which cannot be read (no such file or directory)"),
+        ("pikzels.api_key", "must begin with pkz_"),
+        ("pikzels.timeout", "must be greater than or equal to 1"),
+        ("quota.member_daily", "must be a valid integer, unable to parse string as an integer"),
+        ("environment", "must contain valid JSON, like [1, 2] or {}, in BOT_ACCESS__SERVERS"),
+        ("personas.mascot", f"must be an id like {ID}"),
+        ("discrd", "is not a setting"),
+    )
+    assert CANARY not in str(error.problems)
 
 
 @pytest.mark.parametrize(
@@ -260,12 +347,12 @@ def test_an_unreadable_secret_file_is_named(content: bytes | None, monkeypatch: 
         ("[quota]\ntimezone = 'Europe/Nowhere'", "quota.timezone", "must be a time zone like UTC or Europe/Berlin"),
         ("[quota]\ntimezone = '../../etc/passwd'", "quota.timezone", "must be a time zone like UTC or Europe/Berlin"),
         ("[quota]\ntimezone = ''", "quota.timezone", "must be a time zone like UTC or Europe/Berlin"),
-        ("[budget]\ndaily_dollars = -1", "budget.daily_dollars", "input should be greater than or equal to 0"),
-        ("[budget]\ndaily_dollars = nan", "budget.daily_dollars", "input should be greater than or equal to 0"),
+        ("[budget]\ndaily_dollars = -1", "budget.daily_dollars", "must be greater than or equal to 0"),
+        ("[budget]\ndaily_dollars = nan", "budget.daily_dollars", "must be greater than or equal to 0"),
         ("[personas]\nmascot = 'canary-7c1e'", "personas.mascot", "must be an id like 0b5c6a3e-"),
         ("[styles]\ncomic = ''", "styles.comic", "must be an id like 0b5c6a3e-"),
-        ("[access]\nservers = ['my server']", "access.servers.0", "input should be a valid integer"),
-        ("[pikzels]\nbase_url = 'https://['", "pikzels.base_url", ""),
+        ("[access]\nservers = ['my server']", "access.servers.0", "must be a valid integer"),
+        ("[pikzels]\nbase_url = 'https://['", "pikzels.base_url", "must be an HTTPS URL"),
         ("[pikzels]\ntimeout = nan", "pikzels.timeout", "less than or equal to 3600"),
         ("[pikzels]\ntimeout = inf", "pikzels.timeout", "less than or equal to 3600"),
         ("[health]\nport = 65536", "health.port", "less than or equal to 65535"),
