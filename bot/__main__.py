@@ -29,8 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         command: Callable[[argparse.Namespace], int] = import_module(f"bot.cli.{arguments.command}").main
         return command(arguments)
     except InvalidConfiguration as error:
+        from bot.text.doctor import invalid_setting  # noqa: PLC0415 - only then
+
         for setting, problem in error.problems:
-            print(f"Setting {setting} {problem}.", file=sys.stderr)
+            print(invalid_setting(setting, problem), file=sys.stderr)
         return exit_codes.CONFIG
     except DatabaseUnusable as error:
         print(f"The database {error.problem}.", file=sys.stderr)
@@ -58,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
         "run",
         help="run the bot",
         description="Run the bot with the settings from config.toml and BOT_… environment variables.",
+    )
+
+    commands.add_parser(
+        "doctor",
+        help="check the settings, the accounts, and this machine",
+        description="Print one line per check, with what to do; exit with 1 if an error keeps the bot from running.",
     )
 
     demo = commands.add_parser(

@@ -9,11 +9,14 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from bot.cli import exit_codes
+from bot.domain.diagnosis import Severity
 from bot.domain.errors import DatabaseUnusable, InvalidConfiguration
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Coroutine
+
+    from bot.config import Settings
 
 log = logging.getLogger("bot")
 
@@ -31,6 +34,7 @@ def main(_: argparse.Namespace) -> int:
     from bot.ops import logs  # noqa: PLC0415
 
     logs.set_up(level=settings.log.level, as_json=settings.log.json_lines, secrets=settings.secrets())
+    _warn_about_disk(settings)
     try:
         _run_loop(supervisor.run(settings))
     except (InvalidConfiguration, DatabaseUnusable):
@@ -39,6 +43,17 @@ def main(_: argparse.Namespace) -> int:
         log.exception("the bot stopped because of an internal error")
         return exit_codes.FAULT
     return exit_codes.OK
+
+
+def _warn_about_disk(settings: Settings) -> None:
+    """Say what `doctor` would say about the disk, if it is not well; the start goes on. How much the source images may
+    still grow is left out, because counting many of them takes a while.
+    """
+    from bot.ops import machine  # noqa: PLC0415
+
+    for finding in machine.check_place(settings.storage.folder):
+        if finding.severity is not Severity.OK:
+            log.warning("%s", finding.text)
 
 
 def _run_loop(work: Coroutine[Any, Any, None]) -> None:

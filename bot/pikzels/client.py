@@ -8,7 +8,6 @@ so they are never chained or passed on, only named.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -19,17 +18,19 @@ import aiohttp
 
 from bot.domain.errors import AnswerUnusable, OutcomeUnknown, ProviderMoved, ProviderRefused, ProviderUnreachable
 from bot.domain.models import Output
-from bot.http_session import BodyTooLarge, HttpClient, capped
+from bot.http_session import BodyTooLarge, HttpClient, capped, json_object
 from bot.pikzels import create_from_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from bot.domain.diagnosis import Answer
     from bot.domain.errors import JobFailed
     from bot.domain.models import ThumbnailRequest
 
 BODY_BYTES = 256 * 1024
 _CONNECT_SECONDS = 10.0
+_NO_PERSONA = "/v2/pikzonality/00000000-0000-0000-0000-000000000000"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _FIELD = re.compile(r"[A-Za-z0-9_.\[\]]{1,64}")
@@ -50,7 +51,8 @@ class Pikzels(HttpClient):
             headers={"X-Api-Key": api_key, "Accept": "application/json"},
             timeout=aiohttp.ClientTimeout(total=timeout, connect=_CONNECT_SECONDS, sock_connect=_CONNECT_SECONDS),
         )
-        self._url = base_url.rstrip("/") + create_from_image.PATH
+        self._base_url = base_url.rstrip("/")
+        self._url = self._base_url + create_from_image.PATH
         self._clock = clock
 
     async def create(self, request: ThumbnailRequest) -> Output:
@@ -68,11 +70,15 @@ class Pikzels(HttpClient):
             failure = OutcomeUnknown(type(error).__name__)
         raise failure  # here, where aiohttp's error, which holds the key, is not its context
 
+    async def try_key(self) -> Answer:
+        """Ask for a persona that nobody has: an accepted key gets a 404, and the call costs nothing."""
+        return await self.ask(self._base_url + _NO_PERSONA)
+
     def _read(self, status: int, headers: Mapping[str, str], raw: bytes | None) -> Output:
         header_id = _matching(_REQUEST_ID, headers.get("X-Request-Id"))
         if 300 <= status < 400:  # noqa: PLR2004 - HTTP's redirects
             raise ProviderMoved(f"status {status}")
-        answer = _json(raw)
+        answer = json_object(raw)
         request_id = _matching(_REQUEST_ID, answer.get("request_id")) or header_id
         if status == 200:  # noqa: PLR2004 - the contract's only success
             return _output(answer, request_id)
@@ -109,15 +115,6 @@ async def _body(response: aiohttp.ClientResponse) -> bytes | None:
         return b"".join([piece async for piece in capped(response, BODY_BYTES)])
     except BodyTooLarge:
         return None
-
-
-def _json(raw: bytes | None) -> dict[str, Any]:
-    """The JSON object in `raw`; an empty one for anything else."""
-    try:
-        answer = json.loads(raw or b"")
-    except (ValueError, RecursionError):
-        return {}
-    return answer if isinstance(answer, dict) else {}
 
 
 def _output(answer: Mapping[str, Any], request_id: str | None) -> Output:

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Row = sqlite3.Row
 
+FILE = "pikzels-bot.sqlite3"  # in the folder of the settings
 _BATCH = 256  # transactions in one commit: limits how long the first waits for the last
 
 # locking_mode must precede journal_mode: then there is no shared-memory file, and a second instance is locked out.
@@ -386,6 +387,11 @@ async def _migrate(connection: aiosqlite.Connection) -> None:
         except sqlite3.Error:
             await connection.rollback()  # `executescript` would commit the half of it before a second try
             raise
+
+
+def newest_schema() -> int:
+    """The version of the schema that this program writes."""
+    return max(_scripts())
 
 
 def _scripts() -> dict[int, Traversable]:

@@ -62,7 +62,7 @@ async def opened(
     pictures. Raises `DatabaseUnusable`, and `InvalidConfiguration` if the folder has no room for the journal.
     """
     reserve = DiskReserve(folder / "ballast")
-    async with database.opened(folder / "pikzels-bot.sqlite3", make_room=reserve.free) as store:
+    async with database.opened(folder / database.FILE, make_room=reserve.free) as store:
         ledger = Ledger(store, spool=spool)
         journal = _journal(folder / "journal", reserve)
         repository = JournaledLedger(ledger, journal, reserve, clock=clock, on_unavailable=on_unavailable)

@@ -14,7 +14,7 @@ from sandbox.discord_server.api_errors import ApiError, Fault
 from sandbox.discord_server.channels import ChannelRoutes, Handler, Routes
 from sandbox.discord_server.files import Form, read_form
 from sandbox.discord_server.guilds import GuildRoutes
-from sandbox.discord_server.payloads import APPLICATION_ID, application, own_user, user
+from sandbox.discord_server.payloads import APPLICATION_ID, Json, application, own_user, user
 from sandbox.discord_server.responses import error_response, json_response, no_content, path_id
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Rest:
     def __init__(self, state: ServerState) -> None:
         self._state = state
         self.requests: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
+        self.application_fields: Json = {}
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._middleware])
@@ -58,6 +59,8 @@ class Rest:
             ("GET", "/users/@me", self._me),
             ("GET", "/users/{user:\\d+}", self._user),
             ("GET", "/oauth2/applications/@me", self._application),
+            ("GET", "/applications/@me", self._application),
+            ("GET", "/webhooks/{app:\\d+}/{token}", self._webhook),
             ("GET", "/gateway/bot", self._gateway),
             ("GET", commands, self._list_commands),
             ("PUT", commands, self._overwrite_commands),
@@ -133,7 +136,13 @@ class Rest:
         return json_response(own_user())
 
     async def _application(self, _: web.Request) -> web.Response:
-        return json_response(application())
+        return json_response(application() | self.application_fields)
+
+    async def _webhook(self, request: web.Request) -> web.Response:
+        webhook_id = path_id(request, "app")
+        if webhook_id == APPLICATION_ID:
+            raise ApiError.from_code(10015)
+        return json_response({"id": str(webhook_id), "type": 1, "name": "alerts"})
 
     async def _user(self, request: web.Request) -> web.Response:
         return json_response(user(path_id(request, "user")))

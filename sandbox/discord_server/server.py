@@ -85,6 +85,11 @@ class DiscordServer(People):
         return self._rest.requests
 
     @property
+    def application_fields(self) -> Json:
+        """What the application says of itself, beside the usual: `bot_public`, for example."""
+        return self._rest.application_fields
+
+    @property
     def connected(self) -> bool:
         return self._state.gateway.connected
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 import bot
 import cogs
 from bot.config import Settings
+from bot.discord_io import application
 from bot.domain.failure_policy import CODES
 from bot.domain.models import State
 from sandbox import reference, simulated
@@ -217,6 +218,16 @@ def test_lock_files_pin_every_package_by_hash_and_name_no_index(name: str) -> No
 
 def test_the_version_is_the_same_everywhere() -> None:
     assert tomllib.loads(text("pyproject.toml"))["project"]["version"] == bot.__version__
+
+
+def test_the_invite_link_in_the_readme_has_the_permissions_of_the_code() -> None:
+    [permissions] = re.findall(
+        r"client_id=YOUR_APPLICATION_ID&scope=bot\+applications.commands&permissions=(\d+)`", text("README.md")
+    )
+    assert int(permissions) == application.PERMISSIONS.value
+    [named] = re.findall(r"fewest permissions it needs \(([^)]+)\)", text("README.md"))
+    names = [re.sub(r"\s+", "_", name).lower() for name in re.split(r",\s+", named)]
+    assert discord.Permissions(**dict.fromkeys(names, True)) == application.PERMISSIONS
 
 
 def test_the_two_commands_in_the_readme_are_make_targets() -> None:

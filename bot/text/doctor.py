@@ -1,0 +1,294 @@
+"""What `doctor` says about each check: what was found and, unless all is well, what to do. No secrets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bot.domain.diagnosis import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+    from pathlib import Path
+
+    from bot.domain.diagnosis import Finding
+
+_PORTAL = "https://discord.com/developers/applications"
+_TROUBLES = {
+    Trouble.NAME: "its name cannot be resolved; check the network and DNS",
+    Trouble.CERTIFICATE: "its certificate is not valid; check the clock, and whether something intercepts connections",
+    Trouble.TIMEOUT: "it did not answer in time; check the network and the firewall",
+    Trouble.CONNECTION: "there is no connection; check the network and the firewall",
+    Trouble.ANSWER: "its answer is not HTTP as expected; check what is between this machine and the internet",
+}
+_KEY_REFUSALS = {
+    "API_ACCESS_NOT_ENABLED": "the account has no access to the API; enable it on the Pikzels platform",
+    "ACCOUNT_SUSPENDED": "the account is suspended; contact Pikzels",
+    "API_KEY_INACTIVE": "the key is inactive; activate it on the Pikzels platform, or set another one",
+    "API_KEY_DELETED": "the key was deleted; create another one on the Pikzels platform",
+}
+
+
+def line(finding: Finding) -> str:
+    return f"{finding.severity:<8} {finding.name:<12} {finding.text}"
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def invalid_setting(setting: str, problem: str) -> str:
+    return f"Setting {setting} {problem}."
+
+
+def settings_valid(file: Path | None) -> str:
+    return "All settings are valid" + (f", those in {file} included." if file else "; there is no config.toml.")
+
+
+def readable_secrets(file: Path, mode: int) -> str:
+    return f"{file} contains secrets, and its mode {mode:04o} lets other users read it; run `chmod 600 {file}`."
+
+
+# --- Discord ---------------------------------------------------------------------------------------------------------
+
+
+def unreachable(server: str, trouble: Trouble) -> str:
+    return f"{server} cannot be reached: {_TROUBLES[trouble]}."
+
+
+def token_refused() -> str:
+    return f"Discord refuses the token; reset it on the Bot page at {_PORTAL}, and set [discord] token."
+
+
+def discord_status(status: int) -> str:
+    return f"Discord answered with status {status}, which says nothing about the token; try again in some minutes."
+
+
+def token_accepted(name: str, user_id: str, servers: object) -> str:
+    where = f", in about {servers} servers" if isinstance(servers, int) else ""
+    return f"Discord knows the bot as {name} ({user_id}{where})."
+
+
+def public_bot() -> str:
+    return (
+        f"Anybody can invite the bot and spend your credits; switch Public Bot off on the Bot page at {_PORTAL},"
+        " or name your servers in [access] servers."
+    )
+
+
+def public_but_limited(servers: int) -> str:
+    return f"Anybody can invite the bot, but it works only in the {servers} servers of [access] servers."
+
+
+def private_bot() -> str:
+    return "Only the application's owner can invite the bot."
+
+
+def unneeded_intents(names: Sequence[str]) -> str:
+    return f"The bot needs no privileged intent; switch {' and '.join(names)} off on the Bot page at {_PORTAL}."
+
+
+def no_intents() -> str:
+    return "No privileged intent is switched on, and the bot needs none."
+
+
+def invite(link: str) -> str:
+    return f"This link invites the bot with the fewest permissions it needs: {link}"
+
+
+def invite_blocked() -> str:
+    return f"No link invites the bot until Requires OAuth2 Code Grant is switched off on the Bot page at {_PORTAL}."
+
+
+# --- Pikzels ---------------------------------------------------------------------------------------------------------
+
+
+def key_accepted() -> str:
+    return "Pikzels accepts the key; asking cost nothing, and the balance is shown only on the Pikzels platform."
+
+
+def key_refused(code: str) -> str:
+    reason = _KEY_REFUSALS.get(code, "check [pikzels] api_key against the Pikzels platform")
+    return f"Pikzels refuses the key ({code}): {reason}."
+
+
+def balance_empty() -> str:
+    return "Pikzels accepts the key, but the balance is empty; add credits on the Pikzels platform."
+
+
+def key_unknown(status: int, code: str) -> str:
+    answer = f"{status} {code}".strip()
+    return f"Pikzels answered with {answer}, which says nothing about the key; try again in some minutes."
+
+
+def not_the_api(status: int) -> str:
+    return f"What answers (status {status}) is not the API of Pikzels; correct [pikzels] base_url."
+
+
+def moved(status: int) -> str:
+    return f"The API answers with a redirect ({status}), which the bot never follows; correct [pikzels] base_url."
+
+
+def api_reached(base_url: str) -> str:
+    return f"The API answers at {base_url}."
+
+
+def simulated_api(base_url: str) -> str:
+    return (
+        f"The API at {base_url} is on this machine, so it is a simulation; remove [pikzels] base_url for real images."
+    )
+
+
+# --- alerts ----------------------------------------------------------------------------------------------------------
+
+
+def no_webhook() -> str:
+    return "Alerts appear only in the log, because [alerts] webhook is not set."
+
+
+def webhook_works() -> str:
+    return "Discord knows the webhook."
+
+
+def webhook_gone() -> str:
+    return "Discord does not know the webhook; create another one in your channel's settings, and set [alerts] webhook."
+
+
+def webhook_unknown(status: int) -> str:
+    return f"Discord answered with status {status}, which says nothing about the webhook; try again in some minutes."
+
+
+# --- the machine -----------------------------------------------------------------------------------------------------
+
+
+def clock_right(server: str, ahead: timedelta) -> str:
+    seconds = abs(ahead.total_seconds())
+    return f"The clock agrees with that of {server}" + (f" to {seconds:.0f} s." if seconds >= 1 else ".")
+
+
+def clock_wrong(server: str, ahead: timedelta) -> str:
+    seconds = ahead.total_seconds()
+    way = "ahead of" if seconds > 0 else "behind"
+    return (
+        f"The clock is {abs(seconds):.0f} s {way} that of {server}; synchronize it (NTP), or days begin at wrong times."
+    )
+
+
+def clock_unknown() -> str:
+    return "Nobody has told the time, so the clock could not be checked."
+
+
+def folder_usable(folder: Path) -> str:
+    return f"{folder} can be written."
+
+
+def folder_new(folder: Path) -> str:
+    return f"{folder} does not exist yet; the bot will create it."
+
+
+def folder_unusable(folder: Path, problem: str) -> str:
+    return f"{folder} cannot be written ({problem}); correct its owner, or set [storage] folder."
+
+
+def local_disk(kind: str | None) -> str:
+    return (
+        f"The folder is on a local disk ({kind})." if kind else "Which kind of disk the folder is on is not known here."
+    )
+
+
+def network_disk(kind: str) -> str:
+    return (
+        f"The folder is on a network disk ({kind}), which can damage a database; set [storage] folder to a local one."
+    )
+
+
+def disk_in_memory(kind: str) -> str:
+    return f"The folder is in memory ({kind}) and lost at a restart of the machine; set [storage] folder to a disk."
+
+
+def disk_of_a_container(kind: str) -> str:
+    return f"The folder belongs to the container ({kind}) and is lost with it; mount a volume there."
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"  # noqa: PLR2004 - a gigabyte
+
+
+def space(free: int) -> str:
+    return f"{_size(free)} are free."
+
+
+def little_space(free: int, wanted: int) -> str:
+    return f"Only {_size(free)} are free; make room for {_size(wanted)}, or lower [storage] source_megabytes."
+
+
+def database_new() -> str:
+    return "There is no database yet; the bot will create it."
+
+
+def database_usable(version: int, newest: int, *, in_use: bool) -> str:
+    state = "in use: the bot is running" if in_use else "not in use"
+    upgrade = "" if version == newest else f"; the next start upgrades it to {newest}, so back it up first"
+    return f"The database has schema {version}, and is {state}{upgrade}."
+
+
+def database_unusable(problem: str) -> str:
+    return f"The database {problem}."
+
+
+def sqlite_fine(version: str, *, has_reset_bug: bool) -> str:
+    note = "; its WAL-reset bug does not matter here, because the bot has a single connection" if has_reset_bug else ""
+    return f"SQLite {version} is new enough{note}."
+
+
+def sqlite_old(version: str, least: str) -> str:
+    return f"SQLite {version} is too old for the database; use a Python with SQLite {least} or newer."
+
+
+def sqlite_unsafe(version: str) -> str:
+    return f"SQLite {version} was built without threads; use a Python whose SQLite is thread-safe."
+
+
+def python_fine(version: str) -> str:
+    return f"Python {version} is new enough."
+
+
+def python_old(version: str, least: str) -> str:
+    return f"Python {version} is too old; use Python {least} or newer."
+
+
+def packages_locked(count: int) -> str:
+    return f"All {count} packages have the versions of requirements/run.lock."
+
+
+def packages_unlocked() -> str:
+    return "There is no requirements/run.lock beside the program to compare the packages with."
+
+
+def packages_differ(differences: Sequence[tuple[str, str, str | None]]) -> str:
+    shown = ", ".join(f"{name} {found or 'missing'} instead of {wanted}" for name, wanted, found in differences[:3])
+    more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""  # noqa: PLR2004 - as many as are shown
+    return f"Packages differ from requirements/run.lock ({shown}{more}); install them with `make install`."
+
+
+def charts(*, drawn: bool) -> str:
+    if drawn:
+        return "matplotlib draws the picture of /thumbnail-admin usage, with the fonts that it brings."
+    return (
+        "matplotlib is not installed, so /thumbnail-admin usage answers with a table; requirements/charts.lock has it."
+    )
+
+
+def formats_readable() -> str:
+    return "Pillow reads PNG, JPEG, and WebP."
+
+
+def formats_missing(names: Sequence[str]) -> str:
+    return f"Pillow was built without {' and '.join(names)}; install the Pillow of requirements/run.lock."
+
+
+def time_zone(name: str) -> str:
+    return f"The time zone {name} is known."
+
+
+def time_zones_missing() -> str:
+    return "There are no time zones; install the package tzdata."
