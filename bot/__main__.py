@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="the file with the settings (default: config.toml in this folder)"
     )
+    parser.set_defaults(program=_program())
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
     commands.add_parser(
@@ -67,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
         help="check the settings, the accounts, and this machine",
         description="Print one line per check, with what to do; exit with 1 if an error keeps the bot from running.",
     )
+
+    init = commands.add_parser(
+        "init",
+        help="ask for what the bot needs, and write its settings",
+        description="Ask for what the bot needs, write config.toml and the files of secrets beside it, and check them.",
+    )
+    init.add_argument("--force", action="store_true", help="replace settings that are already there")
 
     demo = commands.add_parser(
         "demo",

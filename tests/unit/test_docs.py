@@ -225,7 +225,7 @@ def test_the_invite_link_in_the_readme_has_the_permissions_of_the_code() -> None
         r"client_id=YOUR_APPLICATION_ID&scope=bot\+applications.commands&permissions=(\d+)`", text("README.md")
     )
     assert int(permissions) == application.PERMISSIONS.value
-    [named] = re.findall(r"fewest permissions it needs \(([^)]+)\)", text("README.md"))
+    [named] = re.findall(r"fewest permissions the\s+bot needs \(([^)]+)\)", text("README.md"))
     names = [re.sub(r"\s+", "_", name).lower() for name in re.split(r",\s+", named)]
     assert discord.Permissions(**dict.fromkeys(names, True)) == application.PERMISSIONS
 
