@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # Ctrl-C during the imports below: no traceback; `main` changes it back
+
 import argparse
 import os
 import sys
@@ -17,11 +24,15 @@ from bot.domain.models import Format, Model
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+_LAST_PORT = 65_535
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     os.umask(0o077)  # only this user may read the database and the spool
     try:
+        if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         arguments = _parser().parse_args(argv)
         if arguments.config is not None:
             os.environ["BOT_CONFIG"] = str(arguments.config)
@@ -89,12 +100,24 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--prompt", help="prompt to use, with --once")
     demo.add_argument(
         "--port",
-        type=int,
+        type=_port,
         help="port of the page; 0 for any free port (default: 8080, or any free port if 8080 is in use)",
     )
 
+    demo.set_defaults(refuse=demo.error)
+
     commands.add_parser("version", help="print the version")
     return parser
+
+
+def _port(text: str) -> int:
+    try:
+        port = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}") from None
+    if not 0 <= port <= _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {_LAST_PORT}")
+    return port
 
 
 def _program() -> str:

@@ -53,15 +53,36 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.once is None:
         return asyncio.run(_serve_page(arguments.port))
     request = ThumbnailRequest(arguments.once, arguments.model, arguments.format, arguments.prompt)
-    if not request.image.is_file():
-        print(f"There is no image at {request.image}.", file=sys.stderr)
+    if problem := _problem_with(request.image):
+        print(problem, file=sys.stderr)
         return EXIT_USAGE
     return asyncio.run(_run_once(request))
 
 
+def _problem_with(image: Path) -> str | None:
+    """Why no thumbnail of this file can be made and saved here, in one sentence."""
+    if not image.is_file():
+        return f"There is no image at {image}."
+    try:
+        with image.open("rb"):
+            pass
+    except OSError as error:
+        return f"The image at {image} cannot be read ({(error.strerror or type(error).__name__).lower()})."
+    try:
+        with tempfile.TemporaryFile(dir=Path.cwd()):
+            pass
+    except OSError as error:
+        return f"The thumbnail cannot be saved in this folder ({(error.strerror or type(error).__name__).lower()})."
+    return None
+
+
 async def _run_once(request: ThumbnailRequest) -> int:
     async with _simulated_server() as server:
-        result = await _generate(server, server.member("you"), request)
+        try:
+            result = await _generate(server, server.member("you"), request)
+        except asyncio.CancelledError:
+            logging.disable()  # the bot would warn its operator of the call that Ctrl-C ends
+            raise
         return EXIT_REFUSED if result is None else EXIT_OK
 
 
@@ -122,9 +143,10 @@ async def _generate(
     print(f"/thumbnail image:{request.image.name}", *(f"{name}:{value}" for name, value in chosen.items()))
     async with _show_progress():
         answer = await member.slash(server.channel, "thumbnail", image=(request.image.name, image), **chosen)
-    message = server.message() if not answer.ephemeral else None
+    message = server.channel.last_message if not answer.ephemeral else None
     if message is None or not message.attachments:
-        source = message or answer.response
+        # A public message that was taken back was replaced by a private one.
+        source = message or next(iter(reversed(answer.followups)), None) or answer.response
         print(source.content if source is not None else "The bot did not answer.")
         return None
     attachment = message.attachments[0]

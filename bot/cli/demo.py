@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    for name in ("model", "format", "prompt"):
+        if arguments.once is None and getattr(arguments, name) is not None:
+            arguments.refuse(f"argument --{name}: can only be used with --once")
+    if arguments.once is not None and arguments.port is not None:
+        arguments.refuse("argument --port: cannot be used with --once, which serves no page")
     try:
         from sandbox.demo import main as demo  # noqa: PLC0415 - only for the demo; the bot runs without it
     except ImportError as error:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bot import __version__
+from bot.__main__ import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +45,67 @@ def run(*arguments: str, folder: Path) -> tuple[int, str, str]:
 )
 def test_a_mistake_is_one_sentence_with_exit_code_64(arguments: list[str], sentence: str, tmp_path: Path) -> None:
     assert run(*arguments, folder=tmp_path) == (64, "", sentence)
+
+
+@pytest.fixture
+def _own_umask() -> Iterator[None]:
+    """The command line changes that of its process."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_own_umask")
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--port", "99999"], "Argument --port: must be from 0 to 65535"),
+        (["--port", "-1"], "Argument --port: must be from 0 to 65535"),
+        (["--model", "pkz_4"], "Argument --model: can only be used with --once"),
+        (["--format", "1:1"], "Argument --format: can only be used with --once"),
+        (["--prompt", "x", "--port", "0"], "Argument --prompt: can only be used with --once"),
+        (["--once", "x.png", "--port", "0"], "Argument --port: cannot be used with --once, which serves no page"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_a_mistake(
+    arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", *arguments])
+    assert (ended.value.code, capsys.readouterr().err) == (64, f"{problem}. Try `python -m bot demo --help`.\n")
+
+
+def test_all_invalid_settings_are_named_on_a_line_each(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[log]\nlevel = "LOUD"\n[pikzels]\napi_key = "canary"\n[quota]\nzone = 1\n')
+    code, output, errors = run("run", folder=tmp_path)
+    assert (code, output) == (78, "")
+    assert errors.splitlines() == [
+        "Setting discord.token is missing; set it in config.toml or as BOT_DISCORD__TOKEN.",
+        "Setting pikzels.api_key must begin with pkz_.",
+        "Setting quota.zone is not a setting.",
+        "Setting log.level must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'.",
+    ]
+
+
+async def test_ctrl_c_while_the_program_is_being_imported_leaves_no_traceback(tmp_path: Path) -> None:
+    # In place of a module that is imported first. It waits for a signal.
+    (tmp_path / "argparse.py").write_text("import signal\nprint('importing', flush=True)\nsignal.pause()\n")
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bot",
+        "version",
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert child.stdout is not None
+    assert await child.stdout.readline() == b"importing\n"
+    child.send_signal(signal.SIGINT)
+    _, errors = await asyncio.wait_for(child.communicate(), 30)
+    assert (child.returncode, errors) == (-signal.SIGINT, b"")
 
 
 @pytest.mark.parametrize("argument", ["--version", "version"])

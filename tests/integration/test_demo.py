@@ -29,6 +29,7 @@ async def start_demo(*arguments: str, folder: Path) -> asyncio.subprocess.Proces
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -59,6 +60,40 @@ async def test_once_explains_why_a_file_is_not_accepted(tmp_path: Path) -> None:
     assert (code, "must be a PNG, JPEG or WebP image" in output) == (1, True)
     code, output = await run_demo("--once", "missing.png", folder=tmp_path)
     assert (code, output) == (64, "There is no image at missing.png.\n")
+
+
+async def test_ctrl_c_during_once_leaves_nothing_and_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    child = await start_demo("--once", str(demo.PHOTO), folder=tmp_path)
+    assert child.stdout is not None
+    async with asyncio.timeout(60):
+        lines = [await child.stdout.readline(), await child.stdout.readline()]
+    child.send_signal(signal.SIGINT)
+    rest, errors = await asyncio.wait_for(child.communicate(), 30)
+    assert lines == [b"/thumbnail image:photo.jpg\n", "Generating …\n".encode()]
+    assert (child.returncode, rest, errors) == (130, b"", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_once_refuses_a_picture_of_12000_pixels_in_one_sentence(tmp_path: Path) -> None:
+    Image.new("RGB", (12_000, 12_000)).save(tmp_path / "large.jpg", quality=10)
+    code, output = await run_demo("--once", "large.jpg", folder=tmp_path)
+    assert code == 1
+    command, progress, sentence = output.splitlines()
+    assert (command, progress) == ("/thumbnail image:large.jpg", "Generating …")
+    assert sentence.startswith("`image` is 12000 x 12000 pixels (144 megapixels); the limit is 50 megapixels.")
+
+
+def test_what_keeps_once_from_reading_or_saving_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert demo._problem_with(tmp_path) == f"There is no image at {tmp_path}."
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    problem = "The thumbnail cannot be saved in this folder (no such file or directory)."
+    assert demo._problem_with(demo.PHOTO) == problem
 
 
 async def test_the_page_is_served_with_a_first_thumbnail_until_ctrl_c(tmp_path: Path) -> None:
