@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.environ["BOT_CONFIG"] = str(arguments.config)
         # Each command is imported when it is used: the bot that starts needs none of the others.
         command: Callable[[argparse.Namespace], int] = import_module(f"bot.cli.{arguments.command}").main
-        return command(arguments)
+        code = command(arguments)
+        sys.stdout.flush()
+        return code
     except InvalidConfiguration as error:
         from bot.text.doctor import invalid_setting  # noqa: PLC0415 - only then
 
@@ -48,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DatabaseUnusable as error:
         print(f"The database {error.problem}.", file=sys.stderr)
         return exit_codes.STORAGE
+    except BrokenPipeError:  # whoever read the output has ended, like `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exit_codes.FAILED
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
 

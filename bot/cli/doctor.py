@@ -95,8 +95,18 @@ async def _check_accounts(settings: Settings) -> list[Finding]:
         *online.judge_discord(user, own, servers=settings.access.servers, invite_link=application.invite_link),
         *online.judge_key(key, base_url=pikzels.base_url, on_this_machine=pikzels.on_this_machine),
         online.judge_webhook(webhook),
+        _check_operator(settings),
         online.judge_clock({"Discord": user, "Pikzels": key}),
     ]
+
+
+def _check_operator(settings: Settings) -> Finding:
+    users, server = settings.operator.users, settings.operator.server
+    if users and server is not None:
+        return ok("operator", text.operator_complete())
+    if not users and server is None:
+        return ok("operator", text.no_operator())
+    return warning("operator", text.operator_incomplete("server" if users else "users"))
 
 
 async def _ask_discord(settings: Settings) -> tuple[Answer, Answer]:

@@ -32,7 +32,7 @@ def disk_of(folder: Path, *, mountinfo: Path = mounts.MOUNTS) -> Disk:
     """The disk that a folder is on, or will be on."""
     existing = _existing_part(folder)
     try:
-        kind = mounts.kind_at(PurePosixPath(existing.resolve()), mountinfo.read_text("utf-8", "replace"))
+        kind = mounts.kind_at(PurePosixPath(os.path.realpath(existing)), mountinfo.read_text("utf-8", "replace"))
     except OSError:  # not on Linux
         kind = None
     return Disk(kind, shutil.disk_usage(existing).free)
@@ -46,13 +46,15 @@ def _existing_part(folder: Path) -> Path:
 
 def check_folder(folder: Path) -> Finding:
     """Whether files can be written there, by writing one; a folder that does not exist is not created."""
-    existing = _existing_part(folder)
+    existing = folder
     try:
+        existing = _existing_part(folder)
         with tempfile.TemporaryFile(dir=existing):
             pass
+        is_new = existing != folder.absolute()
     except OSError as problem:
         return error("folder", text.folder_unusable(existing, (problem.strerror or type(problem).__name__).lower()))
-    return ok("folder", text.folder_usable(folder) if folder.exists() else text.folder_new(folder))
+    return ok("folder", text.folder_new(folder) if is_new else text.folder_usable(folder))
 
 
 def check_disk(disk: Disk) -> Finding:

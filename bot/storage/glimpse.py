@@ -20,13 +20,13 @@ def schema_of(folder: Path) -> tuple[int, int] | None:
     Raises `DatabaseUnusable` if there should be one, or if the file is none.
     """
     path = folder / FILE
-    Marker(path).check_not_missing()
-    if not path.exists():
-        return None
     try:
+        Marker(path).check_not_missing()
+        if not path.exists():
+            return None
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
             [[version]] = connection.execute("PRAGMA user_version")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise DatabaseUnusable(f"cannot be read: {error}") from error
     if version > newest_schema():
         raise DatabaseUnusable(f"was written by a newer version of this program (schema {version})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bot.domain.diagnosis import Trouble
+from bot.text.formatting import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,7 @@ def discord_status(status: int) -> str:
 
 
 def token_accepted(name: str, user_id: str, servers: object) -> str:
-    where = f", in about {servers} servers" if isinstance(servers, int) else ""
+    where = f", in about {_servers(servers)}" if isinstance(servers, int) else ""
     return f"Discord knows the bot as {name} ({user_id}{where})."
 
 
@@ -76,15 +77,31 @@ def public_bot() -> str:
 
 
 def public_but_limited(servers: int) -> str:
-    return f"Anybody can invite the bot, but it works only in the {servers} servers of [access] servers."
+    return f"Anybody can invite the bot, but it works only in the {_servers(servers)} of [access] servers."
 
 
 def private_bot() -> str:
     return "Only the application's owner can invite the bot."
 
 
+def _servers(count: int) -> str:
+    return "1 server" if count == 1 else f"{count} servers"
+
+
+def operator_complete() -> str:
+    return "The operators have /operator in their server."
+
+
+def no_operator() -> str:
+    return "Nobody has /operator, because [operator] is not set; see the README for what it does."
+
+
+def operator_incomplete(missing: str) -> str:
+    return f"Nobody has /operator until [operator] {missing} is set too."
+
+
 def unneeded_intents(names: Sequence[str]) -> str:
-    return f"The bot needs no privileged intent; switch {' and '.join(names)} off on the Bot page at {_PORTAL}."
+    return f"The bot needs no privileged intent; switch {listed(names, 'and')} off on the Bot page at {_PORTAL}."
 
 
 def no_intents() -> str:
@@ -283,7 +300,7 @@ def formats_readable() -> str:
 
 
 def formats_missing(names: Sequence[str]) -> str:
-    return f"Pillow was built without {' and '.join(names)}; install the Pillow of requirements/run.lock."
+    return f"Pillow was built without {listed(names, 'and')}; install the Pillow of requirements/run.lock."
 
 
 def time_zone(name: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from bot.text.formatting import listed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -35,8 +37,8 @@ def invalid(problem: str) -> str:
 
 
 def already_there(files: Sequence[Path], program: str) -> str:
-    named = " and ".join(str(file) for file in files)
-    return f"There is already {named}; `{program} init --force` replaces it."
+    named = listed([str(file) for file in files], "and")
+    return f"There is already {named}; `{program} init --force` replaces {'it' if len(files) == 1 else 'them'}."
 
 
 def cannot_write(problem: str) -> str:

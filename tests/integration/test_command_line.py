@@ -87,6 +87,16 @@ def test_all_invalid_settings_are_named_on_a_line_each(tmp_path: Path) -> None:
     ]
 
 
+def test_a_reader_that_has_ended_is_no_error(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as output:  # noqa: PTH123 - a pipe has no path
+        done = subprocess.run(
+            [sys.executable, "-m", "bot", "version"], cwd=ROOT, stdout=output, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 async def test_ctrl_c_while_the_program_is_being_imported_leaves_no_traceback(tmp_path: Path) -> None:
     # In place of a module that is imported first. It waits for a signal.
     (tmp_path / "argparse.py").write_text("import signal\nprint('importing', flush=True)\nsignal.pause()\n")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 TOKEN = "MTEwMDAwMDAwMDAwMDAwMDAwMQ.Gcanary.canary-of-the-token"
 WEBHOOK_SECRET = "canary-of-the-webhook"
 INSTALLED = ["Python", "SQLite", "packages", "images", "charts"]  # the checks that need no settings
-ACCOUNTS = ["token", "public", "intents", "invite", "base URL", "key", "alerts", "clock"]
+ACCOUNTS = ["token", "public", "intents", "invite", "base URL", "key", "alerts", "operator", "clock"]
 ALL_CHECKS = ["settings", "folder", "disk", "space", "database", *ACCOUNTS, "time zone", *INSTALLED]
 
 
@@ -94,7 +94,7 @@ async def test_everything_is_checked_on_one_line_each_without_a_secret(
     assert report.code == 0
     assert report["token"] == (
         "ok",
-        f"Discord knows the bot as pikzels ({discord_server.APPLICATION_ID}, in about 1 servers).",
+        f"Discord knows the bot as pikzels ({discord_server.APPLICATION_ID}, in about 1 server).",
     )
     assert report["invite"][1].endswith(application.invite_link(discord_server.APPLICATION_ID))
     assert report["key"][0] == report["alerts"][0] == report["clock"][0] == report["public"][0] == "ok"
@@ -156,6 +156,19 @@ async def test_a_deleted_webhook_is_an_error(servers: Servers, capsys: pytest.Ca
     servers.discord.fail("GET", "/webhooks/*", code=10015)
     report = await examine(capsys)
     assert (report.code, report["alerts"][0]) == (1, "error")
+
+
+async def test_half_an_operator_is_a_warning(
+    servers: Servers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await examine(capsys))["operator"][0] == "ok"
+    monkeypatch.setenv("BOT_OPERATOR__USERS", "[1]")
+    assert (await examine(capsys))["operator"] == (
+        "warning",
+        "Nobody has /operator until [operator] server is set too.",
+    )
+    monkeypatch.setenv("BOT_OPERATOR__SERVER", "2")
+    assert (await examine(capsys))["operator"] == ("ok", "The operators have /operator in their server.")
 
 
 async def test_invalid_settings_are_all_named_and_what_needs_none_is_checked(

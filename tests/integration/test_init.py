@@ -227,7 +227,7 @@ def interrupted_at(step: int, work: Callable[[], object]) -> bool:
                 raise KeyboardInterrupt
         return trace
 
-    before = sys.gettrace()
+    before, mask = sys.gettrace(), signal.pthread_sigmask(signal.SIG_BLOCK, ())
     sys.settrace(trace)
     try:
         work()
@@ -235,6 +235,7 @@ def interrupted_at(step: int, work: Callable[[], object]) -> bool:
         return True
     finally:
         sys.settrace(before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # at one step it is set, and not yet to be restored
     return False
 
 
