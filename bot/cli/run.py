@@ -25,7 +25,8 @@ def main(_: argparse.Namespace) -> int:
     """Returns the exit code; raises `InvalidConfiguration`, `DatabaseUnusable`."""
     # The kernel holds these signals until the bot listens for them. Otherwise, they would kill the process, or be lost
     # if it is PID 1.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     gc.disable()  # imports leave hardly any garbage, but looking for it delays the start; the supervisor enables it
     from bot import config  # noqa: PLC0415 - slow to import
 

@@ -14,6 +14,7 @@ import pytest
 
 from bot import __version__
 from bot.__main__ import main
+from tests.support.interrupts import default_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +110,7 @@ async def test_ctrl_c_while_the_program_is_being_imported_leaves_no_traceback(tm
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=default_interrupts,
     )
     assert child.stdout is not None
     assert await child.stdout.readline() == b"importing\n"

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from sandbox import demo
+from tests.support.interrupts import default_interrupts
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +30,7 @@ async def start_demo(*arguments: str, folder: Path) -> asyncio.subprocess.Proces
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=default_interrupts,
     )
 
 

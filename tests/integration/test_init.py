@@ -23,6 +23,7 @@ from bot.ops import file_set
 from bot.text import init as text
 from sandbox import discord_server, pikzels_server
 from tests.support.e2e import KEY
+from tests.support.interrupts import default_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -274,8 +275,7 @@ def test_a_failure_of_the_disk_brings_back_what_was_there(tmp_path: Path) -> Non
 def test_on_a_terminal_secrets_are_not_shown_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # as a shell would leave it, however the tests were started
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        default_interrupts()
         os.environ["PYTHONPATH"] = str(ROOT)
         os.execv(sys.executable, [sys.executable, "-m", "bot", "init"])  # noqa: S606
     timer = threading.Timer(60, os.kill, (pid, 9))
