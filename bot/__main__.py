@@ -5,9 +5,8 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # Ctrl-C during the imports below: no traceback; `main` changes it back
+    # Ctrl-C during the imports below ends the program without a traceback; `main` changes it back.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
 import os
