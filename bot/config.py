@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
-import stat
 import tomllib
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -31,9 +19,21 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from bot.domain.errors import InvalidConfiguration, InvalidSetting
+from bot.domain.errors import InvalidConfiguration
 from bot.domain.models import Format, Model
-from bot.domain.validation import preset_id
+from bot.setting_values import (
+    LOOPBACK,
+    ApiKey,
+    BaseUrl,
+    PresetId,
+    Secret,
+    TimeZone,
+    Unusable,
+    Webhook,
+    is_secret,
+    secret_in,
+    why_unreadable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,104 +45,6 @@ if TYPE_CHECKING:
 PREFIX = "BOT_"
 NESTING = "__"
 DEFAULT_FILE = Path("config.toml")
-KEY_PREFIX = "pkz_"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_WEBHOOK = re.compile(
-    r"https://(?:(?:ptb|canary)\.)?discord(?:app)?\.com/api/(?:v\d+/)?webhooks/\d+/[A-Za-z0-9._~-]+(?:\?thread_id=\d+)?"
-)
-_ON_THIS_MACHINE = re.compile(r"http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?/\S*")  # for a simulated Discord
-
-
-def _is_base_url(value: str) -> str:
-    if not _is_safe(value):
-        raise ValueError("must be an HTTPS URL (HTTP is allowed only on this machine)")
-    return value.rstrip("/")
-
-
-def _is_safe(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    encrypted = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-    return bool(encrypted and parts.hostname) and not (parts.query or parts.fragment or "@" in parts.netloc)
-
-
-def _is_key(value: SecretStr) -> SecretStr:
-    key = value.get_secret_value().strip()
-    if not (key and key.isascii() and key.isprintable()):
-        raise ValueError("must be a key of printable ASCII characters")
-    return SecretStr(key)
-
-
-def _has_prefix(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(KEY_PREFIX):
-        raise ValueError(f"must begin with {KEY_PREFIX}")
-    return value
-
-
-def _is_webhook(value: SecretStr) -> SecretStr:
-    url = value.get_secret_value()
-    if not (_WEBHOOK.fullmatch(url) or _ON_THIS_MACHINE.fullmatch(url)):
-        raise ValueError("must be the URL of a Discord webhook, like https://discord.com/api/webhooks/<id>/<token>")
-    return value
-
-
-def _is_zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("must be a time zone like UTC or Europe/Berlin") from None
-    return value
-
-
-def _is_preset_id(value: str) -> str:
-    try:
-        return preset_id(value)
-    except InvalidSetting:
-        raise ValueError("must be an id like 0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d") from None
-
-
-@dataclass(frozen=True, slots=True)
-class _Unusable:
-    """Stands in for a value that cannot be had: `problem` says why, in one clause about `setting`, or about the setting
-    that it is the value of.
-    """
-
-    problem: str
-    setting: str | None = None
-
-
-def _is_secret(annotation: Any) -> bool:
-    return annotation is SecretStr or any(_is_secret(inner) for inner in get_args(annotation))
-
-
-def _secret_in(file: Path) -> str | _Unusable:
-    """What the file contains, or why that is no secret. Only the file, its mode, and its owner are ever named."""
-    try:
-        secret = file.read_text("utf-8").strip()
-    except UnicodeDecodeError:
-        return _Unusable(f"is in the file {file}, which is not UTF-8 text")
-    except (OSError, ValueError) as error:  # a name that contains a null character is a ValueError
-        return _Unusable(f"is in the file {file}, which cannot be read ({_why(error, file)})")
-    return secret or _Unusable(f"is in the file {file}, which is empty")
-
-
-def _why(error: OSError | ValueError, file: Path) -> str:
-    """Why a file cannot be read, and who may read it."""
-    reason = getattr(error, "strerror", None) or type(error).__name__
-    with suppress(OSError, ValueError):
-        found = file.stat()
-        return f"{reason.lower()}; its mode is {stat.S_IMODE(found.st_mode):04o}, its owner is user {found.st_uid}"
-    return str(reason).lower()
-
-
-Secret = Annotated[SecretStr, AfterValidator(_is_key)]
-ApiKey = Annotated[Secret, AfterValidator(_has_prefix)]
-Webhook = Annotated[Secret, AfterValidator(_is_webhook)]
-BaseUrl = Annotated[str, AfterValidator(_is_base_url)]
-PresetId = Annotated[str, AfterValidator(_is_preset_id)]
-TimeZone = Annotated[str, AfterValidator(_is_zone)]
 
 
 class _Section(BaseModel):
@@ -158,12 +60,12 @@ class _Section(BaseModel):
         for name in _secrets_of(cls):
             file = merged.pop(f"{name}_file", None)
             if file is not None and name not in merged:
-                merged[name] = _secret_in(Path(str(file)))
+                merged[name] = secret_in(Path(str(file)))
         return merged
 
 
 def _secrets_of(section: type[BaseModel]) -> list[str]:
-    return [name for name, info in section.model_fields.items() if _is_secret(info.annotation)]
+    return [name for name, info in section.model_fields.items() if is_secret(info.annotation)]
 
 
 class Discord(_Section):
@@ -189,7 +91,7 @@ class Pikzels(_Section):
 
     @property
     def on_this_machine(self) -> bool:
-        return urlsplit(self.base_url).hostname in _LOOPBACK
+        return urlsplit(self.base_url).hostname in LOOPBACK
 
 
 class Storage(_Section):
@@ -372,7 +274,7 @@ class _Environment(EnvSettingsSource):
                 for name, text in self.env_vars.items()
                 if (text, name.endswith(field_name)) == (value, True)
             )
-            return _Unusable(f"must contain valid JSON, like [1, 2] or {{}}, in {names}", "environment")
+            return Unusable(f"must contain valid JSON, like [1, 2] or {{}}, in {names}", "environment")
 
 
 class _Sources(Settings, BaseSettings):
@@ -411,7 +313,7 @@ def load() -> Settings:
     except UnicodeDecodeError:
         problems.append((str(_file()), "is not valid TOML: not UTF-8"))
     except OSError as error:
-        problems.append((str(_file()), f"cannot be read ({_why(error, _file())})"))
+        problems.append((str(_file()), f"cannot be read ({why_unreadable(error, _file())})"))
     except InvalidConfiguration as error:
         problems += error.problems
     if settings is None or problems:
@@ -460,7 +362,7 @@ def _described(error: ValidationError) -> list[tuple[str, str]]:
 def _located(found: ErrorDetails) -> tuple[str, str]:
     """The dotted name of a setting, and what is wrong with it."""
     setting = ".".join(str(part) for part in found["loc"])
-    if isinstance(found["input"], _Unusable):
+    if isinstance(found["input"], Unusable):
         return found["input"].setting or setting, found["input"].problem
     section = Settings.model_fields[setting].annotation if setting in Settings.model_fields else None
     if found["type"] == "missing" and isinstance(section, type) and issubclass(section, _Section):
