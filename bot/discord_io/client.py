@@ -12,7 +12,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.discord_io import invite
+from bot.discord_io.application import invite_link
 from bot.discord_io.command_sync import sync_commands
 from bot.domain.errors import NotAllowed, RequestRejected
 from bot.domain.models import require
@@ -150,7 +150,7 @@ class Client(commands.Bot):
     async def on_ready(self) -> None:
         """Once for every session with Discord."""
         user, servers = require(self.user), len(self.guilds)
-        log.info("%s", operator.connected(str(user), user.id, servers, invite.link(require(self.application_id))))
+        log.info("%s", operator.connected(str(user), user.id, servers, invite_link(require(self.application_id))))
 
     async def sync_commands(self) -> None:
         """Register the commands if they have changed. If Discord refuses, those of the last time stay: the operator is
