@@ -16,7 +16,8 @@ from bot.discord_io.identify_limit import IdentifyLimit
 from bot.discord_io.log_channel import LogChannels
 from bot.discord_io.messenger import Messenger
 from bot.domain.access import AccessRules
-from bot.domain.errors import InvalidConfiguration, StorageUnavailable
+from bot.domain.backups import BackupRules
+from bot.domain.errors import BackupFailed, InvalidConfiguration, StorageUnavailable
 from bot.domain.models import AGAIN, Circuit, Model
 from bot.domain.privacy import RetentionRules
 from bot.domain.quota import DOLLAR, QuotaRules
@@ -75,6 +76,8 @@ class App:
     async def remind(self) -> None:
         """Alert the operator again, once a day, to what still lasts."""
         self.notices.remind(circuits=self.queue.circuits.open, unavailable=await self.storage.repository.problem())
+        if self.storage.backups.is_overdue:
+            self._report_backup("it is overdue")
 
     async def sweep(self) -> None:
         """Delete what has been kept long enough."""
@@ -89,6 +92,19 @@ class App:
         await database.check()
         if database.damage is not None and not was_known:
             self.notices.storage_unavailable(StorageUnavailable(database.damage, damaged=True))
+
+    async def back_up(self) -> None:
+        """Make the backup that is due, if anything has changed; tells the operator if that fails."""
+        try:
+            await self.storage.backups.make_if_changed()
+        except BackupFailed as failed:
+            self._report_backup(failed.problem)
+        else:
+            self.notices.backup_made()
+
+    def _report_backup(self, problem: str) -> None:
+        newest = self.storage.backups.newest()
+        self.notices.backup_failed(problem, last=None if newest is None else newest.at)
 
     async def note_servers(self) -> None:
         """Once a day, delete what is stored for servers that the bot has left. If Discord does not list those that it
@@ -138,6 +154,8 @@ async def opened(
                 clock=clock,
                 on_unavailable=notices.storage_unavailable,
                 retention=_retention(settings),
+                backup=_backup(settings),
+                backup_folder=settings.backup.folder,
             )
         )
         if storage.database.restored:
@@ -311,6 +329,17 @@ def _retention(settings: Settings) -> RetentionRules:
         most_jobs=settings.privacy.most_jobs,
         left_servers=timedelta(days=settings.privacy.left_days),
         sources=timedelta(days=settings.storage.source_days if settings.storage.source_megabytes else 0),
+    )
+
+
+def _backup(settings: Settings) -> BackupRules:
+    backup = settings.backup
+    return BackupRules(
+        interval=timedelta(minutes=backup.minutes),
+        recent=backup.keep_recent,
+        hourly=backup.keep_hourly,
+        daily=backup.keep_daily,
+        most_bytes=backup.megabytes * 1024 * 1024,
     )
 
 

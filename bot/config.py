@@ -102,6 +102,17 @@ class Storage(_Section):
     source_megabytes: int = Field(1024, ge=0, le=1_000_000)
 
 
+class Backup(_Section):
+    """How often the database is backed up while the bot runs, and which of the backups are kept."""
+
+    minutes: float = Field(5, ge=0, le=1440)
+    keep_recent: int = Field(12, ge=1, le=1000)
+    keep_hourly: int = Field(24, ge=0, le=1000)
+    keep_daily: int = Field(14, ge=0, le=1000)
+    megabytes: int = Field(4096, ge=1, le=10_000_000)
+    folder: Path | None = None
+
+
 class Results(_Section):
     """What the bot adds to results."""
 
@@ -225,6 +236,7 @@ class Settings(_Section):
     discord: Discord
     pikzels: Pikzels
     storage: Storage = Storage()
+    backup: Backup = Backup()
     quota: Quota = Quota()
     prices: Prices = Prices()
     budget: Budget = Budget()

@@ -50,6 +50,7 @@ async def run(settings: Settings, *, wrap: Callable[[Ports], Ports] = app.unwrap
         connection = asyncio.create_task(_stay_connected(running, settings.discord.token.get_secret_value()))
         stopped = asyncio.create_task(stopping.wait())
         housekeeping = asyncio.create_task(_keep_house(running))
+        backups = asyncio.create_task(_back_up(running))
         try:
             await asyncio.wait((connection, stopped), return_when=asyncio.FIRST_COMPLETED)
             if not connection.done():
@@ -57,9 +58,10 @@ async def run(settings: Settings, *, wrap: Callable[[Ports], Ports] = app.unwrap
                 await running.use_case.recovery.close(grace=settings.shutdown.grace)
         finally:
             housekeeping.cancel()
+            backups.cancel()
             stopped.cancel()
             connection.cancel()  # the connection before the client, so that Discord gets a proper goodbye
-            await asyncio.wait((connection, stopped, housekeeping))
+            await asyncio.wait((connection, stopped, housekeeping, backups))
         if not connection.cancelled():
             connection.result()
 
@@ -106,13 +108,20 @@ async def _keep_house(running: App) -> None:
             await _attempt(running.note_servers)
 
 
+async def _back_up(running: App) -> None:
+    """Make every backup when it is due."""
+    while running.storage.backups.is_scheduled:
+        await asyncio.sleep(running.storage.backups.wait().total_seconds())
+        await _attempt(running.back_up)
+
+
 async def _attempt(step: Callable[[], Awaitable[object]]) -> None:
     try:
         await step()
     except _EXPECTED as error:
         log.warning("housekeeping failed (%s); trying again in an hour", type(error).__name__)
     except Exception:
-        log.exception("housekeeping failed; trying again in an hour")
+        log.exception("housekeeping failed; trying again later")
 
 
 async def _stay_connected(running: App, token: str) -> None:

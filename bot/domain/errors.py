@@ -14,7 +14,7 @@ BotError
 │   ├── PictureUnusable       ├── Undeliverable        └── MessageDeleted     (undeliverable there)
 │   └── DeliveryDelayed       ├── NotStarted           └── InternalError
 ├── Interrupted               the program stops while a failure was to be retried
-└── InvalidConfiguration, DatabaseUnusable, TransitionRefused, IdentifyLimitReached   the program itself
+└── InvalidConfiguration, DatabaseUnusable, BackupFailed, TransitionRefused, IdentifyLimitReached   the program itself
 """
 
 from __future__ import annotations
@@ -373,6 +373,13 @@ class InvalidConfiguration(BotError):
 @dataclass(eq=False, repr=False)
 class DatabaseUnusable(BotError):
     """The database cannot be used; `problem` says why in one clause."""
+
+    problem: str
+
+
+@dataclass(eq=False, repr=False)
+class BackupFailed(BotError):
+    """No backup was made, or none could be restored; `problem` says why in one clause."""
 
     problem: str
 

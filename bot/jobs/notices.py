@@ -30,6 +30,7 @@ class Notices:
     def __init__(self, alerts: Alerts) -> None:
         self._alerts = alerts
         self._has_older_database = False
+        self._backups_fail = False
         self._budgets: set[str] = set()  # what has been said of the budgets of this day and this month
 
     def circuit_opened(self, circuit: Circuit, until: datetime | None, *, waiting: int = 0) -> None:
@@ -81,6 +82,16 @@ class Notices:
 
     def commands_not_synced(self, observed: str) -> None:
         self._alerts.send(AlertLevel.WARN, "commands", operator.commands_not_synced(observed))
+
+    def backup_failed(self, problem: str, *, last: datetime | None) -> None:
+        """No backup was made; the `last` good one is of that time. Said at the first failure, and then once a day."""
+        alert = self._alerts.repeat if self._backups_fail else self._alerts.send
+        self._backups_fail = True
+        alert(AlertLevel.WARN, "backup", operator.backup_failed(problem, last))
+
+    def backup_made(self) -> None:
+        """There is a good backup again."""
+        self._backups_fail = False
 
     def older_database(self) -> None:
         self._has_older_database = True

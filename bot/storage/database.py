@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import aiosqlite
 
 from bot.domain.errors import DatabaseUnusable, StorageUnavailable
+from bot.domain.models import require
 from bot.storage import integrity
 from bot.storage.marker import Marker, Position, is_older
 from bot.storage.pseudonyms import member_key
@@ -96,12 +97,14 @@ class Database:
         salt: str,
         marker: Marker | None = None,
         restored: bool = False,
-        unchecked: Path | None = None,
+        path: Path | None = None,
+        is_checked: bool = True,
     ) -> None:
+        self._path = path
         self.salt = salt  # of the pseudonyms in this database
         self.restored = restored  # an older copy replaced the database
         self.damage: str | None = None  # what the check found after the start
-        self._unchecked = unchecked  # the file that is still to be checked
+        self._is_checked = is_checked  # the whole file, since the start
         self._file = asyncio.Lock()  # held while the file must not change, or is moved into
         self._marker = marker
         self._connection = connection
@@ -136,19 +139,42 @@ class Database:
 
         The file does not change meanwhile: what is written stays in the write-ahead log. A cancellation stops it.
         """
-        if self._unchecked is None:
+        if self._is_checked:
             return
         start = perf_counter()
         async with self._file:
             try:
                 await _leave_file(self._connection)
-                self.damage = await integrity.damage_in(self._unchecked)
+                self.damage = await integrity.damage_in(self.path)
             finally:
                 await self._connection.execute_fetchall(_CHANGE_FILE)
-        self._unchecked = None
+        self._is_checked = True
         if self.damage is None:
             await self.run(_RECORD_CHECK)
             log.info("the database is whole: it was checked in %.1f s, while the bot ran", perf_counter() - start)
+
+    async def copy(self, target: Path) -> None:
+        """Write the database as it is now into the empty file `target`; flushing it is up to the caller.
+
+        Others read and write meanwhile, as during a check: what is written stays in the write-ahead log. A cancellation
+        stops it. Raises `StorageUnavailable`, `sqlite3.Error`.
+        """
+        async with self._file:
+            try:
+                await _leave_file(self._connection)
+                await integrity.in_thread(self.path, partial(integrity.copy, target=target))
+            finally:
+                await self._connection.execute_fetchall(_CHANGE_FILE)
+
+    @property
+    def path(self) -> Path:
+        """The file; a database in memory has none."""
+        return require(self._path)
+
+    @property
+    def changes(self) -> int:
+        """How many rows have been changed since the start."""
+        return self._connection.total_changes
 
     async def compact(self) -> None:
         """Write the database anew, and the write-ahead log with it. `secure_delete` alone is not enough to erase
@@ -279,10 +305,11 @@ async def opened(path: Path, *, make_room: Callable[[], None] = _no_reserve) -> 
         is_checked = await _prepare(connection, make_room, marker.read())
         restored = await _record_start(connection, marker.read(), is_checked=is_checked)
         salt = await _salt(connection)
-        unchecked = None if is_checked else path
         if not is_checked:
             log.info("the database is large: it is checked for damage after the start")
-        database = Database(connection, raw[0], salt=salt, marker=marker, restored=restored, unchecked=unchecked)
+        database = Database(
+            connection, raw[0], salt=salt, marker=marker, restored=restored, path=path, is_checked=is_checked
+        )
         await database.mark()
         try:
             yield database
@@ -359,7 +386,7 @@ async def _can_be_checked_later(connection: aiosqlite.Connection, found: str) ->
     """
     [[version]] = await connection.execute_fetchall("PRAGMA user_version")
     return (
-        version == max(_scripts())
+        version == newest_schema()
         and await integrity.is_large(connection)
         and await integrity.last_ended_well(connection)
         and not is_older(await _position(connection), found)

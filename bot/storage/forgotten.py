@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from bot.storage.files import sync_folder
 from bot.storage.pseudonyms import member_key
 
 if TYPE_CHECKING:
@@ -74,18 +75,8 @@ class Forgotten:
             file.write("".join(f"{line}\n" for line in lines).encode("ascii"))
             os.fsync(file.fileno())
         part.replace(self._path)
-        _sync_folder(self._path.parent)
+        sync_folder(self._path.parent)
 
 
 def _key(salt: str, user_id: int) -> str:
     return f"{member_key(salt, user_id) % 2**64:016x}"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable; Windows cannot flush a folder."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -9,14 +9,17 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bot.domain.errors import DatabaseUnusable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import aiosqlite
+
+T = TypeVar("T")
 
 CHECKED_AT_ONCE = 32 * 1024 * 1024  # bytes: the check takes less than a tenth of a second
 _CHECK = "PRAGMA quick_check(1)"
@@ -56,29 +59,43 @@ async def last_ended_well(connection: aiosqlite.Connection) -> bool:
 
 
 async def damage_in(path: Path) -> str | None:
-    """Look through a whole file that does not change meanwhile, in a thread; returns what is damaged. A cancellation
-    stops it at once. Raises `sqlite3.OperationalError` if the file cannot be read to its end.
-
-    SQLite knows both connections of this process, so closing the second one does not drop the lock of the first.
+    """Look through a whole file that does not change meanwhile; returns what is damaged. A cancellation stops it at
+    once. Raises `sqlite3.OperationalError` if the file cannot be read to its end.
     """
-    with ThreadPoolExecutor(1, "database-check") as executor, closing(_unchanging(path)) as connection:
-        checking = asyncio.get_running_loop().run_in_executor(executor, _damage, connection)
+    return await in_thread(path, damage)
+
+
+async def in_thread(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
+    """Do `work` in a thread, with a connection of its own to a database that does not change meanwhile. A cancellation
+    interrupts its statements.
+
+    SQLite knows all connections of this process, so closing this one does not drop the lock of another.
+    """
+    with ThreadPoolExecutor(1, "database-check") as executor, closing(unchanging(path)) as connection:
+        working = asyncio.get_running_loop().run_in_executor(executor, _nicely, work, connection)
         try:
-            return await asyncio.shield(checking)
+            return await asyncio.shield(working)
         finally:
-            while not checking.done():
+            while not working.done():
                 connection.interrupt()  # again: one that comes before the statement has no effect
-                await asyncio.wait([checking], timeout=0.01)
+                await asyncio.wait([working], timeout=0.01)
 
 
-def _unchanging(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+def unchanging(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, and takes the file for what it is now: it looks at no lock and no other file."""
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    return sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
 
 
-def _damage(connection: sqlite3.Connection) -> str | None:
+def _nicely(work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
     if sys.platform == "linux":  # a priority of the thread alone
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+    return work(connection)
+
+
+def damage(connection: sqlite3.Connection) -> str | None:
+    """What is damaged; raises `sqlite3.OperationalError` if the file cannot be read to its end."""
     try:
         [[verdict], *_] = connection.execute(_CHECK).fetchall()
     except sqlite3.OperationalError:
@@ -86,3 +103,8 @@ def _damage(connection: sqlite3.Connection) -> str | None:
     except sqlite3.DatabaseError as error:
         return str(error)
     return None if verdict == "ok" else str(verdict)
+
+
+def copy(connection: sqlite3.Connection, *, target: Path) -> None:
+    """Write the database into the empty file `target`, without free pages and gaps; raises `sqlite3.Error`."""
+    connection.execute("VACUUM INTO ?", (str(target),))

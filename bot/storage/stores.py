@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bot.domain.backups import BackupRules
 from bot.domain.errors import InvalidConfiguration
 from bot.domain.privacy import RetentionRules
-from bot.storage import database
+from bot.storage import backups, database
+from bot.storage.backups import Backups
 from bot.storage.forgotten import Forgotten
 from bot.storage.history import History
 from bot.storage.journal import DiskReserve, Journal
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DEFAULT_RULES = RetentionRules()
+_DEFAULT_BACKUPS = BackupRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Stores:
     personal_data: PersonalData
     retention: Retention
     usage: UsageRecords
+    backups: Backups
 
 
 @asynccontextmanager
@@ -57,9 +61,12 @@ async def opened(
     clock: Callable[[], datetime],
     on_unavailable: Callable[[StorageUnavailable], None],
     retention: RetentionRules = _DEFAULT_RULES,
+    backup: BackupRules = _DEFAULT_BACKUPS,
+    backup_folder: Path | None = None,
 ) -> AsyncIterator[Stores]:
     """Open the database in `folder`, and flush what the last process left in the journal. `spool` is the folder of the
-    pictures. Raises `DatabaseUnusable`, and `InvalidConfiguration` if the folder has no room for the journal.
+    pictures. Raises `DatabaseUnusable`, and `InvalidConfiguration` if the folder has no room for the journal, or the
+    one of the backups cannot be read.
     """
     reserve = DiskReserve(folder / "ballast")
     async with database.opened(folder / database.FILE, make_room=reserve.free) as store:
@@ -70,6 +77,14 @@ async def opened(
             log.info("%d records flushed from the journal", flushed)
         try:
             policies = Policies(store)
+            kept = Backups(
+                store,
+                folder=backup_folder or folder / backups.FOLDER,
+                rules=backup,
+                clock=clock,
+                settled=repository.require_settled,
+            )
+            _prepare(kept)
             yield Stores(
                 database=store,
                 ledger=ledger,
@@ -78,6 +93,7 @@ async def opened(
                 policies=policies,
                 spending=Spending(store),
                 usage=UsageRecords(store),
+                backups=kept,
                 personal_data=PersonalData(
                     store, repository=repository, policies=policies, forgotten=Forgotten(folder / "forgotten")
                 ),
@@ -85,6 +101,13 @@ async def opened(
             )
         finally:
             await repository.close()
+
+
+def _prepare(kept: Backups) -> None:
+    try:
+        kept.prepare()
+    except OSError as error:
+        raise InvalidConfiguration("backup.folder", f"cannot be used ({type(error).__name__})") from error
 
 
 def _journal(path: Path, reserve: DiskReserve) -> Journal:

@@ -98,6 +98,11 @@ def commands_not_synced(observed: str) -> str:
     return f"Discord did not register the commands ({observed}): those of the last time stay"
 
 
+def backup_failed(problem: str, last: datetime | None) -> str:
+    known = "there is none yet" if last is None else f"the last one is of {last:%Y-%m-%d %H:%M} UTC"
+    return f"the database was not backed up ({problem}); {known}"
+
+
 def with_waiting(line: str, waiting: int) -> str:
     """`line`, and how many people were waiting when it became true."""
     if not waiting:

@@ -112,6 +112,17 @@ def test_what_happens_once_is_sent_with_its_facts(alerts: RecordedAlerts, notice
     assert alerts.repeated == []
 
 
+def test_a_backup_that_fails_is_reported_at_once_and_then_once_a_day(alerts: RecordedAlerts, notices: Notices) -> None:
+    notices.backup_made()
+    for _ in range(3):
+        notices.backup_failed("disk full", last=NOON)
+    notices.backup_made()
+    notices.backup_failed("disk full", last=None)
+    line = "the database was not backed up (disk full); the last one is of 2026-11-22 12:00 UTC"
+    assert alerts.repeated == [(WARN, "backup", line)] * 2
+    assert alerts.sent == [(WARN, "backup", line), (WARN, "backup", operator.backup_failed("disk full", None))]
+
+
 def test_only_what_lasts_is_repeated(alerts: RecordedAlerts, notices: Notices) -> None:
     notices.remind(circuits={}, unavailable=None)
     assert alerts.repeated == []

@@ -1,0 +1,48 @@
+"""Files that are whole and on the disk under their last name, or not there at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PART = ".part"  # of the name of a file that is being written
+MODE = 0o600
+
+
+def create(path: Path) -> None:
+    """Create an empty file that only this user may read, in place of any other; raises `OSError`."""
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE))
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file to a new one that only this user may read; raises `OSError`."""
+    create(target)
+    shutil.copyfile(source, target)
+
+
+def publish(part: Path, target: Path) -> None:
+    """Give a finished file its last name, in place of any other, once it is on the disk; raises `OSError`."""
+    sync(part)
+    part.replace(target)
+    sync_folder(target.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk; raises `OSError`."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable; Windows cannot flush one."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
