@@ -109,6 +109,27 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     demo.set_defaults(refuse=demo.error)
+    backup = commands.add_parser(
+        "backup",
+        help="back up the database",
+        description="Back up the database, also while the bot runs: then the bot itself makes the backup.",
+    )
+    backup.add_argument("file", nargs="?", type=Path, metavar="FILE", help="copy the backup to this new file, too")
+
+    verify = commands.add_parser(
+        "verify",
+        help="check a backup",
+        description="Check whether a backup is whole, and whether its ledger is consistent. It stays as it is.",
+    )
+    verify.add_argument("file", type=Path, metavar="FILE", help="the backup")
+
+    restore = commands.add_parser(
+        "restore",
+        help="put a backup in the place of the database",
+        description="Put a backup in the place of the database, after a check. Stop the bot first.",
+    )
+    restore.add_argument("file", type=Path, metavar="FILE", help="the backup")
+    restore.add_argument("--yes", action="store_true", help="do not ask")
 
     commands.add_parser("version", help="print the version")
     return parser

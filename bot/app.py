@@ -83,6 +83,7 @@ class App:
         """Delete what has been kept long enough."""
         if deleted := await self.storage.retention.sweep(now=self.client.services.clock()):
             log.info("%d old jobs deleted", deleted)
+        await self.storage.forget_replaced(now=self.client.services.clock())
         await self.storage.personal_data.compact()
 
     async def check(self) -> None:
@@ -92,6 +93,14 @@ class App:
         await database.check()
         if database.damage is not None and not was_known:
             self.notices.storage_unavailable(StorageUnavailable(database.damage, damaged=True))
+
+    async def back_up_now(self) -> dict[str, str | int]:
+        """Make a backup for the command line; returns its path and size, or the problem."""
+        try:
+            made = await self.storage.backups.make()
+        except BackupFailed as failed:
+            return {"problem": failed.problem}
+        return {"path": str(made.path.absolute()), "size": made.size}
 
     async def back_up(self) -> None:
         """Make the backup that is due, if anything has changed; tells the operator if that fails."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
+
+S = TypeVar("S", bound=BaseModel)
 
 PREFIX = "BOT_"
 NESTING = "__"
@@ -289,14 +291,11 @@ class _Environment(EnvSettingsSource):
             return Unusable(f"must contain valid JSON, like [1, 2] or {{}}, in {names}", "environment")
 
 
-class _Sources(Settings, BaseSettings):
-    """Environment variables override config.toml, and config.toml overrides the defaults."""
+_ENVIRONMENT = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter=NESTING, env_ignore_empty=True)
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_nested_delimiter=NESTING,
-        env_ignore_empty=True,
-    )
+
+class _FromEverywhere(BaseSettings):
+    """Environment variables override config.toml, and config.toml overrides the defaults."""
 
     @classmethod
     def settings_customise_sources(
@@ -310,12 +309,36 @@ class _Sources(Settings, BaseSettings):
         return (_Environment(settings_cls), _File(settings_cls, _file()))
 
 
+class _Sources(Settings, _FromEverywhere):
+    model_config = _ENVIRONMENT
+
+
+class Stored(_Section):
+    """The settings that a command needs which only handles files: it works without secrets."""
+
+    storage: Storage = Storage()
+    backup: Backup = Backup()
+
+
+class _StoredSources(Stored, _FromEverywhere):
+    model_config = SettingsConfigDict(**_ENVIRONMENT, extra="ignore")
+
+
 def load() -> Settings:
     """Read every source; raises `InvalidConfiguration` for all problems together."""
+    return _read(_Sources)
+
+
+def load_stored() -> Stored:
+    """Read what is about stored files; raises `InvalidConfiguration` for all problems together."""
+    return _read(_StoredSources)
+
+
+def _read(sources: type[S]) -> S:
     problems = _unknown_variables()
     settings = None
     try:
-        settings = _Sources()
+        settings = sources()
     except ValidationError as error:
         problems += _described(error)
     except SettingsError:

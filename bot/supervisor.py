@@ -16,9 +16,11 @@ import discord
 
 from bot import app
 from bot.domain.errors import IdentifyLimitReached, InvalidConfiguration, StorageUnavailable
+from bot.ops import control
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from bot.app import App
     from bot.config import Settings
@@ -42,7 +44,7 @@ async def run(settings: Settings, *, wrap: Callable[[Ports], Ports] = app.unwrap
     """
     stopping = asyncio.Event()
     _listen(stopping.set)
-    async with app.opened(settings, wrap=wrap) as running:
+    async with app.opened(settings, wrap=wrap) as running, _answering(running):
         # What exists now lives until the end, so no collection has to look at it: not even a first one, which would
         # delay the start by as much as all of our own imports, to find the few objects that they left behind.
         gc.freeze()
@@ -64,6 +66,11 @@ async def run(settings: Settings, *, wrap: Callable[[Ports], Ports] = app.unwrap
             await asyncio.wait((connection, stopped, housekeeping, backups))
         if not connection.cancelled():
             connection.result()
+
+
+def _answering(running: App) -> AbstractAsyncContextManager[None]:
+    """Answer what the command line asks a running bot."""
+    return control.served(running.storage.database.path.with_name(control.NAME), {"backup": running.back_up_now})
 
 
 def _listen(stop: Callable[[], None]) -> None:

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "backups"  # in the data folder, unless another one is set
 _STEM = "pikzels-bot"
-_STAMP = "%Y%m%dT%H%M%SZ"
+STAMP = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(rf"{_STEM}-(\d{{8}}T\d{{6}}Z)\.sqlite3")
 _SOONEST = timedelta(seconds=30)  # after a start, which has other things to do
 _GRACE = timedelta(minutes=10)  # a backup that takes long is not overdue yet
@@ -122,7 +122,7 @@ class Backups:
         return made
 
     async def _write(self, at: datetime) -> Backup:
-        path = self._folder / f"{_STEM}-{at.astimezone(UTC):{_STAMP}}.sqlite3"
+        path = self._folder / name_at(at)
         part = path.with_name(path.name + files.PART)
         try:
             await asyncio.to_thread(self._create, part)
@@ -155,6 +155,11 @@ class Backups:
         return pause_after(self._rules, seconds=seconds, size=0 if newest is None else newest.size)
 
 
+def name_at(at: datetime) -> str:
+    """The name of the backup of that time."""
+    return f"{_STEM}-{at.astimezone(UTC):{STAMP}}.sqlite3"
+
+
 def found_in(folder: Path) -> list[Backup]:
     """The backups in a folder by their names, the oldest first; raises `OSError`."""
     if not folder.is_dir():
@@ -165,7 +170,7 @@ def found_in(folder: Path) -> list[Backup]:
 
 
 def _time_of(stamp: str) -> datetime:
-    return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+    return datetime.strptime(stamp, STAMP).replace(tzinfo=UTC)
 
 
 def require_room(folder: Path, size: int) -> None:

@@ -52,6 +52,10 @@ class Marker:
         except (OSError, ValueError):
             return ""
 
+    def names_a_start(self) -> bool:
+        """Whether it can tell copies apart that have the same entries."""
+        return _parsed(self.read())[1] != ""
+
     def write(self, position: Position) -> None:
         """Replace the marker by a whole one; if that fails, the last one stays, and only notices less."""
         part = self._path.with_name(self._path.name + ".part")

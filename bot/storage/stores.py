@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from bot.domain.backups import BackupRules
 from bot.domain.errors import InvalidConfiguration
 from bot.domain.privacy import RetentionRules
-from bot.storage import backups, database
+from bot.storage import backups, database, restoration
 from bot.storage.backups import Backups
 from bot.storage.forgotten import Forgotten
 from bot.storage.history import History
@@ -51,6 +52,10 @@ class Stores:
     retention: Retention
     usage: UsageRecords
     backups: Backups
+
+    async def forget_replaced(self, *, now: datetime) -> None:
+        """Remove the databases that restorations have replaced long ago, and what a broken-off one has left."""
+        await asyncio.to_thread(restoration.remove_leftovers, self.database.path, now=now)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bot import supervisor
 from bot.domain.backups import BackupRules, Check
 from bot.domain.errors import BackupFailed, StorageUnavailable
 from bot.storage import database, stores, verification
@@ -295,6 +296,21 @@ async def test_the_operator_is_alerted_to_a_backup_that_fails_and_to_one_that_is
     assert alerts(caplog)[1:] == [
         f"the database was not backed up (it is overdue); the last one is of {newest.at:%Y-%m-%d %H:%M} UTC"
     ]
+
+
+async def test_the_running_bot_makes_each_backup_when_it_is_due_until_it_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    async with running(tmp_path, monkeypatch, connect=False, clock=clock) as live:
+        clock.advance(minutes=1)
+        backing_up = asyncio.create_task(supervisor._back_up(live.app))
+        assert await asyncio.to_thread(appears, tmp_path / "backups")
+        while live.app.storage.backups.newest() is None:
+            await asyncio.wait([backing_up], timeout=0.01)
+        backing_up.cancel()
+        await asyncio.wait([backing_up])
+    async with running(tmp_path, monkeypatch, connect=False, clock=clock, backup={"minutes": 0}) as live:
+        await supervisor._back_up(live.app)  # ends at once
 
 
 def alerts(caplog: pytest.LogCaptureFixture) -> list[str]:

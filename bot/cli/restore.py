@@ -1,0 +1,70 @@
+"""`restore`: a backup in the place of the database, after a check and a question."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bot.cli import exit_codes
+from bot.domain.errors import BackupFailed
+from bot.text import backups as texts
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Returns the exit code; raises `InvalidConfiguration`, `DatabaseUnusable`."""
+    from bot import config  # noqa: PLC0415 - slow to import
+    from bot.storage.database import FILE  # noqa: PLC0415 - for this command only
+
+    source: Path = arguments.file
+    if not source.is_file():
+        print(texts.not_found(source), file=sys.stderr)
+        return exit_codes.FAILED
+    database = config.load_stored().storage.folder / FILE
+    try:
+        return _restore(source, database, is_agreed=arguments.yes)
+    except BackupFailed as error:
+        print(texts.not_restored(error.problem), file=sys.stderr)
+    except sqlite3.Error as error:
+        print(texts.not_restored(str(error)), file=sys.stderr)
+    except OSError as error:
+        print(texts.not_restored(error.strerror or type(error).__name__), file=sys.stderr)
+    except KeyboardInterrupt:
+        print(texts.BROKEN_OFF, file=sys.stderr)
+        return exit_codes.INTERRUPTED
+    return exit_codes.FAILED
+
+
+def _restore(source: Path, database: Path, *, is_agreed: bool) -> int:
+    from bot.storage import restoration  # noqa: PLC0415 - for this command only
+
+    with restoration.prepared(source, database) as prepared:
+        _print(texts.examination(prepared.examination))
+        if prepared.examination.problem is not None:
+            print(texts.NOT_RESTORED, file=sys.stderr)
+            return exit_codes.FAILED
+        _print(texts.before_restoring(prepared.loss))
+        if not (is_agreed or _agrees()):
+            print(texts.NOT_RESTORED)
+            return exit_codes.FAILED
+        kept = prepared.finish(now=datetime.now(UTC))
+    _print(texts.restored(kept))
+    return exit_codes.OK
+
+
+def _agrees() -> bool:
+    try:
+        return input(texts.CONFIRM).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
