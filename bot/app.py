@@ -85,6 +85,7 @@ class App:
             log.info("%d old jobs deleted", deleted)
         await self.storage.forget_replaced(now=self.client.services.clock())
         await self.storage.personal_data.compact()
+        await self.storage.personal_data.erase_copies()
 
     async def check(self) -> None:
         """Check a large database that the start did not wait for. From damage on, no new request is accepted."""

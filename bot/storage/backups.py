@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 import sqlite3
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from bot.domain.errors import BackupFailed, StorageUnavailable
 from bot.storage import files, integrity, verification
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from bot.domain.backups import BackupRules
@@ -71,6 +71,16 @@ class Backups:
             self._fresh_at = self._found[-1].at
             self._pause = max(_SOONEST, self._fresh_at + self._usual_pause(0) - self._tried_at)
 
+    @property
+    def size(self) -> int:
+        """The bytes of all of them."""
+        return sum(backup.size for backup in self._found)
+
+    @property
+    def database(self) -> Path:
+        """The file of which these are backups."""
+        return self._database.path
+
     def newest(self) -> Backup | None:
         """The newest backup. Like every one that has its name, it was verified."""
         return self._found[-1] if self._found else None
@@ -120,6 +130,13 @@ class Backups:
             self._pause = max(_SOONEST, self._usual_pause(perf_counter() - start))
         log.info("backed up to %s: %.1f MB in %.1f s", made.path.name, made.size / 1024**2, perf_counter() - start)
         return made
+
+    @asynccontextmanager
+    async def unchanging(self) -> AsyncIterator[list[Backup]]:
+        """The backups, none of which is made or deleted by anyone else until the end of the block. Raises `OSError`."""
+        async with self._making:
+            yield await asyncio.to_thread(found_in, self._folder)
+            self._found = await asyncio.to_thread(found_in, self._folder)
 
     async def _write(self, at: datetime) -> Backup:
         path = self._folder / name_at(at)

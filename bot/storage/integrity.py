@@ -65,13 +65,15 @@ async def damage_in(path: Path) -> str | None:
     return await in_thread(path, damage)
 
 
-async def in_thread(path: Path, work: Callable[[sqlite3.Connection], T]) -> T:
-    """Do `work` in a thread, with a connection of its own to a database that does not change meanwhile. A cancellation
-    interrupts its statements.
+async def in_thread(
+    path: Path, work: Callable[[sqlite3.Connection], T], *, connect: Callable[[Path], sqlite3.Connection] | None = None
+) -> T:
+    """Do `work` in a thread, with a connection of its own to a database that nobody else changes meanwhile. A
+    cancellation interrupts its statements.
 
     SQLite knows all connections of this process, so closing this one does not drop the lock of another.
     """
-    with ThreadPoolExecutor(1, "database-check") as executor, closing(unchanging(path)) as connection:
+    with ThreadPoolExecutor(1, "database-check") as executor, closing((connect or unchanging)(path)) as connection:
         working = asyncio.get_running_loop().run_in_executor(executor, _nicely, work, connection)
         try:
             return await asyncio.shield(working)

@@ -84,7 +84,7 @@ _CHARGE = """
     SELECT id, 'charge', user_id, guild_id, -cost, cost, asked_at, ended_at, member, counted_on FROM jobs WHERE id = ?
 """
 # The operator pays for every image that was made, and perhaps for one whose outcome is unknown.
-_RELEASE = f"""
+RELEASE = f"""
     INSERT INTO entries
         (job_id, kind, user_id, guild_id, held, spent, counted_at, at, member, counted_on, extra, price, mark)
     SELECT
@@ -234,7 +234,7 @@ class Ledger:
         """The hold is released, whatever state the job was in. Its message is recorded too, if it is known."""
         known = request_id is None or (job.output is not None and job.output.request_id is not None)
         columns = _message_of(job) if known else {**_message_of(job), "request_id": request_id}
-        return await self._end(job, Step.RELEASED, _RELEASE, reason=reason, ended_at=ms(now), **columns, **_GONE)
+        return await self._end(job, Step.RELEASED, RELEASE, reason=reason, ended_at=ms(now), **columns, **_GONE)
 
     async def notified(self, job: Job, *, now: datetime) -> None:
         """The requester has been shown how the job ended; the interaction's token is no longer needed."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from bot.storage.database import Database, Row, Transaction
+    from bot.storage.erased_copies import ErasedCopies
     from bot.storage.forgotten import Forgotten
     from bot.storage.journaled_ledger import JournaledLedger
     from bot.storage.personal_tables import Rows, Table
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _SLICE = 500  # rows changed in one transaction: others' go in between
 _READ = 2000
 _COMPACT_AT_ONCE = 64 * 1024 * 1024  # bytes: compacting a larger database holds up requests for longer than a second
+_COPIES_AT_ONCE = 256 * 1024 * 1024  # bytes of backups; what is more takes more seconds than a person waits
 _SHORTEST_ID = 15  # digits: anything shorter is too young for a snowflake, and may be some other number in a text
 _ANOTHER = "another person"
 
@@ -52,8 +54,15 @@ class PersonalData:
     """
 
     def __init__(
-        self, database: Database, *, repository: JournaledLedger, policies: Policies, forgotten: Forgotten
+        self,
+        database: Database,
+        *,
+        repository: JournaledLedger,
+        policies: Policies,
+        forgotten: Forgotten,
+        copies: ErasedCopies | None = None,
     ) -> None:
+        self._copies = copies
         self._database = database
         self._repository = repository
         self._policies = policies
@@ -101,20 +110,12 @@ class PersonalData:
         """Erase a slice; returns whether there is more."""
         if transaction.run(_IN_PROGRESS, (user_id,)):
             raise NotAllowed("in_progress")
-        values = self._values(user_id)
-        for name, table in TABLES.items():
-            for rows in table.rows:
-                done = _erase(transaction, name, rows, values, sliced=table.has_rowid) if rows.change != {} else 0
-                if done:
-                    transaction.run(_ERASED)
-                if done >= _SLICE:
-                    return True
-        return False
+        return erase_slice(transaction, self._values(user_id))
 
     async def remember(self, user_id: int, *, now: datetime) -> None:
         """Write down that the person was erased, so that a restored backup does it again. Then what was erased is
-        gone from the disk; from the gaps of a large database only after the next `compact`. Raises
-        `StorageUnavailable`.
+        gone from the disk; from the gaps of a large database only after the next `compact`, and from large backups
+        after the next `erase_copies`. Raises `StorageUnavailable`.
         """
         try:
             number = 1 + max(await self._applied(), await asyncio.to_thread(self._forgotten.last))
@@ -125,16 +126,15 @@ class PersonalData:
         await self._database.checkpoint()
         if (await self._database.run(_SIZE))[0][0] <= _COMPACT_AT_ONCE:
             await self.compact()
+        if self._copies is not None and self._copies.size <= _COPIES_AT_ONCE:
+            await self._copies.erase()
 
     async def to_erase_again(self) -> list[int]:
         """Who was erased after this copy of the database was made; raises `OSError`."""
         applied = await self._applied()
         if await asyncio.to_thread(self._forgotten.last) <= applied:
             return []
-        known = set[int]()
-        for name, table in TABLES.items():
-            for column in table.people.split():
-                known.update(row[0] for row in await self._database.run(f"SELECT DISTINCT {column} FROM {name}"))
+        known = await self._database.write(people_in)
         return await asyncio.to_thread(self._forgotten.whose, sorted(known), after=applied)
 
     async def erased_again(self) -> None:
@@ -150,17 +150,55 @@ class PersonalData:
             await self._database.compact()
             await self._database.run(_COMPACTED)
 
+    async def erase_copies(self) -> None:
+        """Erase in every backup who was erased after it was made. Raises `StorageUnavailable`."""
+        if self._copies is not None:
+            await self._copies.erase()
+
     async def _applied(self) -> int:
-        rows = await self._database.run(_APPLIED)
-        return int(rows[0][0]) if rows else 0
+        return await self._database.write(last_applied)
 
     def _values(self, user_id: int) -> dict[str, Any]:
-        text = str(user_id)
-        return {
-            "user_id": user_id,
-            "member": member_key(self._database.salt, user_id),
-            "text": text if len(text) >= _SHORTEST_ID else None,
-        }
+        return values_of(user_id, salt=self._database.salt)
+
+
+def last_applied(transaction: Transaction) -> int:
+    """The number of the last deletion that a database has seen."""
+    rows = transaction.run(_APPLIED)
+    return int(rows[0][0]) if rows else 0
+
+
+def apply(transaction: Transaction, number: int) -> None:
+    """The deletions up to that number have been repeated."""
+    transaction.run(_APPLY, (str(number),))
+
+
+def people_in(transaction: Transaction) -> set[int]:
+    """Everybody whom a database knows."""
+    columns = [(name, column) for name, table in TABLES.items() for column in table.people.split()]
+    return {row[0] for name, column in columns for row in transaction.run(f"SELECT DISTINCT {column} FROM {name}")}
+
+
+def values_of(user_id: int, *, salt: str) -> dict[str, Any]:
+    """The person as the conditions of `personal_tables` name them."""
+    text = str(user_id)
+    return {
+        "user_id": user_id,
+        "member": member_key(salt, user_id),
+        "text": text if len(text) >= _SHORTEST_ID else None,
+    }
+
+
+def erase_slice(transaction: Transaction, values: Mapping[str, Any]) -> bool:
+    """Erase some rows of a person; returns whether there are more."""
+    for name, table in TABLES.items():
+        for rows in table.rows:
+            done = _erase(transaction, name, rows, values, sliced=table.has_rowid) if rows.change != {} else 0
+            if done:
+                transaction.run(_ERASED)
+            if done >= _SLICE:
+                return True
+    return False
 
 
 def _selection(name: str, table: Table) -> str:

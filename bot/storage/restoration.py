@@ -150,3 +150,6 @@ def remove_leftovers(database: Path, *, now: datetime) -> None:
         is_leftover = not copy.exists() or (database.exists() and copy.samefile(database))
         if is_leftover or at < now - KEPT:
             shutil.rmtree(folder)
+            continue
+        for part in folder.glob(f"*{files.PART}"):
+            part.unlink()

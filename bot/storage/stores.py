@@ -13,6 +13,7 @@ from bot.domain.errors import InvalidConfiguration
 from bot.domain.privacy import RetentionRules
 from bot.storage import backups, database, restoration
 from bot.storage.backups import Backups
+from bot.storage.erased_copies import ErasedCopies
 from bot.storage.forgotten import Forgotten
 from bot.storage.history import History
 from bot.storage.journal import DiskReserve, Journal
@@ -90,6 +91,7 @@ async def opened(
                 settled=repository.require_settled,
             )
             _prepare(kept)
+            forgotten = Forgotten(folder / "forgotten")
             yield Stores(
                 database=store,
                 ledger=ledger,
@@ -100,7 +102,11 @@ async def opened(
                 usage=UsageRecords(store),
                 backups=kept,
                 personal_data=PersonalData(
-                    store, repository=repository, policies=policies, forgotten=Forgotten(folder / "forgotten")
+                    store,
+                    repository=repository,
+                    policies=policies,
+                    forgotten=forgotten,
+                    copies=ErasedCopies(kept, forgotten=forgotten, clock=clock),
                 ),
                 retention=Retention(store, policies=policies, rules=retention),
             )

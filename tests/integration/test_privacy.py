@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import random
 import shutil
 import sqlite3
+import stat
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bot.domain.errors import NotAllowed, ResultGone
-from bot.domain.models import Format, Model, Postponed, ThumbnailRequest
+from bot.domain.errors import NotAllowed, ResultGone, StorageUnavailable
+from bot.domain.models import Format, Model, Picture, Postponed, ThumbnailRequest
 from bot.domain.privacy import RetentionRules
 from bot.domain.server_rules import Amounts, Block, Change, LimitKind, Preferences
-from bot.storage import database, personal_data, stores
+from bot.storage import database, files, personal_data, stores, verification
 from bot.storage.personal_tables import TABLES
 from bot.storage.pseudonyms import member_key
 from bot.text import privacy
@@ -26,9 +28,11 @@ from sandbox.failpoints import Wrapped
 from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import PHOTO, Killed, Live, books, killed_at, running
 from tests.support.factories import NOON, request, requester, reservation
+from tests.support.journaled import OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from sandbox import discord_server
@@ -63,6 +67,7 @@ async def live_a_life(live: Live) -> set[str]:
     await live.discord.context_menu("Make thumbnail", live.discord.say(files=[PHOTO]), user_id=ME)
     await judge(live)
     await live.app.use_case.recovery.idle(10)
+    await live.app.storage.backups.make()
     return {PROMPT, str(shared.id), str(reacted.id)}  # and not what the other person has repeated
 
 
@@ -183,6 +188,8 @@ async def test_after_a_deletion_nothing_is_found_and_nothing_is_refilled_even_in
         answer = await delete(live)
         assert "1 image waiting for `/recover` went with it." in answer
         assert everywhere(folder, {str(ME), *gone}) == []  # at once, not only after a stop
+        [copy] = (folder / "backups").iterdir()  # it is still there, with everybody else
+        assert verification.examined(copy).problem is None
     check_deleted(folder, gone, others)
     after = {scope: 3 if scope.startswith("member") else amount for scope, amount in before}
     after["unknown"] = 1  # the image that waited for a claim was paid for
@@ -544,3 +551,112 @@ async def test_a_deletion_that_a_kill_interrupts_anywhere_can_be_repeated_and_le
             await live.app.client.services.personal_data.delete(ME)
             assert everywhere(folder, {str(ME), *gone}) == [], point
         check_deleted(folder, gone, others)
+
+
+# --- backups ---------------------------------------------------------------------------------------------------------
+
+
+async def copied(folder: Path) -> Path:
+    """A backup with a result of each of two people, and one in progress and one that waits for a claim of the first."""
+    async with stored(folder) as opened:
+        ledger = opened.repository
+        for user_id, step in ((ME, "delivered"), (OTHER, "delivered"), (ME, "sending"), (ME, "parked")):
+            job = await ledger.reserve(reservation(requester(user_id), what=request(prompt=f"{PROMPT} {user_id}")))
+            job = await ledger.sending(await ledger.acked(job, message_id=user_id), now=NOON)
+            if step != "sending":
+                job = await ledger.generated(job, OUTPUT, now=NOON)
+            if step == "delivered":
+                await ledger.delivered(job, message_id=user_id, now=NOON)
+            elif step == "parked":
+                job = await ledger.spooled(job, Picture(folder / "x.png", "PNG", 1, 1, 1))
+                await ledger.parked(job, now=NOON)
+        backup = (await opened.backups.make()).path
+        for job in await ledger.open_jobs():
+            await ledger.released(job, reason="outcome_unknown", request_id=None, now=NOON)
+    return backup
+
+
+def stored(folder: Path) -> AbstractAsyncContextManager[stores.Stores]:
+    return stores.opened(folder, spool=folder / "spool", clock=lambda: NOON, on_unavailable=print)
+
+
+async def forget(opened: stores.Stores) -> None:
+    await opened.personal_data.erase(ME)
+    await opened.personal_data.remember(ME, now=NOON)
+
+
+async def test_a_deletion_reaches_every_copy_and_each_is_still_a_whole_backup(tmp_path: Path) -> None:
+    backup = await copied(tmp_path)
+    replaced = tmp_path / "replaced-20261122T120000Z" / DATABASE
+    replaced.parent.mkdir()
+    shutil.copy(backup, replaced)
+    async with stored(tmp_path) as opened:
+        await forget(opened)
+        assert everywhere(tmp_path, {str(ME), f"{PROMPT} {ME}"}) == []
+    for copy in (backup, replaced):
+        found = verification.examined(copy)
+        assert (found.problem, found.jobs) == (None, 4)
+        with closing(sqlite3.connect(copy)) as connection:
+            states = connection.execute("SELECT user_id, state, reason FROM jobs ORDER BY rowid").fetchall()
+        assert states == [
+            (0, "delivered", None),
+            (OTHER, "delivered", None),
+            (0, "released", "outcome_unknown"),
+            (0, "released", "not_started:restarting"),
+        ]
+        assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.rglob("*.part")] == []
+
+
+async def test_copies_without_the_person_stay_untouched(tmp_path: Path) -> None:
+    backup = await copied(tmp_path)
+    before = backup.stat()
+    async with stored(tmp_path) as opened:
+        await opened.personal_data.remember(5, now=NOON)
+        assert backup.stat() == before
+        await forget(opened)
+        await opened.personal_data.erase_copies()
+        assert backup.stat().st_ino != before.st_ino
+
+
+async def test_a_copy_in_which_nobody_can_be_deleted_is_deleted(tmp_path: Path) -> None:
+    backup = await copied(tmp_path)
+    other, damaged = backup.with_name(backup.name.replace("T12", "T11")), tmp_path / "replaced-20261122T120000Z"
+    shutil.copy(backup, other)
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("PRAGMA user_version = 6")
+    damaged.mkdir()
+    (damaged / DATABASE).write_bytes(b"beyond reading" * 1000)
+    async with stored(tmp_path) as opened:
+        await forget(opened)
+    assert [path.name for path in backup.parent.iterdir()] == [backup.name]
+    assert not damaged.exists()
+
+
+async def test_a_full_disk_deletes_no_copy_and_the_deletion_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = await copied(tmp_path)
+    async with stored(tmp_path) as opened:
+        with monkeypatch.context() as full:
+
+            def fail(*_: Path) -> None:
+                raise OSError(errno.ENOSPC, "no space")
+
+            full.setattr(files, "publish", fail)
+            with pytest.raises(StorageUnavailable, match="the backups"):
+                await forget(opened)
+        assert {name for name, _ in everywhere(tmp_path, {str(ME)})} == {backup.name}
+    async with stored(tmp_path) as opened:  # the housekeeping of the next start
+        await opened.personal_data.erase_copies()
+        assert everywhere(tmp_path, {str(ME)}) == []
+
+
+async def test_large_backups_are_left_to_the_housekeeping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await copied(tmp_path)
+    monkeypatch.setattr(personal_data, "_COPIES_AT_ONCE", 0)
+    async with stored(tmp_path) as opened:
+        await forget(opened)
+        assert everywhere(tmp_path, {str(ME)}) != []
+        await opened.personal_data.erase_copies()
+        assert everywhere(tmp_path, {str(ME)}) == []
