@@ -228,6 +228,7 @@ async def opened(
             spending=storage.spending,
             values=storage.repository,
             clock=clock,
+            newest_backup=storage.backups.newest,
         )
         await operations.restore()
         personal_data = PersonalData(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 
+from bot import __version__
 from bot.domain.diagnosis import Answer, Trouble
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+USER_AGENT = f"pikzels-bot/{__version__}"
 _BODY_BYTES = 256 * 1024
 
 
@@ -40,7 +42,7 @@ class HttpClient:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept-Encoding": "identity", **(headers or {})},
+            headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT, **(headers or {})},
             timeout=timeout,
             auto_decompress=False,
             trust_env=False,

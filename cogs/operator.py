@@ -48,7 +48,7 @@ class Operator(app_commands.Group):
             raise app_commands.CheckFailure from NotAllowed("operator")
         return True
 
-    @app_commands.command(description="Circuits, queue, spending, and unknown outcomes")
+    @app_commands.command(description="Circuits, queue, spending, unknown outcomes, and backups")
     async def status(self, interaction: Interaction) -> None:
         await _respond(interaction, operations.condition(await self._operations.condition()))
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from bot.domain.backups import Backup
     from bot.domain.models import Allowance, Circuit, Window
 
 
@@ -51,7 +52,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How the bot is. `unknown` is the number of jobs to reconcile, `unknown_at_least` that there are more."""
+    """How the bot is. `unknown` is the number of jobs to reconcile, `unknown_at_least` that there are more. `backup` is
+    the newest one.
+    """
 
     paused: str | None
     circuits: Mapping[Circuit, datetime | None]
@@ -60,6 +63,8 @@ class Condition:
     budgets: Sequence[Allowance]
     unknown: int
     unknown_at_least: bool
+    backup: Backup | None
+    version: str
 
 
 @dataclass(frozen=True, slots=True)

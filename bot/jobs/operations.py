@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bot import __version__
 from bot.domain.server_rules import Change
 from bot.domain.spending import Bill, Condition
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from bot.domain.backups import Backup
     from bot.domain.models import Circuit
     from bot.domain.protocols import KeyValueStore, PolicyStore, SpendingStore
     from bot.domain.spending import Settlement, UnknownJob
@@ -35,6 +37,7 @@ class Operations:
         spending: SpendingStore,
         values: KeyValueStore,
         clock: Callable[[], datetime],
+        newest_backup: Callable[[], Backup | None],
     ) -> None:
         self._admission = admission
         self._queue = queue
@@ -42,6 +45,7 @@ class Operations:
         self._spending = spending
         self._values = values
         self._clock = clock
+        self._newest_backup = newest_backup
 
     async def restore(self) -> None:
         """After a start: stay paused if the bot was."""
@@ -57,6 +61,8 @@ class Operations:
             budgets=await self._admission.spend(self._clock()),
             unknown=min(len(unknown), _UNKNOWN_SHOWN),
             unknown_at_least=len(unknown) > _UNKNOWN_SHOWN,
+            backup=self._newest_backup(),
+            version=__version__,
         )
 
     async def pause(self, reason: str, *, actor: int) -> None:

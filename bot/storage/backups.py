@@ -8,6 +8,7 @@ import re
 import shutil
 import sqlite3
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -82,12 +83,18 @@ class Backups:
         return self._database.path
 
     def newest(self) -> Backup | None:
-        """The newest backup. Like every one that has its name, it was verified."""
-        return self._found[-1] if self._found else None
+        """The newest backup, with the last time at which it was known to have all that had changed. Like every one that
+        has its name, it was verified.
+        """
+        if not self._found:
+            return None
+        newest = self._found[-1]
+        return newest if self._fresh_at is None else replace(newest, at=max(newest.at, self._fresh_at))
 
     def age(self) -> timedelta | None:
         """For how long the database may have changed without a backup; None without any backup."""
-        return None if self._fresh_at is None else max(timedelta(0), self._clock() - self._fresh_at)
+        newest = self.newest()
+        return None if newest is None else max(timedelta(0), self._clock() - newest.at)
 
     def wait(self) -> timedelta:
         """How long until the next one is due."""

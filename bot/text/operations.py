@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bot.domain.models import Circuit, Period
-from bot.text.formatting import bar, credits_, date_and_time, dollars, quoted, relative_time
+from bot.text.formatting import bar, credits_, date_and_time, dollars, megabytes, quoted, relative_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,10 @@ def condition(found: Condition) -> str:
     lines += [_budget(one) for one in found.budgets]
     more = "at least " if found.unknown_at_least else ""
     lines.append(f"**Unknown outcomes to reconcile**: {more}{found.unknown}")
+    made = found.backup
+    backup = "none yet" if made is None else f"{relative_time(made.at)} ({megabytes(made.size)})"
+    lines.append(f"**Last backup**: {backup}")
+    lines.append(f"**Version**: {found.version}")
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from bot import __version__
 from bot.images.downloads import ImageDownloader, fetch_whole
 from bot.pikzels.client import Pikzels
 from tests.support.factories import API_KEY, image_bytes, request
@@ -46,7 +47,7 @@ async def test_no_proxy_of_the_environment_sees_a_call_or_a_download(
     assert asked == []
 
 
-async def test_no_password_of_the_environment_is_sent(
+async def test_the_version_is_sent_and_no_password_of_the_environment(
     api: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "netrc"
@@ -57,4 +58,5 @@ async def test_no_password_of_the_environment_is_sent(
         output = await pikzels.create(request())
     async with ImageDownloader(loopback=True, timeout=5) as downloads:
         await fetch_whole(downloads, output.url)
+    assert {call.headers["User-Agent"] for call in (*api.calls, *api.downloads)} == {f"pikzels-bot/{__version__}"}
     assert all("Authorization" not in call.headers for call in (*api.calls, *api.downloads))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bot import __version__
 from bot.domain.models import require
 from sandbox import discord_server
 from sandbox.pikzels_server.replies import Reply
@@ -105,6 +106,16 @@ async def test_a_pause_lasts_over_a_restart_and_says_why(
         (OPERATOR, "operator pause"),
         (OPERATOR, "operator resume"),
     ]
+
+
+async def test_the_status_names_the_version_and_the_last_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with operated(tmp_path, monkeypatch) as live:
+        assert (await answer(live, "status")).endswith(f"**Last backup**: none yet\n**Version**: {__version__}")
+        made = await live.app.storage.backups.make()
+        size = f"{made.size / 1024**2:.1f} MB"
+        assert f"**Last backup**: <t:{int(made.at.timestamp())}:R> ({size})" in await answer(live, "status")
 
 
 async def test_what_was_spent_is_listed_by_server_and_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
