@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bot.domain.backups import Backup, kept, pause_after, room_needed
 from bot.domain.errors import BackupFailed, StorageUnavailable
-from bot.storage import files, integrity, verification
+from bot.storage import files, integrity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -146,6 +146,8 @@ class Backups:
             self._found = await asyncio.to_thread(found_in, self._folder)
 
     async def _write(self, at: datetime) -> Backup:
+        from bot.storage import verification  # noqa: PLC0415 - not before the start
+
         path = self._folder / name_at(at)
         part = path.with_name(path.name + files.PART)
         try:

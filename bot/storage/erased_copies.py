@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bot.domain.errors import NotStarted, NotStartedCause, OutcomeUnknown, StorageUnavailable
 from bot.domain.models import State
-from bot.storage import files, integrity, personal_data, verification
+from bot.storage import files, integrity, personal_data
 from bot.storage.database import Transaction, newest_schema
 from bot.storage.job_rows import ms
 from bot.storage.ledger import RELEASE
@@ -93,6 +93,8 @@ class ErasedCopies:
         return self._forgotten.whose(sorted(personal_data.people_in(copy)), after=applied)
 
     async def _write_anew(self, path: Path, people: Collection[int], number: int) -> None:
+        from bot.storage import verification  # noqa: PLC0415 - not before the start
+
         before, part = (path.with_name(path.name + ending) for ending in (_BEFORE, files.PART))
         try:
             for file in (before, part):

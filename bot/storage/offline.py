@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from bot.domain.backups import Examination
+    from bot.domain.examination import Examination
 
 _WAL = "-wal"
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bot.domain.backups import Loss
 from bot.domain.errors import BackupFailed
+from bot.domain.examination import Loss
 from bot.storage import files, offline, verification
 from bot.storage.backups import STAMP, require_room
 from bot.storage.marker import Marker, Position
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bot.domain.backups import Examination
+    from bot.domain.examination import Examination
 
 KEPT = timedelta(days=14)  # for so long the database that was replaced stays
 _PART = ".restoring"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bot.domain.backups import BackupRules
 from bot.domain.errors import InvalidConfiguration
 from bot.domain.privacy import RetentionRules
-from bot.storage import backups, database, restoration
+from bot.storage import backups, database
 from bot.storage.backups import Backups
 from bot.storage.erased_copies import ErasedCopies
 from bot.storage.forgotten import Forgotten
@@ -56,6 +56,8 @@ class Stores:
 
     async def forget_replaced(self, *, now: datetime) -> None:
         """Remove the databases that restorations have replaced long ago, and what a broken-off one has left."""
+        from bot.storage import restoration  # noqa: PLC0415 - not before the start
+
         await asyncio.to_thread(restoration.remove_leftovers, self.database.path, now=now)
 
 

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from bot.domain.backups import Check, Examination
+from bot.domain.examination import Check, Examination
 from bot.storage import integrity
 from bot.storage.database import newest_schema
 from bot.storage.job_rows import maybe_time

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from bot.domain.backups import Check
+from bot.domain.examination import Check
 from bot.text.formatting import megabytes
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from bot.domain.backups import Examination, Loss
+    from bot.domain.examination import Examination, Loss
 
 CONFIRM = "Restore it? Type yes: "
 NOT_RESTORED = "Nothing was changed."

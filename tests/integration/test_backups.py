@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bot import supervisor
-from bot.domain.backups import BackupRules, Check
+from bot.domain.backups import BackupRules
 from bot.domain.errors import BackupFailed, StorageUnavailable
+from bot.domain.examination import Check
 from bot.storage import database, stores, verification
 from tests.support.e2e import running
 from tests.support.factories import NOON, limit, requester, reservation
