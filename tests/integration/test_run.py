@@ -10,10 +10,14 @@ import sqlite3
 import sys
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bot.domain.models import require
+from bot.ops import control
+from bot.storage import verification
 from sandbox import discord_server, pikzels_server
 from sandbox.pikzels_server.replies import Reply
 from tests.support.e2e import KEY, PHOTO, png
@@ -21,7 +25,6 @@ from tests.support.e2e import books as stored_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @dataclass(slots=True)
@@ -233,6 +236,16 @@ async def test_a_second_instance_on_the_same_folder_exits_before_it_connects(hos
     log = await wait_for_exit(await host.launch(), 74)
     assert log.endswith("The database is in use by another instance.\n")
     assert host.discord.identifies == 1
+
+
+async def test_a_command_gets_a_backup_from_the_running_bot_until_it_stops(host: BotHost) -> None:
+    child = await host.start()
+    socket = host.folder / "data" / control.NAME
+    answer = require(await asyncio.to_thread(control.ask, socket, "backup"))
+    assert verification.examined(Path(answer["path"])).problem is None
+    await stop(child)
+    assert not socket.exists()
+    assert await asyncio.to_thread(control.ask, socket, "backup") is None
 
 
 async def test_a_refused_token_stops_startup_with_one_sentence(tmp_path: Path) -> None:
