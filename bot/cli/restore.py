@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from bot.text import backups as texts
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -53,9 +55,25 @@ def _restore(source: Path, database: Path, *, is_agreed: bool) -> int:
         if not (is_agreed or _agrees()):
             print(texts.NOT_RESTORED)
             return exit_codes.FAILED
-        kept = prepared.finish(now=datetime.now(UTC))
-    _print(texts.restored(kept))
+        with _uninterrupted():
+            kept = prepared.finish(now=datetime.now(UTC))
+            _print(texts.restored(kept))
     return exit_codes.OK
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A Ctrl-C in this block does nothing: what it says of its end would be wrong."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if signal.SIGINT in signal.sigpending():
+            signal.sigwait({signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _agrees() -> bool:

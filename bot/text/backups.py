@@ -103,4 +103,4 @@ def _charges(count: int) -> str:
 def restored(kept: Path | None) -> Iterator[str]:
     yield "Restored. The next start alerts you that an older copy replaced the database."
     if kept is not None:
-        yield f"The database that it replaced is in {kept} for 14 days. Deletions of personal data do not reach it."
+        yield f"The database that it replaced is in {kept} for 14 days; to go back, restore it."

@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import os
 import shutil
+import signal
 import sqlite3
 import stat
 from contextlib import asynccontextmanager, closing
@@ -354,6 +355,31 @@ def test_nothing_is_restored_without_a_yes(folder: Path, run: Run, monkeypatch: 
     answer("yes")
     assert run("restore", backup)[0] == OK
     assert jobs(folder / DATABASE) == 3
+
+
+def test_ctrl_c_while_the_database_is_replaced_is_too_late(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = asyncio.run(prepare(folder))
+    link = os.link
+
+    def interrupted(source: Path, target: Path) -> None:
+        signal.raise_signal(signal.SIGINT)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", interrupted)
+    code, lines = run("restore", backup, "--yes")
+    assert (code, lines[-2][:9], jobs(folder / DATABASE)) == (OK, "Restored.", 3)
+
+
+def test_what_was_replaced_can_be_restored_again(folder: Path, run: Run) -> None:
+    backup = asyncio.run(prepare(folder))
+    assert run("restore", backup, "--yes")[0] == OK
+    [replaced] = folder.glob("replaced-*")
+    before = replaced.rename(replaced.with_name("replaced-20261122T120000Z"))  # or both would be of this second
+    code, lines = run("restore", before / DATABASE, "--yes")
+    assert (code, jobs(folder / DATABASE)) == (OK, 6)
+    assert lines[9].startswith("The database has 0 requests that this backup lacks")
 
 
 def test_the_database_itself_is_no_backup(folder: Path, run: Run) -> None:
