@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bot.discord_io import log_channel
+from bot.discord_io import gateway_state, log_channel
 from bot.discord_io.client import Client, Services
+from bot.discord_io.gateway_watch import GatewayWatch
 from bot.discord_io.identify_limit import IdentifyLimit
 from bot.discord_io.log_channel import LogChannels
 from bot.discord_io.messenger import Messenger
@@ -47,7 +50,7 @@ from bot.pikzels.client import Pikzels
 from bot.storage import stores
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
     from bot.config import Settings
@@ -72,6 +75,7 @@ class App:
     storage: Stores
     source_store: SourceStore
     notices: Notices
+    gateway_watch: GatewayWatch
 
     async def remind(self) -> None:
         """Alert the operator again, once a day, to what still lasts."""
@@ -144,14 +148,15 @@ async def opened(
     settings: Settings,
     *,
     clock: Callable[[], datetime] = utc_now,
+    seconds: Callable[[], float] = time.monotonic,
     cdn: protocols.ImageDownloader | None = None,
     wrap: Callable[[Ports], Ports] = unwrapped,
 ) -> AsyncIterator[App]:
     """Open storage, provider and client; on the way out finish what is in progress and close in reverse.
 
-    `cdn` fetches what Discord keeps, instead of a downloader of our own; `wrap` may put something around the ports of
-    the use case. Raises `DatabaseUnusable` before anything is sent to anyone, and `InvalidConfiguration` for an
-    unusable folder.
+    `seconds` measures how long Discord is disconnected. `cdn` fetches what Discord keeps, instead of a downloader of
+    our own; `wrap` may put something around the ports of the use case. Raises `DatabaseUnusable` before anything is
+    sent to anyone, and `InvalidConfiguration` for an unusable folder.
     """
     async with AsyncExitStack() as stack:
         folder, spool, source_store = _folders(settings)
@@ -272,15 +277,33 @@ async def opened(
             costs=admission.quota.costs,
             max_pixels=settings.pikzels.max_pixels,
         )
-        app = App(Client(services), jobs, queue, storage, source_store, notices)
+        watch = GatewayWatch(lambda: gateway_state.read(current[0].client), notices, clock=clock, seconds=seconds)
+        app = App(Client(services), jobs, queue, storage, source_store, notices, watch)
         current.append(app)
         stack.push_async_callback(app.disconnect)
         stack.push_async_callback(messenger.close)
         stack.push_async_callback(refill.close)
         stack.push_async_callback(log_channels.close)
+        _start(stack, watch.run(), name="gateway-watch")
         await _serve_health(stack, settings, metrics, app)
         stack.push_async_callback(jobs.recovery.close, grace=settings.shutdown.grace)
         yield app
+
+
+def _start(stack: AsyncExitStack, work: Coroutine[None, None, None], *, name: str) -> None:
+    """Run `work`, which never ends by itself, in a task until the stack is closed."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.error("%s ended because of an internal error", name, exc_info=task.exception())
+
+    async def stop() -> None:
+        task.cancel()
+        await asyncio.wait([task])
+
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(ended)
+    stack.push_async_callback(stop)
 
 
 async def _delete_again(personal_data: PersonalData) -> None:

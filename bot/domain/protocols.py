@@ -207,10 +207,13 @@ class JobLog(Protocol):
 
 
 class Alerts(Protocol):
-    """Reaches the operator. `key` identifies repeats of the same alert; `repeat` is for what lasts."""
+    """Reaches the operator. `key` identifies repeats of the same alert; `repeat` is for what lasts, and `end` for what
+    is over.
+    """
 
     def send(self, level: AlertLevel, key: str, text: str) -> None: ...
     def repeat(self, level: AlertLevel, key: str, text: str) -> None: ...
+    def end(self, level: AlertLevel, key: str, text: str) -> None: ...
 
 
 class Metrics(Protocol):

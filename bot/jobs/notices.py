@@ -11,16 +11,18 @@ from bot.text import operator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from typing import TypeAlias
 
     from bot.domain.errors import JobFailed, StorageUnavailable, Undeliverable
+    from bot.domain.health import Connection
     from bot.domain.models import Allowance, Job, Limit
     from bot.domain.protocols import Alerts
 
     Alert: TypeAlias = tuple[AlertLevel, str, str]  # how loud, the key of its repeats, the line
 
 _MAY_END_BY_ITSELF = (Circuit.MAINTENANCE, Circuit.FAILURES)
+_GATEWAY_KEY = "gateway"
 _OLDER_DATABASE_ALERT = (AlertLevel.PAGE, "restored", operator.OLDER_DATABASE)
 
 
@@ -31,6 +33,7 @@ class Notices:
         self._alerts = alerts
         self._has_older_database = False
         self._backups_fail = False
+        self._disconnected: Alert | None = None  # while it lasts
         self._budgets: set[str] = set()  # what has been said of the budgets of this day and this month
 
     def circuit_opened(self, circuit: Circuit, until: datetime | None, *, waiting: int = 0) -> None:
@@ -49,7 +52,7 @@ class Notices:
 
     def remind(self, *, circuits: Mapping[Circuit, datetime | None], unavailable: StorageUnavailable | None) -> None:
         """Repeat, once a day, what still lasts: open `circuits` with their next trials, a database that can't be
-        written, one that is damaged, an older one. Call it now and then.
+        written, one that is damaged, an older one, no connection to Discord. Call it now and then.
         """
         for circuit, until in circuits.items():
             self._alerts.repeat(*_circuit_alert(circuit, until))
@@ -57,6 +60,18 @@ class Notices:
             self._alerts.repeat(*_storage_alert(unavailable))
         if self._has_older_database:
             self._alerts.repeat(*_OLDER_DATABASE_ALERT)
+        if self._disconnected is not None:
+            self._alerts.repeat(*self._disconnected)
+
+    def disconnected(self, connection: Connection, *, since: datetime) -> None:
+        """Discord has not been connected for some minutes."""
+        self._disconnected = (AlertLevel.PAGE, _GATEWAY_KEY, operator.disconnected(connection, since))
+        self._alerts.send(*self._disconnected)
+
+    def connected_again(self, after: timedelta) -> None:
+        """What `disconnected` has told is over."""
+        self._disconnected = None
+        self._alerts.end(AlertLevel.WARN, _GATEWAY_KEY, operator.connected_again(after))
 
     def job_failed(self, job: Job, failure: JobFailed) -> None:
         """A job was released; if its failure opened a circuit, that has been reported already."""

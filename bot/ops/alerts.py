@@ -56,6 +56,7 @@ class Alerts(HttpClient):
         self._redact = redact
         self._sent: dict[str, datetime] = {}  # when each key was last accepted; the keys are few and fixed
         self._unsent: dict[str, str] = {}  # by key, in the order in which they are tried
+        self._going_on: set[str] = set()  # keys of alerts that `end` may end
         self._lost = 0  # tried for the last time
         self._posting: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -79,6 +80,17 @@ class Alerts(HttpClient):
         log.log(_LEVELS[level], "operator: %s", text)
         if self._was_sent_within(QUIET, key):
             return
+        self._going_on.add(key)
+        self._post_soon(key, text)
+
+    def end(self, level: AlertLevel, key: str, text: str) -> None:
+        """Log that what `key` stands for is over; post it if its beginning was posted, however short ago that was."""
+        log.log(_LEVELS[level], "operator: %s", text)
+        if key in self._going_on:
+            self._going_on.remove(key)
+            self._post_soon(f"{key}:over", text)
+
+    def _post_soon(self, key: str, text: str) -> None:
         if self._webhook is None:
             self._sent[key] = self._clock()
             return

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from bot.domain.models import Circuit, Period, require
 from bot.text.formatting import MODELS, credits_, dollars
+from bot.text.health import CONNECTIONS
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from bot.domain.errors import JobFailed, StorageUnavailable
+    from bot.domain.health import Connection
     from bot.domain.models import Allowance, Job
 
 OLDER_DATABASE = (
@@ -101,6 +103,18 @@ def commands_not_synced(observed: str) -> str:
 def backup_failed(problem: str, last: datetime | None) -> str:
     known = "there is none yet" if last is None else f"the last one is of {last:%Y-%m-%d %H:%M} UTC"
     return f"the database was not backed up ({problem}); {known}"
+
+
+def disconnected(connection: Connection, since: datetime) -> str:
+    return (
+        f"Discord has been disconnected since {since:%H:%M:%S} UTC ({CONNECTIONS[connection]}): nobody can use the bot;"
+        " it keeps trying to connect"
+    )
+
+
+def connected_again(after: timedelta) -> str:
+    minutes, seconds = divmod(round(after.total_seconds()), 60)
+    return f"Discord is connected again, after {minutes} min {seconds} s"
 
 
 def with_waiting(line: str, waiting: int) -> str:

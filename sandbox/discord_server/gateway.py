@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 GUILDS = 1 << 0
 GUILD_MESSAGES, GUILD_REACTIONS = 1 << 9, 1 << 10
 DIRECT_MESSAGES, DIRECT_REACTIONS = 1 << 12, 1 << 13
-HEARTBEAT_MILLISECONDS = 41_250
+HEARTBEAT_SECONDS = 41.25
 AUTHENTICATION_FAILED = 4004
 
 
@@ -77,9 +78,14 @@ class Connection:
 class Gateway:
     """All websockets of the bot. The newest ready connection of a shard receives the events."""
 
-    def __init__(self, condition: Condition, *, token: str | None) -> None:
+    def __init__(self, condition: Condition, *, token: str | None, heartbeat: float) -> None:
         self._condition = condition
         self._token = token
+        self._heartbeat = heartbeat
+        self._thawed = asyncio.Event()
+        self._thawed.set()
+        self._is_cut = False
+        self.refused = 0
         self._connections: list[Connection] = []
         self._sessions: dict[str, Session] = {}
         self.url = ""
@@ -92,6 +98,7 @@ class Gateway:
 
     async def dispatch(self, event: str, data: Json, *, guild_id: int | None, intent: int = 0) -> None:
         """Sends the event to the guild's shard, unless the session lacks the intent; raises NotConnected."""
+        await self._thawed.wait()
         for connection, session in self._ready():
             if session.covers(guild_id):
                 if not intent or session.intents & intent:
@@ -106,14 +113,35 @@ class Gateway:
         self._connections.clear()
         self._condition.notify()
 
-    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+    def freeze(self) -> None:
+        """From now on, nothing is answered, but every websocket stays open: as if the packets vanished."""
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        self._thawed.set()
+
+    def cut(self) -> None:
+        """Aborts every websocket, and refuses new ones."""
+        self._is_cut = True
+        self.drop()
+
+    def mend(self) -> None:
+        self._is_cut = False
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if self._is_cut:
+            self.refused += 1
+            self._condition.notify()
+            return web.Response(status=503)
+        await self._thawed.wait()
         socket = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
         connection = Connection(socket, request)
         self._connections.append(connection)
         try:
-            await connection.send(Op.HELLO, {"heartbeat_interval": HEARTBEAT_MILLISECONDS})
+            await connection.send(Op.HELLO, {"heartbeat_interval": round(self._heartbeat * 1000)})
             async for frame in socket:
+                await self._thawed.wait()
                 if frame.type is WSMsgType.TEXT:
                     await self._receive(connection, json.loads(frame.data))
         except ConnectionError:

@@ -13,7 +13,7 @@ from sandbox.discord_server.commands import Commands
 from sandbox.discord_server.condition import Condition
 from sandbox.discord_server.events import Events
 from sandbox.discord_server.files import KnownFile
-from sandbox.discord_server.gateway import Gateway
+from sandbox.discord_server.gateway import HEARTBEAT_SECONDS, Gateway
 from sandbox.discord_server.guilds import Guilds
 from sandbox.discord_server.interactions import Interaction, Interactions
 from sandbox.discord_server.messages import Message, Messages
@@ -38,7 +38,7 @@ class DiscordServer(People):
         ids, condition, permissions = Snowflakes(), Condition(), dict[int, int]()
         channels = Channels(ids)
         messages = Messages(ids, channels, condition)
-        gateway = Gateway(condition, token=config.token)
+        gateway = Gateway(condition, token=config.token, heartbeat=config.heartbeat)
         events = Events(gateway)
         state = ServerState(
             config=config,
@@ -167,6 +167,27 @@ class DiscordServer(People):
         """Abort the websocket. `ready` then waits until the bot has resumed."""
         self._state.gateway.drop()
 
+    def freeze_gateway(self) -> None:
+        """Answer nothing on any websocket, which stays open: the connection is cut, and nobody has been told."""
+        self._state.gateway.freeze()
+
+    def thaw_gateway(self) -> None:
+        """Answer again, also what was sent meanwhile."""
+        self._state.gateway.thaw()
+
+    def cut_gateway(self) -> None:
+        """Abort the websocket, and refuse every new one."""
+        self._state.gateway.cut()
+
+    def mend_gateway(self) -> None:
+        """Accept websockets again."""
+        self._state.gateway.mend()
+
+    @property
+    def refused_connections(self) -> int:
+        """How many websockets were refused while the gateway was cut."""
+        return self._state.gateway.refused
+
     @asynccontextmanager
     async def listening(self, tls: SSLContext | None = None) -> AsyncIterator[DiscordServer]:
         runner = web.AppRunner(self._application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
@@ -185,6 +206,7 @@ class DiscordServer(People):
 
         async def drop_connections(_: web.Application) -> None:
             self._state.faults.closing.set()
+            self._state.gateway.thaw()
             self._state.gateway.drop()
 
         app.on_shutdown.append(drop_connections)
@@ -205,9 +227,11 @@ async def serve(
     file_limit: int = 10 * MIB,
     tls: SSLContext | None = None,
     known_file: bytes | None = None,
+    heartbeat: float = HEARTBEAT_SECONDS,
 ) -> AsyncIterator[DiscordServer]:
     """Run the server. Without `token` it accepts any bot token; without `keep_files` it only hashes uploads; without
-    `tls` it speaks plain HTTP. An upload of `known_file` costs the server little time.
+    `tls` it speaks plain HTTP. An upload of `known_file` costs the server little time. It asks for a heartbeat every
+    `heartbeat` seconds.
     """
     config = ServerConfig(
         keep_files=keep_files,
@@ -216,6 +240,7 @@ async def serve(
         token_life=token_life,
         file_limit=file_limit,
         known_file=None if known_file is None else KnownFile(known_file),
+        heartbeat=heartbeat,
     )
     async with DiscordServer(config).listening(tls) as server:
         yield server

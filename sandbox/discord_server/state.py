@@ -29,6 +29,7 @@ class ServerConfig:
     token_life: float
     file_limit: int
     known_file: KnownFile | None
+    heartbeat: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,6 +125,19 @@ async def test_an_alert_is_posted_without_secrets(webhook: Webhook) -> None:
         assert await webhook.wait(1) == ["the key pkz_… and the password … were refused"]
 
 
+async def test_an_end_is_posted_at_once_if_its_beginning_was(webhook: Webhook) -> None:
+    clock = [NOON]
+    async with opened(webhook, lambda: clock[0]) as sender:
+        sender.end(WARN, "gateway", "nothing was lost")
+        for text in ("lost", "lost again, a minute later"):
+            sender.send(PAGE, "gateway", text)
+            sender.end(WARN, "gateway", "back")
+            assert await webhook.wait(2) == ["lost", "back"]
+        clock[0] += timedelta(minutes=16)
+        sender.send(PAGE, "gateway", "lost")
+        assert await webhook.wait(3) == ["lost", "back", "lost"]
+
+
 async def test_what_is_only_counted_is_not_posted(webhook: Webhook) -> None:
     async with opened(webhook) as sender:
         sender.send(COUNT, "a", "counted")

@@ -259,6 +259,9 @@ class Alerts:
     def repeat(self, level: AlertLevel, key: str, text: str) -> None:
         """Do nothing. These tests do not check alerts."""
 
+    def end(self, level: AlertLevel, key: str, text: str) -> None:
+        """Do nothing. These tests do not check alerts."""
+
 
 class Metrics:
     def started(self) -> None:

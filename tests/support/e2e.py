@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import cache, partial
@@ -148,6 +149,7 @@ async def running(
     reach: Callable[[str], None] = lambda _: None,
     connect: bool = True,
     clock: Callable[[], datetime] = app.utc_now,
+    seconds: Callable[[], float] = time.monotonic,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[Live]:
     """Start the bot in this process. `around` holds a Discord and a Pikzels that are already running; without
@@ -165,7 +167,7 @@ async def running(
         settings = config.Settings.model_validate(settings_for(folder, api.base_url, sections))
         cdn = Cdn(discord)
         bot = await stack.enter_async_context(
-            app.opened(settings, clock=clock, cdn=cdn, wrap=partial(wrapped, reach=reach))
+            app.opened(settings, clock=clock, seconds=seconds, cdn=cdn, wrap=partial(wrapped, reach=reach))
         )
         live = Live(discord, api, bot, folder, cdn, stack)
         if connect:

@@ -295,6 +295,9 @@ class Alerts:
     def repeat(self, level: AlertLevel, key: str, text: str) -> None:
         self.send(level, key, text)
 
+    def end(self, level: AlertLevel, key: str, text: str) -> None:
+        self.send(level, key, text)
+
 
 class Metrics:
     def started(self) -> None:

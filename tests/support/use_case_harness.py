@@ -279,6 +279,9 @@ class Operator:
     def repeat(self, level: AlertLevel, key: str, text: str) -> None:
         self._script.note("repeat", level, key, text)
 
+    def end(self, level: AlertLevel, key: str, text: str) -> None:
+        self._script.note("end", level, key, text)
+
     def started(self) -> None:
         self._script.note("started")
 

@@ -15,6 +15,7 @@ from bot.domain.errors import (
     StorageUnavailable,
     Undeliverable,
 )
+from bot.domain.health import Connection
 from bot.domain.models import AlertLevel, Circuit, FailurePolicy
 from bot.jobs.notices import Notices
 from bot.text import operator
@@ -29,12 +30,16 @@ class RecordedAlerts:
     def __init__(self) -> None:
         self.sent: list[tuple[AlertLevel, str, str]] = []
         self.repeated: list[tuple[AlertLevel, str, str]] = []
+        self.ended: list[tuple[AlertLevel, str, str]] = []
 
     def send(self, level: AlertLevel, key: str, text: str) -> None:
         self.sent.append((level, key, text))
 
     def repeat(self, level: AlertLevel, key: str, text: str) -> None:
         self.repeated.append((level, key, text))
+
+    def end(self, level: AlertLevel, key: str, text: str) -> None:
+        self.ended.append((level, key, text))
 
 
 @pytest.fixture
@@ -121,6 +126,13 @@ def test_a_backup_that_fails_is_reported_at_once_and_then_once_a_day(alerts: Rec
     line = "the database was not backed up (disk full); the last one is of 2026-11-22 12:00 UTC"
     assert alerts.repeated == [(WARN, "backup", line)] * 2
     assert alerts.sent == [(WARN, "backup", line), (WARN, "backup", operator.backup_failed("disk full", None))]
+
+
+def test_what_ends_is_told_under_the_key_of_its_beginning(alerts: RecordedAlerts, notices: Notices) -> None:
+    notices.disconnected(Connection.CLOSED, since=NOON)
+    notices.connected_again(timedelta(minutes=7))
+    assert alerts.sent == [(PAGE, "gateway", operator.disconnected(Connection.CLOSED, NOON))]
+    assert alerts.ended == [(WARN, "gateway", operator.connected_again(timedelta(minutes=7)))]
 
 
 def test_only_what_lasts_is_repeated(alerts: RecordedAlerts, notices: Notices) -> None:
