@@ -130,6 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     restore.add_argument("file", type=Path, metavar="FILE", help="the backup")
     restore.add_argument("--yes", action="store_true", help="do not ask")
+    health = commands.add_parser(
+        "health",
+        help="ask the running bot how it is",
+        description="Ask the bot that runs with these settings whether it is alive. Exit code 0 means yes, 1 means no.",
+    )
+    health.add_argument(
+        "--ready", action="store_true", help="ask whether members can use it: Discord, database, and Pikzels"
+    )
 
     commands.add_parser("version", help="print the version")
     return parser

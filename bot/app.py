@@ -45,9 +45,11 @@ from bot.jobs.refill import Refill
 from bot.jobs.results import Results
 from bot.ops.alerts import Alerts
 from bot.ops.logs import Redactor
+from bot.ops.loop_lag import LoopLag
 from bot.ops.metrics import Metrics
 from bot.pikzels.client import Pikzels
 from bot.storage import stores
+from bot.text import health as text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -76,6 +78,14 @@ class App:
     source_store: SourceStore
     notices: Notices
     gateway_watch: GatewayWatch
+
+    async def ready(self) -> dict[str, str | None]:
+        """For each part, why members can't use the bot because of it, or None."""
+        return {
+            "gateway": text.gateway(gateway_state.read(self.client).connection),
+            "database": text.database(await self.storage.repository.problem()),
+            "circuits": text.circuits(self.queue.circuits.open),
+        }
 
     async def remind(self) -> None:
         """Alert the operator again, once a day, to what still lasts."""
@@ -423,15 +433,11 @@ async def _serve_health(stack: AsyncExitStack, settings: Settings, metrics: Metr
         return
     from bot.ops import health  # noqa: PLC0415 - a web server and Prometheus' library, which few bots need
 
-    def healthy() -> dict[str, bool]:
-        return {
-            "discord": app.client.is_ready() and not app.client.is_closed(),
-            "provider": not queue.circuits.open,
-        }
-
+    lag = LoopLag()
+    _start(stack, lag.run(), name="loop-lag")
     try:
         port = await stack.enter_async_context(
-            health.served(metrics, host=settings.health.host, port=settings.health.port, healthy=healthy)
+            health.served(health.Health(metrics, lag, app.ready), host=settings.health.host, port=settings.health.port)
         )
     except OSError as error:
         raise InvalidConfiguration("health.port", f"cannot be used ({type(error).__name__})") from error

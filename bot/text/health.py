@@ -1,4 +1,4 @@
-"""How the parts of the bot are, for the operator's monitoring."""
+"""How the parts of the bot are, for the operator's monitoring and for `health`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from bot.domain.health import Connection
+from bot.domain.models import Circuit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from bot.domain.errors import StorageUnavailable
 
 OK = "ok"
+LOOP_STUCK = "the event loop is blocked"
+NO_PORT = "is not set, so the bot serves no health"
+ANY_PORT = "is 0, so nobody knows where the bot serves its health"
 
 CONNECTIONS: Mapping[Connection, str] = MappingProxyType(
     {
@@ -20,3 +26,36 @@ CONNECTIONS: Mapping[Connection, str] = MappingProxyType(
         Connection.SILENT: "Discord does not acknowledge heartbeats",
     }
 )
+CIRCUITS: Mapping[Circuit, str] = MappingProxyType(
+    {
+        Circuit.KEY: "Pikzels refuses the API key or the account",
+        Circuit.MOVED: "Pikzels answers with a redirect, which is never followed",
+        Circuit.BALANCE: "the Pikzels balance is empty",
+        Circuit.MAINTENANCE: "Pikzels is under maintenance",
+        Circuit.FAILURES: "Pikzels keeps failing",
+    }
+)
+
+
+def gateway(connection: Connection) -> str | None:
+    """Why Discord is not connected, if it is not."""
+    return None if connection is Connection.CONNECTED else CONNECTIONS[connection]
+
+
+def database(unavailable: StorageUnavailable | None) -> str | None:
+    if unavailable is None:
+        return None
+    what = "is damaged" if unavailable.damaged else "cannot be written"
+    return f"the database {what} ({unavailable.problem})"
+
+
+def circuits(opened: Iterable[Circuit]) -> str | None:
+    return "; ".join(CIRCUITS[circuit] for circuit in opened) or None
+
+
+def unreachable(host: str, port: int, observed: str) -> str:
+    return f"The bot does not answer on {host} port {port} ({observed})."
+
+
+def not_this_bot(host: str, port: int) -> str:
+    return f"What answers on {host} port {port} is not this bot."

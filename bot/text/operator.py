@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bot.domain.models import Circuit, Period, require
+from bot.domain.models import Period, require
 from bot.text.formatting import MODELS, credits_, dollars
-from bot.text.health import CONNECTIONS
+from bot.text.health import CIRCUITS, CONNECTIONS
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from bot.domain.errors import JobFailed, StorageUnavailable
     from bot.domain.health import Connection
-    from bot.domain.models import Allowance, Job
+    from bot.domain.models import Allowance, Circuit, Job
 
 OLDER_DATABASE = (
     "an older copy replaced the database: charges made since that copy are lost, and jobs that it calls open are"
     " released"
 )
 
-_CIRCUITS = {
-    Circuit.KEY: "Pikzels refuses the API key or the account",
-    Circuit.MOVED: "Pikzels answers with a redirect, which is never followed",
-    Circuit.BALANCE: "the Pikzels balance is empty",
-    Circuit.MAINTENANCE: "Pikzels is under maintenance",
-    Circuit.FAILURES: "Pikzels keeps failing",
-}
 _NOT_SHOWN = ("policy", "cause", "details")  # the last two are in the reason
 
 
@@ -136,4 +129,4 @@ def budget_used(budget: Allowance) -> str:
 
 def circuit_opened(circuit: Circuit, until: datetime | None) -> str:
     back = "until the operator acts" if until is None else f"next trial {until:%Y-%m-%d %H:%M:%S} UTC"
-    return f"{_CIRCUITS[circuit]}; new requests are rejected, {back}"
+    return f"{CIRCUITS[circuit]}; new requests are rejected, {back}"
