@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import shutil
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -55,8 +56,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
+    import aiohttp
+
     from bot.config import Settings
     from bot.domain import protocols
+    from bot.domain.health import Gateway
     from bot.jobs.use_case import UseCase
     from bot.storage.stores import Stores
 
@@ -76,6 +80,7 @@ class App:
     queue: RequestQueue
     storage: Stores
     source_store: SourceStore
+    spool: OutputSpool
     notices: Notices
     gateway_watch: GatewayWatch
 
@@ -86,6 +91,10 @@ class App:
             "database": text.database(await self.storage.repository.problem()),
             "circuits": text.circuits(self.queue.circuits.open),
         }
+
+    def backup_age(self) -> float:
+        """The seconds since the newest backup; NaN without one."""
+        return math.nan
 
     async def remind(self) -> None:
         """Alert the operator again, once a day, to what still lasts."""
@@ -145,7 +154,7 @@ class App:
     async def renew(self) -> Client:
         """Close the client and put a fresh one in its place: discord.py's cannot be started twice."""
         await self.disconnect()
-        self.client = Client(self.client.services)
+        self.client = Client(self.client.services, http_trace=self.client.http.http_trace)
         return self.client
 
 
@@ -170,7 +179,8 @@ async def opened(
     """
     async with AsyncExitStack() as stack:
         folder, spool, source_store = _folders(settings)
-        metrics = Metrics()
+        quota = _quota(settings)
+        metrics = Metrics(quota.prices)
         notices = Notices(await stack.enter_async_context(_alerts(settings, clock)))
         storage = await stack.enter_async_context(
             stores.opened(
@@ -194,7 +204,7 @@ async def opened(
         seed = AGAIN if settings.results.seed_reaction else None
         messenger = Messenger(client=lambda: current[0].client, clock=clock, seed=seed)
         refill = Refill(storage.spending, clock=clock, tell=messenger.tell if settings.budget.notify_members else None)
-        queue = _queue(settings, clock, notices, refill)
+        queue = _queue(settings, clock, notices, refill, metrics)
         if await refill.was_empty():
             queue.circuits.restore(Circuit.BALANCE)
         log_channels = LogChannels(
@@ -212,7 +222,7 @@ async def opened(
                 clock=clock,
                 max_pixels=settings.pikzels.max_pixels,
             ),
-            provider=provider,
+            provider=_measured(provider, settings, metrics),
             downloader=downloader,
             spool=spool,
             messenger=messenger,
@@ -224,7 +234,7 @@ async def opened(
         )
         wrapped = wrap(ports)
         admission = Admission(
-            quota=_quota(settings),
+            quota=quota,
             access=_access(settings),
             policies=storage.policies,
             repository=wrapped.repository,
@@ -282,13 +292,15 @@ async def opened(
             clock=clock,
             add_again_reaction=messenger.add_again_reaction,
             count_rejection=metrics.rejected,
+            count_connection=metrics.connected,
             default_model=settings.defaults.model,
             default_format=settings.defaults.format,
             costs=admission.quota.costs,
             max_pixels=settings.pikzels.max_pixels,
         )
         watch = GatewayWatch(lambda: gateway_state.read(current[0].client), notices, clock=clock, seconds=seconds)
-        app = App(Client(services), jobs, queue, storage, source_store, notices, watch)
+        client = Client(services, http_trace=_trace(settings, metrics))
+        app = App(client, jobs, queue, storage, source_store, spool, notices, watch)
         current.append(app)
         stack.push_async_callback(app.disconnect)
         stack.push_async_callback(messenger.close)
@@ -345,7 +357,9 @@ def _alerts(settings: Settings, clock: Callable[[], datetime]) -> Alerts:
     )
 
 
-def _queue(settings: Settings, clock: Callable[[], datetime], notices: Notices, refill: Refill) -> RequestQueue:
+def _queue(
+    settings: Settings, clock: Callable[[], datetime], notices: Notices, refill: Refill, metrics: Metrics
+) -> RequestQueue:
     def opened(circuit: Circuit, until: datetime | None) -> None:
         notices.circuit_opened(circuit, until, waiting=queue.members_waiting)
 
@@ -354,6 +368,7 @@ def _queue(settings: Settings, clock: Callable[[], datetime], notices: Notices, 
         concurrency=settings.pikzels.concurrency,
         limit=settings.queue.length,
         per_member=settings.queue.per_member,
+        on_turn=metrics.waited,
     )
     return queue
 
@@ -424,21 +439,73 @@ def _access(settings: Settings) -> AccessRules:
     )
 
 
+def _measured(provider: Pikzels, settings: Settings, metrics: Metrics) -> protocols.Provider:
+    """The provider, measured if anybody may ask for the figures."""
+    if settings.health.port is None:
+        return provider
+    from bot.ops.call_times import MeasuredProvider  # noqa: PLC0415 - as below
+
+    return MeasuredProvider(provider, metrics)
+
+
+def _trace(settings: Settings, metrics: Metrics) -> aiohttp.TraceConfig | None:
+    if settings.health.port is None:
+        return None
+    from bot.ops.call_times import discord_trace  # noqa: PLC0415 - as below
+
+    return discord_trace(metrics)
+
+
 async def _serve_health(stack: AsyncExitStack, settings: Settings, metrics: Metrics, app: App) -> None:
-    queue = app.queue
-    metrics.watch("pikzels_queue_waiting", "Requests waiting for a provider call", lambda: queue.waiting)
-    metrics.watch("pikzels_calls_running", "Provider calls in progress", lambda: queue.running)
-    metrics.watch("pikzels_circuits_open", "Circuits that reject requests", lambda: len(queue.circuits.open))
     if settings.health.port is None:
         return
     from bot.ops import health  # noqa: PLC0415 - a web server and Prometheus' library, which few bots need
+    from bot.ops.exposition import Exposition  # noqa: PLC0415
 
     lag = LoopLag()
     _start(stack, lag.run(), name="loop-lag")
+    _watch(metrics, app, lag, folder=settings.storage.folder)
+    served = health.served(
+        health.Health(Exposition(metrics), lag, app.ready), host=settings.health.host, port=settings.health.port
+    )
     try:
-        port = await stack.enter_async_context(
-            health.served(health.Health(metrics, lag, app.ready), host=settings.health.host, port=settings.health.port)
-        )
+        port = await stack.enter_async_context(served)
     except OSError as error:
         raise InvalidConfiguration("health.port", f"cannot be used ({type(error).__name__})") from error
     log.info("health and metrics on http://%s:%d", settings.health.host, port)
+
+
+def _watch(metrics: Metrics, app: App, lag: LoopLag, *, folder: Path) -> None:
+    """Everything that is read when somebody asks for the metrics."""
+    queue, watch = app.queue, metrics.watch
+
+    def gateway() -> Gateway:
+        return gateway_state.read(app.client)
+
+    def open_circuits() -> dict[str, float]:
+        return {str(circuit): float(circuit in queue.circuits.open) for circuit in Circuit}
+
+    watch(
+        "gateway_connected",
+        "Whether every connection to Discord is acknowledged (1) or not (0)",
+        lambda: float(gateway().is_connected),
+    )
+    watch("gateway_latency_seconds", "Time until Discord acknowledged the last heartbeat", lambda: gateway().latency)
+    watch("queue_length", "Requests that wait for a paid call", lambda: queue.waiting)
+    watch("provider_calls_in_progress", "Paid calls in progress", lambda: queue.running)
+    watch(
+        "jobs_in_progress",
+        "Jobs that have not ended, without those that wait for a claim",
+        lambda: len(app.use_case.tasks.jobs),
+    )
+    watch("circuit_open", "Whether requests are refused (1) or not (0), by reason", open_circuits, label="circuit")
+    watch("event_loop_lag_seconds", "How late the event loop was at most, within the last minute", lambda: lag.highest)
+    watch("spool_bytes", "Finished images on their way to Discord", app.spool.size, slow=True)
+    watch("sources_bytes", "Stored source images", lambda: app.source_store.size)
+    watch(
+        "disk_free_bytes",
+        "Free disk space in the folder of the data",
+        lambda: shutil.disk_usage(folder).free,
+        slow=True,
+    )
+    watch("backup_age_seconds", "Age of the newest backup; NaN without one", app.backup_age, slow=True)

@@ -91,6 +91,7 @@ class Services:
     clock: Callable[[], datetime]
     add_again_reaction: Callable[[Job, int], Awaitable[None]]  # to the message of a public result
     count_rejection: Callable[[str], None]  # by its kind
+    count_connection: Callable[[str], None]  # to the gateway, with a "new" session or a "resumed" one
     default_model: Model
     default_format: Format
     costs: Mapping[Model, int]
@@ -121,7 +122,7 @@ class Client(commands.Bot):
     55.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, http_trace: aiohttp.TraceConfig | None = None) -> None:
         self.services = services
         discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False  # this bot never speaks
         super().__init__(
@@ -137,6 +138,7 @@ class Client(commands.Bot):
             allowed_installs=app_commands.AppInstallationType(guild=True, user=False),
             allowed_contexts=app_commands.AppCommandContext(guild=True, dm_channel=False, private_channel=False),
             connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE_SECONDS),
+            http_trace=http_trace,  # type: ignore[arg-type]  # None is discord.py's default
         )
 
     async def setup_hook(self) -> None:
@@ -151,6 +153,12 @@ class Client(commands.Bot):
         """Once for every session with Discord."""
         user, servers = require(self.user), len(self.guilds)
         log.info("%s", operator.connected(str(user), user.id, servers, invite_link(require(self.application_id))))
+
+    async def on_connect(self) -> None:
+        self.services.count_connection("new")
+
+    async def on_resumed(self) -> None:
+        self.services.count_connection("resumed")
 
     async def sync_commands(self) -> None:
         """Register the commands if they have changed. If Discord refuses, those of the last time stay: the operator is

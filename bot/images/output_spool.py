@@ -101,6 +101,10 @@ class OutputSpool:
             self._held.pop(job.id, None)
             raise
 
+    def size(self) -> int:
+        """The bytes on disk. Reads the folder."""
+        return sum(status.st_size for status, _ in folders.files_in(self.folder))
+
     async def remove(self, job: Job) -> None:
         """Remove every file of a job that needs none any more."""
         self._held.pop(job.id, None)

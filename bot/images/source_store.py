@@ -44,6 +44,11 @@ class SourceStore:
     def enabled(self) -> bool:
         return self._life.total_seconds() > 0 and self._cap > 0
 
+    @property
+    def size(self) -> int:
+        """The bytes of all images."""
+        return self._total
+
     async def add(self, pieces: AsyncIterable[bytes]) -> str:
         """Store an image; returns its hash. Raises `PictureUnusable` for anything that is no image, `OSError`, and
         what `pieces` raises; nothing is left behind then.

@@ -126,6 +126,7 @@ class Lifecycle:
             if exceeded.allowance.limit.scope is Scope.MONEY:
                 warn(exceeded.allowance)
             raise
+        self._ports.metrics.held(job)
         self._tasks.start_notice(self._admission.watch_budget(warn), job)
         return job
 

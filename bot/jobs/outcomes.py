@@ -62,7 +62,7 @@ class Outcomes:
             log.warning("job %s had already ended", job.id)
             return
         log.info("job %s released: %s", job.id, operator.failure(failure))
-        self._ports.metrics.ended(failure.kind)
+        self._ports.metrics.ended(failure.kind, ended)
         self._ports.notices.job_failed(job, failure)
         if failure.reason in BALANCE_REASONS:
             await self._ports.refill.refused(job.requester)
@@ -74,7 +74,7 @@ class Outcomes:
     def delivered(self, job: Job, *, outcome: str = "delivered") -> None:
         """The image is where its requester sees it, and charged for: write that down."""
         log.info("%s", operator.delivered(job), extra={"facts": operator.delivered_facts(job)})
-        self._ports.metrics.ended(outcome)
+        self._ports.metrics.ended(outcome, job)
         self._ports.job_log.ended(job)
 
     async def park(self, job: Job, failure: Undeliverable) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bot.domain.errors import NotStarted, NotStartedCause, QueueFull, Restarting, TooManyActiveJobs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from bot.domain.models import Circuit, FailurePolicy
     from bot.jobs.circuits import Circuits
@@ -28,6 +28,7 @@ class Ticket:
     queue: RequestQueue = field(repr=False)
     member: int
     turn_future: asyncio.Future[None] = field(repr=False)
+    entered_at: float = field(repr=False)  # on the loop's clock
     left: bool = False
 
     @property
@@ -64,15 +65,25 @@ class Ticket:
 class RequestQueue:
     """Slots for provider calls and a fair queue before them: members take turns, each in the order of their requests.
 
-    `limit` is the number of requests that may wait, `per_member` the number one member may have in progress.
+    `limit` is the number of requests that may wait, `per_member` the number one member may have in progress. `on_turn`
+    is told how many seconds each of them has waited.
     """
 
-    def __init__(self, circuits: Circuits, *, concurrency: int, limit: int, per_member: int) -> None:
+    def __init__(
+        self,
+        circuits: Circuits,
+        *,
+        concurrency: int,
+        limit: int,
+        per_member: int,
+        on_turn: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self.circuits = circuits
         self._concurrency = concurrency
         self._slots = concurrency  # halved by a 429, grown again by successes
         self._limit = limit
         self._per_member = per_member
+        self._on_turn = on_turn
         self._waiting: dict[int, deque[Ticket]] = {}  # by member, in the order of their next turns
         self._running: set[Ticket] = set()
         self._tickets: dict[int, int] = {}  # how many each member has
@@ -90,7 +101,8 @@ class RequestQueue:
             raise TooManyActiveJobs(self._per_member)
         if self._free_slots() <= 0 and self.waiting >= self._limit:
             raise QueueFull(self._limit)
-        ticket = Ticket(self, member, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(self, member, loop.create_future(), loop.time())
         for breaker in breakers:
             breaker.trial = ticket
         self._tickets[member] = self._tickets.get(member, 0) + 1
@@ -209,6 +221,7 @@ class RequestQueue:
                 self._waiting[member] = own  # at the end: everyone else goes first
             self._running.add(ticket)
             ticket.turn_future.set_result(None)
+            self._on_turn(ticket.turn_future.get_loop().time() - ticket.entered_at)
 
     def _dismiss_all(self, cause: NotStartedCause | Circuit) -> None:
         for own in self._waiting.values():

@@ -7,44 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from bot.text import health as text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from prometheus_client.core import Metric
-
+    from bot.ops.exposition import Exposition
     from bot.ops.loop_lag import LoopLag
-    from bot.ops.metrics import Metrics
 
 STUCK_SECONDS = 10.0  # a loop that is so late does not serve anybody, and a restart helps
-
-
-class _Exposition(Collector):
-    """The metrics of one bot, as Prometheus reads them."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterator[Metric]:
-        metrics = self._metrics
-        started = "Jobs that started or went on after a restart"
-        yield CounterMetricFamily("pikzels_jobs_started", started, value=metrics.jobs_started)
-        yield _counted("pikzels_jobs_ended", "Jobs by how they ended", "outcome", metrics.jobs_ended)
-        yield _counted("pikzels_refusals", "Rejected requests by kind", "reason", metrics.refusals)
-        for gauge in metrics.gauges:
-            yield GaugeMetricFamily(gauge.name, gauge.help, value=gauge.value())
-
-
-def _counted(name: str, help_: str, label: str, counts: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(name, help_, labels=[label])
-    for value, count in counts.items():
-        family.add_metric([value], count)
-    return family
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +25,7 @@ class Health:
     None.
     """
 
-    metrics: Metrics
+    exposition: Exposition
     lag: LoopLag
     ready: Callable[[], Awaitable[Mapping[str, str | None]]]
 
@@ -72,23 +44,21 @@ class Health:
         body = {name: reason or text.OK for name, reason in parts.items()}
         return web.json_response(body, status=503 if any(parts.values()) else 200)
 
+    async def metrics(self, _: web.Request) -> web.Response:
+        body = await self.exposition.render(await self.ready())
+        return web.Response(body=body, content_type="text/plain", charset="utf-8")
+
 
 @asynccontextmanager
 async def served(health: Health, *, host: str, port: int) -> AsyncIterator[int]:
     """Serve /healthz, /readyz (also as /health) and /metrics; yields the port."""
-    registry = CollectorRegistry()  # of its own, so that two bots in one process do not add up
-    registry.register(_Exposition(health.metrics))
-
-    async def exposition(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")
-
     app = web.Application()
     app.add_routes(
         [
             web.get("/healthz", health.alive),
             web.get("/readyz", health.readiness),
             web.get("/health", health.readiness),
-            web.get("/metrics", exposition),
+            web.get("/metrics", health.metrics),
         ]
     )
     runner = web.AppRunner(app, access_log=None)

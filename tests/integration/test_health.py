@@ -1,10 +1,9 @@
-"""Health and metrics over real HTTP."""
+"""Health over real HTTP, and the command that asks for it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -16,10 +15,12 @@ import pytest
 
 from bot.__main__ import main
 from bot.ops import health
+from bot.ops.exposition import Exposition
 from bot.ops.loop_lag import LoopLag
 from bot.ops.metrics import Metrics
 from sandbox.pikzels_server.replies import Reply
-from tests.support.e2e import KEY, Live, running
+from tests.support.e2e import KEY
+from tests.support.monitored import monitored
 from tests.support.virtual_clock import Loop
 
 if TYPE_CHECKING:
@@ -47,13 +48,12 @@ class Lag(LoopLag):
 
 
 @asynccontextmanager
-async def served(
-    metrics: Metrics, parts: Mapping[str, str | None] | None = None, *, lag: LoopLag | None = None
-) -> AsyncIterator[str]:
+async def served(parts: Mapping[str, str | None], *, lag: LoopLag | None = None) -> AsyncIterator[str]:
     async def ready() -> Mapping[str, str | None]:
-        return parts or {}
+        return parts
 
-    async with health.served(health.Health(metrics, lag or Lag(), ready), host="127.0.0.1", port=0) as port:
+    answers = health.Health(Exposition(Metrics()), lag or Lag(), ready)
+    async with health.served(answers, host="127.0.0.1", port=0) as port:
         yield f"http://127.0.0.1:{port}"
 
 
@@ -68,7 +68,7 @@ JSON = "application/json; charset=utf-8"
 @pytest.mark.parametrize("path", ["readyz", "health"])
 async def test_it_is_ready_while_every_part_is_well_and_says_why_it_is_not(path: str) -> None:
     parts: dict[str, str | None] = {"gateway": None, "database": None}
-    async with served(Metrics(), parts) as url:
+    async with served(parts) as url:
         assert await get(f"{url}/{path}") == Answer(200, JSON, '{"gateway": "ok", "database": "ok"}')
         parts["database"] = "the disk is full"
         assert await get(f"{url}/{path}") == Answer(503, JSON, '{"gateway": "ok", "database": "the disk is full"}')
@@ -77,7 +77,7 @@ async def test_it_is_ready_while_every_part_is_well_and_says_why_it_is_not(path:
 
 async def test_it_is_alive_while_its_loop_turns_whatever_others_do() -> None:
     lag = Lag(0.25)
-    async with served(Metrics(), {"gateway": "closed", "circuits": "empty"}, lag=lag) as url:
+    async with served({"gateway": "closed", "circuits": "empty"}, lag=lag) as url:
         alive = '{"event_loop": "ok", "loop_lag_seconds": 0.25, "loop_lag_max_seconds": 0.25}'
         assert await get(f"{url}/healthz") == Answer(200, JSON, alive)
         lag.seconds = 11
@@ -108,26 +108,6 @@ def test_the_lag_of_the_loop_is_the_latest_and_the_highest_of_a_minute() -> None
 
 
 # --- the running bot, and the command that asks it --------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def monitored(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> AsyncIterator[Monitored]:
-    """The bot with an endpoint, in the simulated Discord; its settings are in the environment for `health`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {"DISCORD__TOKEN": "token", "PIKZELS__API_KEY": KEY, "HEALTH__PORT": str(port)}
-    for name, value in environment.items():
-        monkeypatch.setenv(f"BOT_{name}", value)
-    monkeypatch.chdir(folder)
-    async with running(folder, monkeypatch, health={"port": port}, **options) as live:
-        yield Monitored(live, f"http://127.0.0.1:{port}")
-
-
-@dataclass(slots=True)
-class Monitored:
-    live: Live
-    url: str
 
 
 async def until(url: str, status: int) -> dict[str, Any]:
@@ -217,48 +197,3 @@ async def test_something_else_on_the_port_is_not_taken_for_the_bot(
 def test_the_command_does_not_load_the_library_of_discord() -> None:
     loads = "import sys, bot.cli.health; print({'discord', 'aiohttp', 'PIL'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", loads], check=True, capture_output=True).stdout == b"set()\n"
-
-
-# --- metrics ----------------------------------------------------------------------------------------------------------
-
-
-def samples(text: str) -> dict[str, float]:
-    """The values of an exposition, without the times at which its counters were created."""
-    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#") and "_created" not in line]
-    return {name: float(value) for name, _, value in lines}
-
-
-async def test_metrics_count_jobs_and_refusals_and_read_gauges_at_every_scrape() -> None:
-    metrics, waiting = Metrics(), [3.0]
-    metrics.watch("pikzels_queue", "Jobs that wait", lambda: waiting[0])
-    for _ in range(2):
-        metrics.started()
-    metrics.ended("delivered")
-    metrics.ended("delivered")
-    metrics.ended("outcome_unknown")
-    metrics.rejected("quota_exceeded")
-    expected = {
-        "pikzels_jobs_started_total": 2.0,
-        'pikzels_jobs_ended_total{outcome="delivered"}': 2.0,
-        'pikzels_jobs_ended_total{outcome="outcome_unknown"}': 1.0,
-        'pikzels_refusals_total{reason="quota_exceeded"}': 1.0,
-        "pikzels_queue": 3.0,
-    }
-    async with served(metrics) as url:
-        answer = await get(f"{url}/metrics")
-        assert (answer.status, answer.type) == (200, "text/plain; charset=utf-8")
-        assert samples(answer.text) == expected
-        waiting[0] = 4
-        assert samples((await get(f"{url}/metrics")).text) == expected | {"pikzels_queue": 4.0}
-    helps = {line.split(" ", 3)[2]: line.split(" ", 3)[3] for line in answer.text.splitlines() if "# HELP" in line}
-    assert helps["pikzels_jobs_started_total"] == "Jobs that started or went on after a restart"
-    assert helps["pikzels_jobs_ended_total"] == "Jobs by how they ended"
-    assert helps["pikzels_refusals_total"] == "Rejected requests by kind"
-    assert helps["pikzels_queue"] == "Jobs that wait"
-
-
-async def test_two_bots_in_one_process_do_not_add_up() -> None:
-    first, second = Metrics(), Metrics()
-    first.started()
-    async with served(second) as url:
-        assert samples((await get(f"{url}/metrics")).text) == {"pikzels_jobs_started_total": 0.0}

@@ -264,10 +264,13 @@ class Alerts:
 
 
 class Metrics:
+    def held(self, job: Job) -> None:
+        """Do nothing. These tests do not check metrics."""
+
     def started(self) -> None:
         """Do nothing. These tests do not check metrics."""
 
-    def ended(self, outcome: str) -> None:
+    def ended(self, outcome: str, job: Job) -> None:
         """Do nothing. These tests do not check metrics."""
 
 

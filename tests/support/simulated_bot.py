@@ -83,7 +83,12 @@ class Bot(Process):
 
     def __init__(self, world: World, plan: Plan, invariants: Invariants, *, crash_after: int) -> None:
         super().__init__(world, crash_after=crash_after)
-        self.queue = RequestQueue(Circuits(clock=world.clock, on_open=self._on_open), **plan.queue)
+        self.queue = RequestQueue(
+            Circuits(clock=world.clock, on_open=self._on_open),
+            concurrency=plan.queue["concurrency"],
+            limit=plan.queue["limit"],
+            per_member=plan.queue["per_member"],
+        )
         connection = cast("aiosqlite.Connection", DatabaseThread(self))
         self.database = Database(connection, cast("sqlite3.Connection", Connection(self, invariants)), salt=SALT)
         self.repository = JournaledLedger(

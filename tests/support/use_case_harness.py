@@ -272,6 +272,7 @@ class Operator:
 
     def __init__(self, script: Script) -> None:
         self._script = script
+        self.holds: list[Job] = []  # that were counted
 
     def send(self, level: AlertLevel, key: str, text: str) -> None:
         self._script.note("alert", level, key, text)
@@ -285,7 +286,11 @@ class Operator:
     def started(self) -> None:
         self._script.note("started")
 
-    def ended(self, outcome: str) -> None:
+    def held(self, job: Job) -> None:
+        self.holds.append(job)
+
+    def ended(self, outcome: str, job: Job) -> None:
+        assert job.ended_at is not None
         self._script.note("ended", outcome)
 
 
@@ -314,7 +319,7 @@ class UseCaseHarness:
         self.repository = Repository(self.script)
         self.sources = Sources(self.script)
         self.spool = Spool(self.script)
-        operator = Operator(self.script)
+        self.operator = operator = Operator(self.script)
         self.notices = Notices(operator)
         circuits = Circuits(clock=self.clock, on_open=self.notices.circuit_opened)
         self.queue = RequestQueue(circuits, concurrency=concurrency, limit=100, per_member=per_member)
