@@ -17,6 +17,8 @@ import discord
 from bot import app
 from bot.domain.errors import IdentifyLimitReached, InvalidConfiguration, StorageUnavailable
 from bot.ops import control
+from bot.ops.reconnect_log import is_told, observed
+from bot.text import operator
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,6 +37,14 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS_OF_WINDOWS = ("SIGTERM", "SIGINT", "SIGBREAK")  # the last is Ctrl-Break, and the end of a console
 # What passes by itself: a full disk, a network that is down, Discord out of order. It is told, not traced.
 _EXPECTED = (StorageUnavailable, discord.DiscordException, aiohttp.ClientError, OSError)
+# Expected now and then: no network, or Discord has trouble.
+_NO_CONNECTION = (
+    aiohttp.ClientError,
+    ConnectionError,
+    TimeoutError,
+    discord.GatewayNotFound,
+    discord.DiscordServerError,
+)
 _FATAL_CLOSES = (4004, 4010, 4011, 4012, 4013, 4014)  # Discord: do not reconnect
 
 
@@ -139,7 +149,7 @@ async def _stay_connected(running: App, token: str) -> None:
     failures = 0
     while True:
         began = asyncio.get_running_loop().time()
-        await _connect(running, token)
+        await _connect(running, token, tries=failures + 1)
         if asyncio.get_running_loop().time() - began > _STABLE_SECONDS:
             failures = 0
         failures += 1
@@ -147,8 +157,8 @@ async def _stay_connected(running: App, token: str) -> None:
         await running.renew()
 
 
-async def _connect(running: App, token: str) -> None:
-    """Run one client to its end; raises `InvalidConfiguration` for what a fresh one cannot fix."""
+async def _connect(running: App, token: str, *, tries: int) -> None:
+    """Run one client to its end; raises `InvalidConfiguration` for what a fresh one cannot fix. `tries`: in a row."""
     try:
         await asyncio.sleep((await running.client.services.identify_limit.wait()).total_seconds())
         await running.client.start(token)
@@ -159,6 +169,9 @@ async def _connect(running: App, token: str) -> None:
         log.warning("the connection to Discord was closed: %s", error)
     except IdentifyLimitReached as reached:
         log.error("too many new connections to Discord; the next in %s", reached.wait)  # noqa: TRY400 - told, not traced
+    except _NO_CONNECTION as error:
+        if is_told(tries):
+            log.warning("%s", operator.client_ended(observed(error)))
     except Exception:
         log.exception("the Discord client ended; starting a fresh one")
 

@@ -10,6 +10,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from bot.ops import reconnect_log
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -92,3 +94,4 @@ def set_up(*, level: str, as_json: bool | None, secrets: Iterable[str]) -> None:
         logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.INFO))
     # Its one warning, at every start, is about the guilds intent, which is off on purpose.
     logging.getLogger("discord.state").setLevel(logging.ERROR)
+    reconnect_log.set_up()

@@ -105,6 +105,14 @@ def disconnected(connection: Connection, since: datetime) -> str:
     )
 
 
+def discord_unreachable(observed: str, seconds: float) -> str:
+    return f"Discord cannot be reached ({observed}); trying again in {seconds:.0f} s"
+
+
+def client_ended(observed: str) -> str:
+    return f"the connection to Discord failed ({observed}); starting a fresh one"
+
+
 def connected_again(after: timedelta) -> str:
     minutes, seconds = divmod(round(after.total_seconds()), 60)
     return f"Discord is connected again, after {minutes} min {seconds} s"

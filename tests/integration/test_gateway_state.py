@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,8 @@ from bot.discord_io import gateway_state
 from bot.domain.health import Connection
 from sandbox import discord_server, pikzels_server
 from tests.integration.test_alerts import Webhook, webhook
+from tests.support.discord_clients import becomes, simulated_discord
 from tests.support.discord_clients import running as client_running
-from tests.support.discord_clients import simulated_discord
 from tests.support.e2e import KEY, png, running
 
 if TYPE_CHECKING:
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["webhook"]  # a fixture
 
 HEARTBEAT = 0.2  # seconds
-
-
-async def becomes(client: discord.Client, connection: Connection) -> None:
-    async with asyncio.timeout(10):
-        while gateway_state.read(client).connection is not connection:  # noqa: ASYNC110 - nothing announces a silence
-            await asyncio.sleep(0.01)
 
 
 async def test_it_is_connected_from_the_first_acknowledged_heartbeat_to_the_end(

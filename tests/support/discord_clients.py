@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import discord
 from yarl import URL
 
+from bot.discord_io import gateway_state
 from sandbox import discord_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import pytest
+
+    from bot.domain.health import Connection
 
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 640, 360, 8, 2, 0, 0, 0) + bytes(300_000)
 
@@ -53,6 +56,13 @@ async def running(
         await bot.close()
         await task
         await server.gone()
+
+
+async def becomes(client: discord.Client, connection: Connection) -> None:
+    """Wait until the client is connected in this way."""
+    async with asyncio.timeout(10):
+        while gateway_state.read(client).connection is not connection:  # noqa: ASYNC110 - nothing announces a silence
+            await asyncio.sleep(0.01)
 
 
 def channel(bot: discord.Client) -> discord.PartialMessageable:
