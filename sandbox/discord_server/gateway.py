@@ -134,6 +134,8 @@ class Gateway:
             self._condition.notify()
             return web.Response(status=503)
         await self._thawed.wait()
+        if request.transport is None:
+            return web.Response()  # the bot has given up meanwhile
         socket = web.WebSocketResponse(compress=False)
         await socket.prepare(request)
         connection = Connection(socket, request)
