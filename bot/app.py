@@ -94,7 +94,8 @@ class App:
 
     def backup_age(self) -> float:
         """The seconds since the newest backup; NaN without one."""
-        return math.nan
+        age = self.storage.backups.age()
+        return math.nan if age is None else age.total_seconds()
 
     async def remind(self) -> None:
         """Alert the operator again, once a day, to what still lasts."""
@@ -508,4 +509,4 @@ def _watch(metrics: Metrics, app: App, lag: LoopLag, *, folder: Path) -> None:
         lambda: shutil.disk_usage(folder).free,
         slow=True,
     )
-    watch("backup_age_seconds", "Age of the newest backup; NaN without one", app.backup_age, slow=True)
+    watch("backup_age_seconds", "Age of the newest backup; NaN without one", app.backup_age)

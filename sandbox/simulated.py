@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import discord
 import simcord
+from simcord.gateway import FakeWebSocket
 
 from bot import app, config
 from bot.domain.models import DEFAULT_UPLOAD_LIMIT, Requester
@@ -19,6 +22,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bot.domain.models import Allowance
+
+# simcord's websocket has no heartbeats. The bot looks at them to see whether it is connected: here, it always is.
+_CONNECTED = {
+    "session_id": "simulated",
+    "_keep_alive": SimpleNamespace(latency=0.0, interval=41.25, _last_ack=math.inf),
+}
+for _name, _value in _CONNECTED.items():
+    setattr(FakeWebSocket, _name, _value)
 
 API_KEY = "pkz_sandbox"
 SETTLE_SECONDS = 30.0  # how long simcord waits for the bot to become idle after an action
