@@ -103,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--format", choices=[str(format_) for format_ in Format], help="format to use, with --once")
     demo.add_argument("--prompt", help="prompt to use, with --once")
     demo.add_argument(
+        "--save",
+        type=Path,
+        metavar="FOLDER",
+        help="save the first thumbnail there (default: nothing is saved; with --once, the current folder)",
+    )
+    demo.add_argument(
         "--port",
         type=_port,
         help="port of the page; 0 for any free port (default: 8080, or any free port if 8080 is in use)",

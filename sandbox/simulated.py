@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,17 @@ from simcord.gateway import FakeWebSocket
 
 from bot import app, config
 from bot.domain.models import DEFAULT_UPLOAD_LIMIT, Requester
-from sandbox import pikzels_server
+from sandbox import apps_menu, live, pikzels_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from pathlib import Path
 
     from bot.domain.models import Allowance
+
+    Opening = Callable[[config.Settings], AbstractAsyncContextManager[app.App]]
 
 # simcord's websocket has no heartbeats. The bot looks at them to see whether it is connected: here, it always is.
 _CONNECTED = {
@@ -33,6 +37,8 @@ for _name, _value in _CONNECTED.items():
 
 API_KEY = "pkz_sandbox"
 SETTLE_SECONDS = 30.0  # how long simcord waits for the bot to become idle after an action
+# Shorter than the three seconds between two progress messages: simcord waits for what comes before the end of these.
+LIVE_SETTLE_SECONDS = 2.5
 
 
 class Cdn:
@@ -43,6 +49,10 @@ class Cdn:
 
     async def fetch(self, address: str, **_: int | None) -> AsyncGenerator[bytes, None]:
         yield await self.read(address)
+
+    def env(self) -> simcord.Env:
+        assert self.server is not None, "the simulated server has not started"
+        return self.server.env
 
     async def read(self, address: str) -> bytes:
         assert self.server is not None, "the simulated server has not started"
@@ -59,8 +69,9 @@ class SimulatedServer:
     guild: simcord.GuildHandle
     channel: simcord.ChannelHandle
     app: app.App
-    _cdn: Cdn
+    _open: Opening
     _running: AsyncExitStack
+    clock: live.MovingClock | None = None  # only if it is live
 
     def member(self, name: str) -> simcord.MemberActor:
         return self.guild.add_member(self.env.create_user(name))
@@ -104,8 +115,7 @@ class SimulatedServer:
     async def restart(self) -> None:
         """Close the bot as SIGTERM would, then start it again with the same storage and the same Discord."""
         await self._running.aclose()
-        restarted = app.opened(self.settings, clock=self.env.now, cdn=self._cdn)
-        self.app = await self._running.enter_async_context(restarted)
+        self.app = await self._running.enter_async_context(self._open(self.settings))
         await self.env.restart_bot(self.app.client)
 
 
@@ -116,11 +126,13 @@ async def opened(
     delay: float = 0.0,
     sections: Mapping[str, Mapping[str, Any]] | None = None,
     check_errors: bool = True,
+    is_live: bool = False,
 ) -> AsyncIterator[SimulatedServer]:
     """Start the bot and both servers, with storage in `folder`.
 
     Each image takes `delay` seconds. `sections` are additional settings; neither the environment nor a config.toml
-    is read. With `check_errors`, errors that the bot only logs are raised.
+    is read. With `check_errors`, errors that the bot only logs are raised. With `is_live`, time passes, the actions of
+    members do not wait for the provider, and a command stands in for the menus of messages.
     """
     async with AsyncExitStack() as stack:
         cdn = Cdn()
@@ -131,12 +143,25 @@ async def opened(
         api = await stack.enter_async_context(pikzels_server.serve(api_key=API_KEY, delay=delay, fetch=cdn.read))
         settings = _make_settings(folder, api, sections or {})
         running = await stack.enter_async_context(AsyncExitStack())
-        bot = await running.enter_async_context(app.opened(settings, clock=clock, cdn=cdn))
+
+        @asynccontextmanager
+        async def open_bot(settings: config.Settings) -> AsyncIterator[app.App]:
+            wrap = partial(live.unblocked, env=cdn.env) if is_live else app.unwrapped
+            async with app.opened(settings, clock=clock, cdn=cdn, wrap=wrap) as bot:
+                if is_live:
+                    apps_menu.add(bot.client)
+                yield bot
+
+        bot = await running.enter_async_context(open_bot(settings))
+        patience = LIVE_SETTLE_SECONDS if is_live else SETTLE_SECONDS
         env = await stack.enter_async_context(
-            simcord.run(bot.client, settle_timeout=SETTLE_SECONDS, check_errors=check_errors)
+            simcord.run(bot.client, settle_timeout=patience, check_errors=check_errors)
         )
+        moving = live.install(env) if is_live else None
         guild = env.create_guild(name="Thumbnail makers")
-        server = SimulatedServer(env, api, settings, guild, guild.create_text_channel("thumbnails"), bot, cdn, running)
+        server = SimulatedServer(
+            env, api, settings, guild, guild.create_text_channel("thumbnails"), bot, open_bot, running, clock=moving
+        )
         cdn.server = server
         yield server
         await running.aclose()  # before the simulated Discord closes

@@ -100,7 +100,25 @@ def test_what_keeps_once_from_reading_or_saving_is_named(tmp_path: Path, monkeyp
 
 
 async def test_the_page_is_served_with_a_first_thumbnail_until_ctrl_c(tmp_path: Path) -> None:
-    child = await start_demo("--port", "0", folder=tmp_path)
+    child, output = await start_page(folder=tmp_path)
+    assert re.search(r"Made   thumbnail-\w+\.png", output)
+    [address] = re.findall(r"http://127\.0\.0\.1:\d+/", output)
+    async with aiohttp.ClientSession() as session, session.get(address) as response:
+        assert response.status == 200
+    assert await stop(child) == "Nothing was kept.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_page_saves_the_first_thumbnail_if_asked(tmp_path: Path) -> None:
+    child, output = await start_page("--save", "images", folder=tmp_path)
+    [image_path] = (tmp_path / "images").iterdir()
+    assert f"Made   {image_path}" in output
+    assert await stop(child) == "The first thumbnail was kept in images.\n"
+    assert list(tmp_path.iterdir()) == [image_path.parent]
+
+
+async def start_page(*arguments: str, folder: Path) -> tuple[asyncio.subprocess.Process, str]:
+    child = await start_demo("--port", "0", *arguments, folder=folder)
     assert child.stdout is not None
     output = ""
     async with asyncio.timeout(60):
@@ -108,15 +126,15 @@ async def test_the_page_is_served_with_a_first_thumbnail_until_ctrl_c(tmp_path: 
             line = await child.stdout.readline()
             assert line, output
             output += line.decode()
-    [image_path] = tmp_path.glob("thumbnail-*.png")
-    assert str(image_path) in output
-    [address] = re.findall(r"http://127\.0\.0\.1:\d+/", output)
-    async with aiohttp.ClientSession() as session, session.get(address) as response:
-        assert response.status == 200
+    return child, output
+
+
+async def stop(child: asyncio.subprocess.Process) -> str:
+    """Press Ctrl-C; returns what the demo says at its end."""
     child.send_signal(signal.SIGINT)
     rest, errors = await asyncio.wait_for(child.communicate(), 30)
     assert (child.returncode, errors.decode()) == (0, "")
-    assert rest.decode() == "Saved images were kept.\n"
+    return rest.decode()
 
 
 async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
