@@ -96,7 +96,7 @@ def test_what_keeps_once_from_reading_or_saving_is_named(tmp_path: Path, monkeyp
     monkeypatch.chdir(gone)
     gone.rmdir()
     problem = "The thumbnail cannot be saved in this folder (no such file or directory)."
-    assert demo._problem_with(demo.PHOTO) == problem
+    assert demo._problem_saving(Path()) == problem
 
 
 async def test_the_page_is_served_with_a_first_thumbnail_until_ctrl_c(tmp_path: Path) -> None:
