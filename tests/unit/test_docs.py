@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import re
 import tomllib
+from datetime import timedelta
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,20 @@ import bot
 import cogs
 from bot.config import Settings
 from bot.discord_io import application
+from bot.domain.errors import (
+    AnswerUnusable,
+    OutcomeUnknown,
+    OutputUnreachable,
+    PictureUnusable,
+    StorageUnavailable,
+    Undeliverable,
+)
 from bot.domain.failure_policy import CODES
-from bot.domain.models import State
+from bot.domain.health import Connection
+from bot.domain.models import Allowance, Circuit, State
+from bot.text import operator
 from sandbox import reference, simulated
+from tests.support import factories
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +86,28 @@ def test_every_page_is_in_the_site() -> None:
 async def test_the_pages_of_the_settings_and_the_commands_are_current() -> None:
     assert text("docs/configuration.md") == reference.configuration(), "run python -m sandbox.reference"
     assert text("docs/commands.md") == await reference.commands(), "run python -m sandbox.reference"
+
+
+def alerts() -> Iterator[str]:
+    """A sample of every line that the operator is alerted with."""
+    job, now = factories.a_job(), factories.NOON
+    yield operator.OLDER_DATABASE
+    yield from (operator.circuit_opened(each, None) for each in Circuit)
+    yield from (operator.storage_unavailable(StorageUnavailable("…", damaged=damaged)) for damaged in (True, False))
+    yield operator.budget_used(Allowance(factories.limit(amount=100), used=80))
+    yield operator.commands_not_synced("…")
+    yield operator.backup_failed("…", None)
+    yield operator.disconnected(Connection.CLOSED, now)
+    yield operator.connected_again(timedelta(minutes=3))
+    yield operator.interaction_failed("…")
+    yield operator.internal_error(job)
+    loud = (OutcomeUnknown("…"), OutputUnreachable("…"), AnswerUnusable("…"), PictureUnusable("…"), Undeliverable("…"))
+    yield from (operator.job_line(job, failure) for failure in loud)
+
+
+def test_every_alert_is_explained() -> None:
+    explained = re.findall(r"^\| `([^`]+)` \| .* \| .* \|$", text("docs/operations.md"), re.MULTILINE)
+    assert [line for line in alerts() if not any(phrase in line for phrase in explained)] == []
 
 
 def circuit(policy: FailurePolicy) -> str:
