@@ -36,7 +36,9 @@ for _name, _value in _CONNECTED.items():
     setattr(FakeWebSocket, _name, _value)
 
 API_KEY = "pkz_sandbox"
-SETTLE_SECONDS = 30.0  # how long simcord waits for the bot to become idle after an action
+# How long simcord waits for the bot to become idle after an action. Less than a kept connection lasts (30 s): simcord
+# would wait for its end.
+SETTLE_SECONDS = 20.0
 # Shorter than the three seconds between two progress messages: simcord waits for what comes before the end of these.
 LIVE_SETTLE_SECONDS = 2.5
 
