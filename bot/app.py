@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
-import shutil
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,19 +11,16 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bot import monitoring, rules
 from bot.discord_io import gateway_state, log_channel
 from bot.discord_io.client import Client, Services
 from bot.discord_io.gateway_watch import GatewayWatch
 from bot.discord_io.identify_limit import IdentifyLimit
 from bot.discord_io.log_channel import LogChannels
 from bot.discord_io.messenger import Messenger
-from bot.domain.access import AccessRules
-from bot.domain.backups import BackupRules
 from bot.domain.errors import BackupFailed, InvalidConfiguration, StorageUnavailable
-from bot.domain.models import AGAIN, Circuit, Model
-from bot.domain.privacy import RetentionRules
-from bot.domain.quota import DOLLAR, QuotaRules
-from bot.domain.server_rules import Amounts, Preferences, PresetKind
+from bot.domain.models import AGAIN, Circuit
+from bot.domain.server_rules import Preferences, PresetKind
 from bot.images import downloads, usage_chart
 from bot.images.downloads import ImageDownloader
 from bot.images.output_spool import OutputSpool
@@ -46,21 +41,17 @@ from bot.jobs.refill import Refill
 from bot.jobs.results import Results
 from bot.ops.alerts import Alerts
 from bot.ops.logs import Redactor
-from bot.ops.loop_lag import LoopLag
 from bot.ops.metrics import Metrics
 from bot.pikzels.client import Pikzels
 from bot.storage import stores
 from bot.text import health as text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
-
-    import aiohttp
 
     from bot.config import Settings
     from bot.domain import protocols
-    from bot.domain.health import Gateway
     from bot.jobs.use_case import UseCase
     from bot.storage.stores import Stores
 
@@ -180,7 +171,7 @@ async def opened(
     """
     async with AsyncExitStack() as stack:
         folder, spool, source_store = _folders(settings)
-        quota = _quota(settings)
+        quota = rules.quota(settings)
         metrics = Metrics(quota.prices)
         notices = Notices(await stack.enter_async_context(_alerts(settings, clock)))
         storage = await stack.enter_async_context(
@@ -189,8 +180,8 @@ async def opened(
                 spool=spool.folder,
                 clock=clock,
                 on_unavailable=notices.storage_unavailable,
-                retention=_retention(settings),
-                backup=_backup(settings),
+                retention=rules.retention(settings),
+                backup=rules.backup(settings),
                 backup_folder=settings.backup.folder,
             )
         )
@@ -223,7 +214,7 @@ async def opened(
                 clock=clock,
                 max_pixels=settings.pikzels.max_pixels,
             ),
-            provider=_measured(provider, settings, metrics),
+            provider=monitoring.measured(provider, settings, metrics),
             downloader=downloader,
             spool=spool,
             messenger=messenger,
@@ -236,7 +227,7 @@ async def opened(
         wrapped = wrap(ports)
         admission = Admission(
             quota=quota,
-            access=_access(settings),
+            access=rules.access(settings),
             policies=storage.policies,
             repository=wrapped.repository,
             clock=clock,
@@ -282,7 +273,7 @@ async def opened(
             recovery=jobs.recovery,
             results=Results(repository=storage.history, job=storage.repository.job, clock=clock),
             personal_data=personal_data,
-            retention=_retention(settings),
+            retention=rules.retention(settings),
             find_shared=messenger.find_shared,
             draw_usage=usage_chart.draw,
             fetch_image=partial(downloads.fetch_whole, cdn),
@@ -300,33 +291,17 @@ async def opened(
             max_pixels=settings.pikzels.max_pixels,
         )
         watch = GatewayWatch(lambda: gateway_state.read(current[0].client), notices, clock=clock, seconds=seconds)
-        client = Client(services, http_trace=_trace(settings, metrics))
+        client = Client(services, http_trace=monitoring.trace(settings, metrics))
         app = App(client, jobs, queue, storage, source_store, spool, notices, watch)
         current.append(app)
         stack.push_async_callback(app.disconnect)
         stack.push_async_callback(messenger.close)
         stack.push_async_callback(refill.close)
         stack.push_async_callback(log_channels.close)
-        _start(stack, watch.run(), name="gateway-watch")
-        await _serve_health(stack, settings, metrics, app)
+        monitoring.start(stack, watch.run(), name="gateway-watch")
+        await monitoring.serve_health(stack, settings, metrics, app)
         stack.push_async_callback(jobs.recovery.close, grace=settings.shutdown.grace)
         yield app
-
-
-def _start(stack: AsyncExitStack, work: Coroutine[None, None, None], *, name: str) -> None:
-    """Run `work`, which never ends by itself, in a task until the stack is closed."""
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            log.error("%s ended because of an internal error", name, exc_info=task.exception())
-
-    async def stop() -> None:
-        task.cancel()
-        await asyncio.wait([task])
-
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(ended)
-    stack.push_async_callback(stop)
 
 
 async def _delete_again(personal_data: PersonalData) -> None:
@@ -383,130 +358,7 @@ def _provider(settings: Settings, clock: Callable[[], datetime]) -> Pikzels:
     )
 
 
-def _retention(settings: Settings) -> RetentionRules:
-    return RetentionRules(
-        jobs=timedelta(days=settings.privacy.job_days),
-        most_jobs=settings.privacy.most_jobs,
-        left_servers=timedelta(days=settings.privacy.left_days),
-        sources=timedelta(days=settings.storage.source_days if settings.storage.source_megabytes else 0),
-    )
-
-
-def _backup(settings: Settings) -> BackupRules:
-    backup = settings.backup
-    return BackupRules(
-        interval=timedelta(minutes=backup.minutes),
-        recent=backup.keep_recent,
-        hourly=backup.keep_hourly,
-        daily=backup.keep_daily,
-        most_bytes=backup.megabytes * 1024 * 1024,
-    )
-
-
-def _quota(settings: Settings) -> QuotaRules:
-    quota, budget = settings.quota, settings.budget
-    return QuotaRules(
-        member=Amounts(quota.member_daily, quota.member_monthly),
-        server=Amounts(quota.server_daily, quota.server_monthly),
-        bot=Amounts(quota.bot_daily, quota.bot_monthly),
-        budget=Amounts(_micros(budget.daily_dollars), _micros(budget.monthly_dollars)),
-        costs={model: getattr(quota.costs, model.value) for model in Model},
-        prices={model: _micros(getattr(settings.prices, model.value)) or 0 for model in Model},
-        zone=quota.zone,
-        attempts_hourly=quota.attempts_hourly,
-        unknown_daily=quota.unknown_daily,
-        strikes_daily=quota.strikes_daily,
-        exempt_members=quota.exempt_members,
-        exempt_roles=quota.exempt_roles,
-    )
-
-
-def _micros(dollars: float) -> int | None:
-    return round(dollars * DOLLAR) if math.isfinite(dollars) else None
-
-
 def _choices(settings: Settings, policies: protocols.PolicyStore) -> Choices:
     defaults = Preferences(settings.defaults.model, settings.defaults.format, private=False)
     presets = {PresetKind.PERSONA: settings.personas, PresetKind.STYLE: settings.styles}
     return Choices(policies=policies, defaults=defaults, presets=presets)
-
-
-def _access(settings: Settings) -> AccessRules:
-    access = settings.access
-    return AccessRules(
-        servers=access.servers,
-        account_age=timedelta(days=access.account_days),
-        time_in_server=timedelta(hours=access.member_hours),
-    )
-
-
-def _measured(provider: Pikzels, settings: Settings, metrics: Metrics) -> protocols.Provider:
-    """The provider, measured if anybody may ask for the figures."""
-    if settings.health.port is None:
-        return provider
-    from bot.ops.call_times import MeasuredProvider  # noqa: PLC0415 - as below
-
-    return MeasuredProvider(provider, metrics)
-
-
-def _trace(settings: Settings, metrics: Metrics) -> aiohttp.TraceConfig | None:
-    if settings.health.port is None:
-        return None
-    from bot.ops.call_times import discord_trace  # noqa: PLC0415 - as below
-
-    return discord_trace(metrics)
-
-
-async def _serve_health(stack: AsyncExitStack, settings: Settings, metrics: Metrics, app: App) -> None:
-    if settings.health.port is None:
-        return
-    from bot.ops import health  # noqa: PLC0415 - a web server and Prometheus' library, which few bots need
-    from bot.ops.exposition import Exposition  # noqa: PLC0415
-
-    lag = LoopLag()
-    _start(stack, lag.run(), name="loop-lag")
-    _watch(metrics, app, lag, folder=settings.storage.folder)
-    served = health.served(
-        health.Health(Exposition(metrics), lag, app.ready), host=settings.health.host, port=settings.health.port
-    )
-    try:
-        port = await stack.enter_async_context(served)
-    except OSError as error:
-        raise InvalidConfiguration("health.port", f"cannot be used ({type(error).__name__})") from error
-    log.info("health and metrics on http://%s:%d", settings.health.host, port)
-
-
-def _watch(metrics: Metrics, app: App, lag: LoopLag, *, folder: Path) -> None:
-    """Everything that is read when somebody asks for the metrics."""
-    queue, watch = app.queue, metrics.watch
-
-    def gateway() -> Gateway:
-        return gateway_state.read(app.client)
-
-    def open_circuits() -> dict[str, float]:
-        return {str(circuit): float(circuit in queue.circuits.open) for circuit in Circuit}
-
-    watch(
-        "gateway_connected",
-        "Whether every connection to Discord is acknowledged (1) or not (0)",
-        lambda: float(gateway().is_connected),
-    )
-    watch("gateway_latency_seconds", "Time until Discord acknowledged the last heartbeat", lambda: gateway().latency)
-    watch("queue_length", "Requests that wait for a paid call", lambda: queue.waiting)
-    watch("provider_calls_in_progress", "Paid calls in progress", lambda: queue.running)
-    watch(
-        "jobs_in_progress",
-        "Jobs that have not ended, without those that wait for a claim",
-        lambda: len(app.use_case.tasks.jobs),
-    )
-    watch("circuit_open", "Whether requests are refused (1) or not (0), by reason", open_circuits, label="circuit")
-    watch("event_loop_lag_seconds", "How late the event loop was at most, within the last minute", lambda: lag.highest)
-    watch("spool_bytes", "Finished images on their way to Discord", app.spool.size, slow=True)
-    watch("sources_bytes", "Stored source images", lambda: app.source_store.size)
-    watch(
-        "disk_free_bytes",
-        "Free disk space in the folder of the data",
-        lambda: shutil.disk_usage(folder).free,
-        slow=True,
-    )
-    watch("backup_age_seconds", "Age of the newest backup; NaN without one", app.backup_age)
