@@ -28,9 +28,11 @@ async def servers() -> AsyncIterator[Servers]:
         yield servers
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _restore_logging() -> Iterator[None]:
-    """Restores the levels and handlers that `bot.ops.logs.set_up` changes."""
+    """Restores the levels and handlers that `bot.ops.logs.set_up` changes: its handler would write into the output of
+    a later test, or into a stream that is closed by then.
+    """
     root = logging.getLogger()
     loggers = [root, *map(logging.getLogger, ("discord", "discord.state", "aiosqlite", "aiohttp", "asyncio"))]
     levels, handlers = [logger.level for logger in loggers], root.handlers[:]

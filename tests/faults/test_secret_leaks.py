@@ -332,7 +332,7 @@ def tokens(discord: discord_server.DiscordServer, jobs: Iterable[Mapping[str, An
 
 
 @pytest.fixture
-def records(_restore_logging: None) -> Records:
+def records() -> Records:
     return Records()
 
 

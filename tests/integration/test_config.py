@@ -261,7 +261,8 @@ def test_an_unreadable_secret_file_is_named(
 
 
 def test_a_file_that_this_user_may_not_read_is_named_with_its_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("secret").mkdir(mode=0o711)  # a folder cannot be read as a file, even by root
+    Path("secret").mkdir()  # a folder cannot be read as a file, even by root
+    Path("secret").chmod(0o711)
     monkeypatch.delenv("BOT_DISCORD__TOKEN")
     monkeypatch.setenv("BOT_DISCORD__TOKEN_FILE", "secret")
     why = f"is a directory; its mode is 0711, its owner is user {os.getuid()}"

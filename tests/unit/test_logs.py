@@ -15,7 +15,6 @@ from tests.support.factories import API_KEY
 WEBHOOK = "https://discord.com/api/webhooks/123456789/aB-c_dEf.ghi~jkl"
 TOKEN = "MTI3MTIxNTE1MjYyMTE1ODQw.GaBcDe.aB-cD_eFgHiJkLmNoPqRsTuVwXyZ0123456789"
 log = logging.getLogger("bot.jobs.lifecycle")
-pytestmark = pytest.mark.usefixtures("_restore_logging")
 
 
 @pytest.mark.parametrize(
