@@ -11,9 +11,10 @@ root=$work/tests
 inside() { env -i HOME=/root PATH=/usr/sbin:/usr/bin:/bin LANG=C.UTF-8 chroot "$root" "$@"; }
 leave() { umount --lazy "$root/proc" "$root/dev" 2> /dev/null || true; }
 trap leave EXIT
+leave # what a killed run has left: nothing below may reach the /dev of this machine
 
 if ! cmp --silent requirements/dev.lock "$root/dev.lock"; then
-    rm -rf "$root"
+    rm -rf --one-file-system "$root"
     cp --archive "$base" "$root"
     cp --dereference /etc/resolv.conf /etc/hosts "$root/etc/"
     for path in "${own[@]}"; do mkdir -p "$root$(dirname "$path")" && cp --recursive --dereference "$path" "$root$(dirname "$path")/"; done
