@@ -8,6 +8,7 @@ The runner answers with two lines: the pid of the child, and its exit code.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -28,6 +29,8 @@ from bot.discord_io.client import COGS
 from bot.ops import logs
 from sandbox.failpoints import wrapped
 
+_IMPORTED_LATE = ("bot.storage.restoration", "encodings.idna", "importlib.readers")  # by the bot, when it needs them
+
 
 class CrashTrigger:
     """Logs each failpoint that the bot reaches, and kills the process when it reaches `point` `count` times."""
@@ -46,8 +49,10 @@ class CrashTrigger:
 
 
 def main() -> int:
-    for name in COGS:
+    for name in (*COGS, *_IMPORTED_LATE):
         import_module(name)  # once, instead of in every child
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page that it shares with this process
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

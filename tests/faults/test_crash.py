@@ -321,10 +321,10 @@ def memory_folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_after_a_kill_at_any_point_no_paid_image_is_lost_and_nothing_else_is_charged(
-    memory_folder: Path, name: str
+    memory_folder: Path, request: pytest.FixtureRequest, name: str
 ) -> None:
     scenario = SCENARIOS[name]
-    chance = random.Random(seed(f"tests/faults/test_crash.py -k '{name}'"))  # noqa: S311 - test data, not a secret
+    chance = random.Random(seed(f"'{request.node.nodeid}'"))  # noqa: S311 - test data, not a secret
     runs = 0
     async with crash_runner() as runner:
         data = await prepared(runner, memory_folder / "prepared")
