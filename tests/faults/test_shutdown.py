@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -188,7 +188,9 @@ async def run_and_stop(host: BotHost, phase: Callable[[BotHost], Awaitable[None]
     for number, pause in enumerate(pauses):
         await asyncio.sleep(pause)
         if child.returncode is None:
-            child.send_signal(STOPS[number % 2])
+            # Not by `send_signal`: it would collect the exit code of a process that has just ended, and lose it.
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, STOPS[number % 2])
     code = await wait_for_exit(child)
     if code == -signal.SIGTERM:  # before the program's first line, so nothing was changed
         assert phase is starting
