@@ -47,6 +47,12 @@ Everything that the bot offers in Discord. A command whose name has two or more 
 subcommand. Options in **bold** are required.
 """
 
+_PICTURES = {  # by `python -m sandbox.screenshots`
+    "thumbnail": "![One request is generated, and another one waits, with Cancel](images/progress.webp)",
+    "history": "![Three results with their images, and Again and Edit for each](images/history.webp)",
+    "quota": "![How many credits are used and left, and when they reset](images/quota.webp)",
+    "operator status": "![The queue, the budgets, the unknown outcomes, and the backup](images/operator.webp)",
+}
 _EVERYONE = "everyone"
 _WIDTH = 100
 
@@ -131,6 +137,8 @@ def _leaves(group: app_commands.Group) -> Iterator[_Leaf]:
 
 def _body(command: _Leaf, *, level: str) -> str:
     head = f"{level} /{command.qualified_name}\n\n{command.description}."
+    if command.qualified_name in _PICTURES:
+        head = f"{head}\n\n{_PICTURES[command.qualified_name]}"
     if not command.parameters:
         return head
     rows = [

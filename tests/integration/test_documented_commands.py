@@ -102,6 +102,9 @@ ELSEWHERE = {
     "python -m sandbox.reference": (
         "tests/unit/test_docs.py::test_the_pages_of_the_settings_and_the_commands_are_current"
     ),
+    "python -m sandbox.screenshots": (
+        "tests/integration/test_screenshots.py::test_a_picture_shows_the_last_message_of_the_page"
+    ),
     "python -m benchmarks.documents": (
         "tests/unit/test_benchmark_figures.py::test_the_documents_show_the_figures_on_record"
     ),
