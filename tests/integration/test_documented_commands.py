@@ -102,6 +102,15 @@ ELSEWHERE = {
     "python -m sandbox.reference": (
         "tests/unit/test_docs.py::test_the_pages_of_the_settings_and_the_commands_are_current"
     ),
+    "python -m sandbox.rehearsal": (
+        "tests/integration/test_rehearsal.py::test_a_bot_connects_to_the_rehearsal_and_makes_what_a_member_asks_for"
+    ),
+    "python -m sandbox.launch run": (
+        "tests/integration/test_rehearsal.py::test_a_bot_connects_to_the_rehearsal_and_makes_what_a_member_asks_for"
+    ),
+    "python -m sandbox.launch init": (  # how this file types `init`
+        "tests/integration/test_documented_commands.py::test_a_new_operator_can_type_the_commands_in_their_order"
+    ),
     "python -m sandbox.screenshots": (
         "tests/integration/test_screenshots.py::test_a_picture_shows_the_last_message_of_the_page"
     ),
