@@ -11,6 +11,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import argparse
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="the file with the settings (default: config.toml in this folder)"
     )
-    parser.set_defaults(program=_program())
+    parser.set_defaults(program=_next_program())
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
     commands.add_parser(
@@ -163,6 +164,14 @@ def _program() -> str:
     """What the user has typed: the installed command, or the module."""
     name = Path(sys.argv[0]).name
     return name if name.startswith("pikzels-bot") else "python -m bot"
+
+
+def _next_program() -> str:
+    """What the user can type next in this folder: another `python` may lack the packages."""
+    if _program() == "python -m bot":
+        with suppress(OSError, ValueError):  # it is somewhere else
+            return f"{Path(sys.executable).relative_to(Path.cwd())} -m bot"
+    return _program()
 
 
 if __name__ == "__main__":

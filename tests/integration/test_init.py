@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from discord.http import Route
 
+from bot.__main__ import main
 from bot.cli import init
 from bot.config import load
 from bot.ops import file_set
@@ -203,6 +204,32 @@ def test_files_that_cannot_be_written_are_one_sentence_and_nothing_changes(
     assert run(Script(*ANSWERS.values())) == 1
     assert capsys.readouterr().err == ("The settings cannot be written (not a directory); nothing was changed.\n")
     assert contents(tmp_path) == {"secrets": b"a file"}
+
+
+@pytest.mark.parametrize(
+    ("started_as", "executable", "shown"),
+    [
+        ("bot/__main__.py", "{here}/.venv/bin/python", ".venv/bin/python -m bot init --force"),
+        ("bot/__main__.py", "/usr/bin/python3", "python -m bot init --force"),
+        ("/opt/bin/pikzels-bot", "{here}/.venv/bin/python", "pikzels-bot init --force"),
+    ],
+)
+def test_what_to_type_next_uses_the_same_python(
+    started_as: str,
+    executable: str,
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", [started_as])
+    monkeypatch.setattr(sys, "executable", executable.format(here=tmp_path))
+    monkeypatch.delenv("BOT_CONFIG")
+    Path("config.toml").touch()
+    mask = os.umask(0o022)
+    assert main(["init"]) == 1
+    os.umask(mask)
+    assert f"`{shown}`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("question", range(len(ANSWERS)))
