@@ -30,11 +30,11 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def run(*, every: float, say: Callable[[str], None]) -> None:
+async def run(*, every: float, say: Callable[[str], None], making: float = _MAKING_SECONDS) -> None:
     """Serve until the task is cancelled. `say` is told the lines for the terminal. Every so many seconds, another
-    member makes a request.
+    member makes a request, and the image takes `making` seconds.
     """
-    pikzels = pikzels_server.serve(api_key=API_KEY, output=_PHOTO.read_bytes(), delay=_MAKING_SECONDS)
+    pikzels = pikzels_server.serve(api_key=API_KEY, output=_PHOTO.read_bytes(), delay=making)
     async with discord_server.serve() as discord, pikzels as api:
         for name, value in {**discord.environment(), "BOT_PIKZELS__BASE_URL": api.base_url}.items():
             say(f"export {name}={value}")

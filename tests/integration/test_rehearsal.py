@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 async def exported() -> AsyncIterator[dict[str, str]]:
     """The variables that the rehearsal prints, while it runs."""
     lines = asyncio.Queue[str]()
-    running = asyncio.create_task(rehearsal.run(every=0.2, say=lines.put_nowait))
+    running = asyncio.create_task(rehearsal.run(every=0.2, say=lines.put_nowait, making=0))
     variables = {}
     async with asyncio.timeout(10):
         while (line := await lines.get()).startswith("export "):
