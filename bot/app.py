@@ -18,6 +18,7 @@ from bot.discord_io.gateway_watch import GatewayWatch
 from bot.discord_io.identify_limit import IdentifyLimit
 from bot.discord_io.log_channel import LogChannels
 from bot.discord_io.messenger import Messenger
+from bot.discord_io.sharded_client import ShardedClient
 from bot.domain.errors import BackupFailed, InvalidConfiguration, StorageUnavailable
 from bot.domain.models import AGAIN, Circuit
 from bot.domain.server_rules import Preferences, PresetKind
@@ -78,7 +79,7 @@ class App:
     async def ready(self) -> dict[str, str | None]:
         """For each part, why members can't use the bot because of it, or None."""
         return {
-            "gateway": text.gateway(gateway_state.read(self.client).connection),
+            "gateway": text.gateway(gateway_state.read(self.client)),
             "database": text.database(await self.storage.repository.problem()),
             "circuits": text.circuits(self.queue.circuits.open),
         }
@@ -143,10 +144,16 @@ class App:
     async def disconnect(self) -> None:
         await self.client.close()
 
-    async def renew(self) -> Client:
-        """Close the client and put a fresh one in its place: discord.py's cannot be started twice."""
+    async def renew(self, *, shards: int = 1) -> Client:
+        """Close the client and put a fresh one in its place: discord.py's cannot be started twice. One without shards
+        asks Discord first whether there should be some.
+        """
         await self.disconnect()
-        self.client = Client(self.client.services, http_trace=self.client.http.http_trace)
+        services, trace = self.client.services, self.client.http.http_trace
+        if shards == 1:
+            self.client = Client(services, http_trace=trace)
+        else:
+            self.client = ShardedClient(services, http_trace=trace, shards=shards)
         return self.client
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bot.discord_io import gateway_state
 from bot.domain.errors import InvalidConfiguration
+from bot.domain.health import Connection
 from bot.domain.models import Circuit
 from bot.ops.loop_lag import LoopLag
 
@@ -87,6 +88,10 @@ def _watch(metrics: Metrics, app: App, lag: LoopLag, *, folder: Path) -> None:
     def gateway() -> Gateway:
         return gateway_state.read(app.client)
 
+    def shards() -> dict[str, float]:
+        known = gateway().connections
+        return {str(state): float(known.count(state)) for state in Connection}
+
     def open_circuits() -> dict[str, float]:
         return {str(circuit): float(circuit in queue.circuits.open) for circuit in Circuit}
 
@@ -95,6 +100,7 @@ def _watch(metrics: Metrics, app: App, lag: LoopLag, *, folder: Path) -> None:
         "Whether every connection to Discord is acknowledged (1) or not (0)",
         lambda: float(gateway().is_connected),
     )
+    watch("gateway_shards", "Connections to Discord, by how they are now", shards, label="state")
     watch("gateway_latency_seconds", "Time until Discord acknowledged the last heartbeat", lambda: gateway().latency)
     watch("queue_length", "Requests that wait for a paid call", lambda: queue.waiting)
     watch("provider_calls_in_progress", "Paid calls in progress", lambda: queue.running)

@@ -15,7 +15,7 @@ import aiohttp
 import discord
 
 from bot import app
-from bot.domain.errors import IdentifyLimitReached, InvalidConfiguration, StorageUnavailable
+from bot.domain.errors import IdentifyLimitReached, InvalidConfiguration, ShardsRecommended, StorageUnavailable
 from bot.ops import control
 from bot.ops.reconnect_log import is_told, observed
 from bot.text import operator
@@ -45,7 +45,8 @@ _NO_CONNECTION = (
     discord.GatewayNotFound,
     discord.DiscordServerError,
 )
-_FATAL_CLOSES = (4004, 4010, 4011, 4012, 4013, 4014)  # Discord: do not reconnect
+# Discord: do not reconnect. Not 4011, too few shards: the next client asks how many there should be.
+_FATAL_CLOSES = (4004, 4010, 4012, 4013, 4014)
 
 
 async def run(settings: Settings, *, wrap: Callable[[Ports], Ports] = app.unwrapped) -> None:
@@ -149,7 +150,12 @@ async def _stay_connected(running: App, token: str) -> None:
     failures = 0
     while True:
         began = asyncio.get_running_loop().time()
-        await _connect(running, token, tries=failures + 1)
+        try:
+            await _connect(running, token, tries=failures + 1)
+        except ShardsRecommended as recommended:
+            log.info("%s", operator.shards_recommended(recommended.shards))
+            await running.renew(shards=recommended.shards)
+            continue
         if asyncio.get_running_loop().time() - began > _STABLE_SECONDS:
             failures = 0
         failures += 1
@@ -158,9 +164,13 @@ async def _stay_connected(running: App, token: str) -> None:
 
 
 async def _connect(running: App, token: str, *, tries: int) -> None:
-    """Run one client to its end; raises `InvalidConfiguration` for what a fresh one cannot fix. `tries`: in a row."""
+    """Run one client to its end. Raises `InvalidConfiguration` for what a fresh one cannot fix, and `ShardsRecommended`
+    for what one with so many can. `tries`: in a row.
+    """
     try:
-        await asyncio.sleep((await running.client.services.identify_limit.wait()).total_seconds())
+        if wait := await running.client.services.identify_limit.wait():
+            log.error("%s", operator.identify_limit(wait))
+            await asyncio.sleep(wait.total_seconds())
         await running.client.start(token)
     except discord.LoginFailure:
         raise InvalidConfiguration("discord.token", "is refused by Discord") from None
@@ -168,7 +178,9 @@ async def _connect(running: App, token: str, *, tries: int) -> None:
         _raise_if_fatal(error)
         log.warning("the connection to Discord was closed: %s", error)
     except IdentifyLimitReached as reached:
-        log.error("too many new connections to Discord; the next in %s", reached.wait)  # noqa: TRY400 - told, not traced
+        log.error("%s", operator.identify_limit(reached.wait))  # noqa: TRY400 - told, not traced
+    except ShardsRecommended:
+        raise
     except _NO_CONNECTION as error:
         if is_told(tries):
             log.warning("%s", operator.client_ended(observed(error)))

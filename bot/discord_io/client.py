@@ -12,9 +12,10 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.discord_io import session_starts
 from bot.discord_io.application import invite_link
 from bot.discord_io.command_sync import sync_commands
-from bot.domain.errors import NotAllowed, RequestRejected
+from bot.domain.errors import NotAllowed, RequestRejected, ShardsRecommended
 from bot.domain.models import require
 from bot.text import operator
 
@@ -122,7 +123,9 @@ class Client(commands.Bot):
     55.
     """
 
-    def __init__(self, services: Services, *, http_trace: aiohttp.TraceConfig | None = None) -> None:
+    def __init__(
+        self, services: Services, *, http_trace: aiohttp.TraceConfig | None = None, shards: int | None = None
+    ) -> None:
         self.services = services
         discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False  # this bot never speaks
         super().__init__(
@@ -132,6 +135,7 @@ class Client(commands.Bot):
             member_cache_flags=discord.MemberCacheFlags.none(),
             chunk_guilds_at_startup=False,
             max_messages=None,
+            shard_count=shards,
             guild_ready_timeout=0.0,  # without the guilds intent, there is nothing to wait for after READY
             allowed_mentions=discord.AllowedMentions.none(),
             tree_cls=CommandTree,
@@ -151,8 +155,9 @@ class Client(commands.Bot):
 
     async def on_ready(self) -> None:
         """Once for every session with Discord."""
-        user, servers = require(self.user), len(self.guilds)
-        log.info("%s", operator.connected(str(user), user.id, servers, invite_link(require(self.application_id))))
+        user, invite = require(self.user), invite_link(require(self.application_id))
+        line = operator.connected(str(user), user.id, len(self.guilds), invite, shards=self.shard_count or 1)
+        log.info("%s", line)
 
     async def on_connect(self) -> None:
         self.services.count_connection("new")
@@ -177,6 +182,19 @@ class Client(commands.Bot):
     async def server_ids(self) -> frozenset[int]:
         """Every server that the bot is in, as Discord lists them. Raises what discord.py raises."""
         return frozenset([guild.id async for guild in self.fetch_guilds(limit=None, with_counts=False)])
+
+    async def connect(self, *, reconnect: bool = True) -> None:
+        """Raises `ShardsRecommended` instead if Discord recommends more connections than this client's only one."""
+        try:
+            starts = await session_starts.ask(self.http)
+        except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
+            # If one connection is too few, Discord closes it (4011), and the next client asks again.
+            log.warning("%s", operator.shards_unknown(_clause(error)))
+        else:
+            self.services.identify_limit.heed(starts)
+            if starts.shards > 1:
+                raise ShardsRecommended(starts.shards)
+        await super().connect(reconnect=reconnect)
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Every IDENTIFY passes here; raises `IdentifyLimitReached` rather than come near Discord's daily limit."""

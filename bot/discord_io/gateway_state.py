@@ -10,40 +10,36 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-import discord
-
-from bot.domain.health import Connection, Gateway
+from bot.discord_io.sharded_client import ShardedClient
+from bot.domain.health import Connection, Gateway, together
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    import discord
     from discord.gateway import DiscordWebSocket
 
+    from bot.discord_io.shards import Shard
+
+_NONE = Gateway(Connection.NO_SESSION, math.nan)
 # Discord asks for a heartbeat every 41 seconds: an acknowledgment that is 10 seconds late is in time.
 _LATE = 1.25  # intervals
-_WORST_FIRST = (Connection.NO_SESSION, Connection.CLOSED, Connection.SILENT, Connection.CONNECTED)
 
 
 def read(client: discord.Client) -> Gateway:
     """How the client is connected now: with several shards, all of them must be."""
-    sockets = [] if client.is_closed() else _sockets(client)
-    if len(sockets) < (client.shard_count or 1):
-        return Gateway(Connection.NO_SESSION, math.nan)
-    states = [_state(socket) for socket in sockets]
-    worst = min((state.connection for state in states), key=_WORST_FIRST.index)
-    return Gateway(worst, max(state.latency for state in states))
+    if isinstance(client, ShardedClient):
+        return together([_shard_state(client, shard) for shard in client.shards])
+    return _NONE if client.is_closed() else _state(client.ws)
 
 
-def _sockets(client: discord.Client) -> Sequence[DiscordWebSocket | None]:
-    """The websockets of the client, with None for one that there has never been."""
-    if isinstance(client, discord.AutoShardedClient):
-        return [shard._parent.ws for shard in client.shards.values()]  # noqa: SLF001 - nothing public has the heartbeats
-    return [client.ws]
+def _shard_state(client: ShardedClient, shard: Shard) -> Gateway:
+    if client.is_closed():
+        return _NONE
+    return Gateway(Connection.WAITING, math.nan) if shard.is_waiting else _state(shard.websocket)
 
 
 def _state(socket: DiscordWebSocket | None) -> Gateway:
     if socket is None or (socket.open and socket.session_id is None):
-        return Gateway(Connection.NO_SESSION, math.nan)
+        return _NONE
     beats = socket._keep_alive if socket.open else None  # noqa: SLF001 - nothing public has the last acknowledgment
     if beats is None:
         return Gateway(Connection.CLOSED, math.nan)

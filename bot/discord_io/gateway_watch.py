@@ -21,7 +21,10 @@ _PAUSE = 1.0  # seconds between two looks
 
 
 class GatewayWatch:
-    """`state` reads the gateway, `clock` is for people, `seconds` never goes back. A process starts disconnected."""
+    """`state` reads the gateway, `clock` is for people, `seconds` never goes back. A process starts disconnected.
+
+    Each connection has its own time: many short interruptions of many connections are no long one.
+    """
 
     def __init__(
         self,
@@ -35,8 +38,8 @@ class GatewayWatch:
         self._notices = notices
         self._clock = clock
         self._seconds = seconds
-        self._lost: tuple[float, datetime] | None = (seconds(), clock())
-        self._alerted = False
+        self._lost = {0: (seconds(), clock())}  # by the number of the connection
+        self._told: tuple[float, int] | None = None  # since when, and how many were lost for long
 
     async def run(self) -> None:
         """Look now and then, until cancelled."""
@@ -46,19 +49,29 @@ class GatewayWatch:
 
     def look(self) -> None:
         """Notice what has changed since the last look."""
-        connection = self._state().connection
-        if connection is Connection.CONNECTED:
+        state = self._state()
+        self._note(state)
+        long = sorted(lost for lost in self._lost.values() if self._lasted(lost[0]) >= PATIENCE)
+        if not long:
             self._found()
-        elif self._lost is None:
-            self._lost = (self._seconds(), self._clock())
-        elif not self._alerted and self._lasted() >= PATIENCE:
-            self._alerted = True
-            self._notices.disconnected(connection, since=self._lost[1])
+        elif self._told is None or self._told[1] < len(long) == len(state.connections):
+            self._told = (long[0][0], len(long))
+            self._notices.disconnected(state, since=long[0][1])
+
+    def _note(self, state: Gateway) -> None:
+        """One that waits for its turn is not lost yet; if it was, it still is."""
+        if state.is_connected:
+            self._lost.clear()
+        for number, connection in enumerate(state.connections):
+            if connection is Connection.CONNECTED:
+                self._lost.pop(number, None)
+            elif connection is not Connection.WAITING:
+                self._lost.setdefault(number, (self._seconds(), self._clock()))
 
     def _found(self) -> None:
-        if self._alerted:
-            self._notices.connected_again(self._lasted())
-        self._lost, self._alerted = None, False
+        if self._told is not None:
+            self._notices.connected_again(self._lasted(self._told[0]))
+            self._told = None
 
-    def _lasted(self) -> timedelta:
-        return timedelta(seconds=0 if self._lost is None else self._seconds() - self._lost[0])
+    def _lasted(self, since: float) -> timedelta:
+        return timedelta(seconds=self._seconds() - since)

@@ -14,7 +14,8 @@ BotError
 │   ├── PictureUnusable       ├── Undeliverable        └── MessageDeleted     (undeliverable there)
 │   └── DeliveryDelayed       ├── NotStarted           └── InternalError
 ├── Interrupted               the program stops while a failure was to be retried
-└── InvalidConfiguration, DatabaseUnusable, BackupFailed, TransitionRefused, IdentifyLimitReached   the program itself
+└── InvalidConfiguration, DatabaseUnusable, BackupFailed, TransitionRefused, IdentifyLimitReached,
+    ShardsRecommended         the program itself
 """
 
 from __future__ import annotations
@@ -397,3 +398,10 @@ class IdentifyLimitReached(BotError):
     """One more IDENTIFY now would come near Discord's daily limit; `wait` is how long until the next."""
 
     wait: timedelta
+
+
+@dataclass(eq=False, repr=False)
+class ShardsRecommended(BotError):
+    """Discord recommends more than one connection, each for a part of the servers: so many `shards`."""
+
+    shards: int

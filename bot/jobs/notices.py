@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from bot.domain.errors import JobFailed, StorageUnavailable, Undeliverable
-    from bot.domain.health import Connection
+    from bot.domain.health import Gateway
     from bot.domain.models import Allowance, Job, Limit
     from bot.domain.protocols import Alerts
 
@@ -63,9 +63,9 @@ class Notices:
         if self._disconnected is not None:
             self._alerts.repeat(*self._disconnected)
 
-    def disconnected(self, connection: Connection, *, since: datetime) -> None:
-        """Discord has not been connected for some minutes."""
-        self._disconnected = (AlertLevel.PAGE, _GATEWAY_KEY, operator.disconnected(connection, since))
+    def disconnected(self, state: Gateway, *, since: datetime) -> None:
+        """Discord has not been connected for some minutes, or some of the connections have not."""
+        self._disconnected = (AlertLevel.PAGE, _GATEWAY_KEY, operator.disconnected(state, since))
         self._alerts.send(*self._disconnected)
 
     def connected_again(self, after: timedelta) -> None:

@@ -6,7 +6,7 @@ import logging
 
 from bot.text import operator
 
-_LOGGERS = ("discord.client", "discord.shard", "discord.gateway")
+_LOGGERS = ("discord.client", "discord.shard", "discord.gateway", "bot.discord_io.shards")
 _FIRST = 3  # tries that are all told
 
 # How discord.py 2.7 begins its lines; the tests fail if a newer one says it differently.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bot.domain.errors import StorageUnavailable
+    from bot.domain.health import Gateway
 
 OK = "ok"
 LOOP_STUCK = "the event loop is blocked"
@@ -21,6 +22,7 @@ ANY_PORT = "is 0, so nobody knows where the bot serves its health"
 CONNECTIONS: Mapping[Connection, str] = MappingProxyType(
     {
         Connection.CONNECTED: OK,
+        Connection.WAITING: "it waits for its turn to connect",
         Connection.NO_SESSION: "there is no session with Discord",
         Connection.CLOSED: "the connection to Discord is closed",
         Connection.SILENT: "Discord does not acknowledge heartbeats",
@@ -37,9 +39,12 @@ CIRCUITS: Mapping[Circuit, str] = MappingProxyType(
 )
 
 
-def gateway(connection: Connection) -> str | None:
-    """Why Discord is not connected, if it is not."""
-    return None if connection is Connection.CONNECTED else CONNECTIONS[connection]
+def gateway(state: Gateway) -> str | None:
+    """Why Discord is not connected, if it is not; with several connections, how many of them are not."""
+    if state.is_connected:
+        return None
+    reason = CONNECTIONS[state.connection]
+    return f"{state.away} of {len(state.shards)} connections to Discord: {reason}" if state.shards else reason
 
 
 def database(unavailable: StorageUnavailable | None) -> str | None:

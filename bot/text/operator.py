@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from bot.domain.errors import JobFailed, StorageUnavailable
-    from bot.domain.health import Connection
+    from bot.domain.health import Gateway
     from bot.domain.models import Allowance, Circuit, Job
 
 OLDER_DATABASE = (
@@ -23,9 +23,22 @@ OLDER_DATABASE = (
 _NOT_SHOWN = ("policy", "cause", "details")  # the last two are in the reason
 
 
-def connected(name: str, user_id: int, servers: int, invite: str) -> str:
+def connected(name: str, user_id: int, servers: int, invite: str, *, shards: int = 1) -> str:
     where = "1 server" if servers == 1 else f"{servers} servers"
-    return f"connected to Discord as {name} ({user_id}), in {where}; to invite the bot: {invite}"
+    by = "" if shards == 1 else f", by {shards} connections"
+    return f"connected to Discord as {name} ({user_id}), in {where}{by}; to invite the bot: {invite}"
+
+
+def shards_recommended(shards: int) -> str:
+    return f"Discord recommends {shards} connections for the servers that the bot is in; opening them"
+
+
+def shards_unknown(observed: str) -> str:
+    return f"Discord did not say how many connections it recommends ({observed}); opening one"
+
+
+def identify_limit(wait: timedelta) -> str:
+    return f"too many new connections to Discord; the next in {wait}"
 
 
 def failure(error: JobFailed) -> str:
@@ -98,11 +111,13 @@ def backup_failed(problem: str, last: datetime | None) -> str:
     return f"the database was not backed up ({problem}); {known}"
 
 
-def disconnected(connection: Connection, since: datetime) -> str:
-    return (
-        f"Discord has been disconnected since {since:%H:%M:%S} UTC ({CONNECTIONS[connection]}): nobody can use the bot;"
-        " it keeps trying to connect"
-    )
+def disconnected(state: Gateway, since: datetime) -> str:
+    """Some of the connections to Discord have been lost since then, or all of them."""
+    how = f"disconnected since {since:%H:%M:%S} UTC ({CONNECTIONS[state.connection]})"
+    if state.away < len(state.connections):
+        some = f"{state.away} of {len(state.connections)} connections to Discord have been {how}"
+        return f"{some}: nobody in their servers can use the bot; it keeps trying to connect"
+    return f"Discord has been {how}: nobody can use the bot; it keeps trying to connect"
 
 
 def discord_unreachable(observed: str, seconds: float) -> str:

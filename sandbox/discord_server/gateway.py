@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING
 
 from aiohttp import WSMsgType, web
 
+from sandbox.discord_server.guilds import covers
 from sandbox.discord_server.payloads import APPLICATION_ID, GUILD_ID, Json, bot_user, guild
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sandbox.discord_server.condition import Condition
+    from sandbox.discord_server.guilds import Guilds
 
 GUILDS = 1 << 0
 GUILD_MESSAGES, GUILD_REACTIONS = 1 << 9, 1 << 10
 DIRECT_MESSAGES, DIRECT_REACTIONS = 1 << 12, 1 << 13
 HEARTBEAT_SECONDS = 41.25
-AUTHENTICATION_FAILED = 4004
+AUTHENTICATION_FAILED, SHARDING_REQUIRED = 4004, 4011
 
 
 class Op(IntEnum):
@@ -35,6 +37,28 @@ class Op(IntEnum):
     INVALID_SESSION = 9
     HELLO = 10
     HEARTBEAT_ACK = 11
+
+
+@dataclass(slots=True, kw_only=True)
+class SessionStarts:
+    """What /gateway/bot says: how many shards Discord recommends, and how many may identify, until `reset_after` ms
+    from now, and at once. A bot that identifies with fewer shards than are `required` is refused.
+    """
+
+    shards: int = 1
+    required: int = 1
+    total: int = 1000
+    remaining: int = 1000
+    reset_after: int = 86_400_000
+    max_concurrency: int = 1
+
+    def payload(self, url: str) -> Json:
+        names = ("total", "remaining", "reset_after", "max_concurrency")
+        return {
+            "url": url,
+            "shards": self.shards,
+            "session_start_limit": {name: getattr(self, name) for name in names},
+        }
 
 
 class NotConnected(ConnectionError):
@@ -51,8 +75,7 @@ class Session:
     sequence: int = 0
 
     def covers(self, guild_id: int | None) -> bool:
-        number, total = self.shard
-        return ((guild_id or 0) >> 22) % total == number
+        return covers(self.shard, guild_id)
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +93,10 @@ class Connection:
         session.sequence += 1
         await self.send(Op.DISPATCH, data, s=session.sequence, t=event)
 
+    @property
+    def shard(self) -> int | None:
+        return None if self.session is None else self.session.shard[0]
+
     def abort(self) -> None:
         if self.request.transport is not None:
             self.request.transport.abort()
@@ -78,8 +105,9 @@ class Connection:
 class Gateway:
     """All websockets of the bot. The newest ready connection of a shard receives the events."""
 
-    def __init__(self, condition: Condition, *, token: str | None, heartbeat: float) -> None:
+    def __init__(self, condition: Condition, *, token: str | None, heartbeat: float, guilds: Guilds) -> None:
         self._condition = condition
+        self._guilds = guilds
         self._token = token
         self._heartbeat = heartbeat
         self._thawed = asyncio.Event()
@@ -89,12 +117,21 @@ class Gateway:
         self._connections: list[Connection] = []
         self._sessions: dict[str, Session] = {}
         self.url = ""
+        self.starts = SessionStarts()
+        self.refused_shards: set[int] = set()
+        self.identified: list[int] = []  # the shards, in the order of their IDENTIFYs, also of those refused
+        self.goodbyes: list[int] = []  # the close codes that the bot has sent
         self.identifies = 0
         self.resumes = 0
 
     @property
     def connected(self) -> bool:
         return next(self._ready(), None) is not None
+
+    @property
+    def shards(self) -> set[int]:
+        """Those that are connected."""
+        return {session.shard[0] for _, session in self._ready()}
 
     async def dispatch(self, event: str, data: Json, *, guild_id: int | None, intent: int = 0) -> None:
         """Sends the event to the guild's shard, unless the session lacks the intent; raises NotConnected."""
@@ -106,12 +143,16 @@ class Gateway:
                 return
         raise NotConnected
 
-    def drop(self) -> None:
-        """Aborts every websocket without a close frame."""
-        for connection in self._connections:
+    def drop(self, shard: int | None = None) -> None:
+        """Aborts every websocket without a close frame, or only those of one shard."""
+        for connection in [each for each in self._connections if shard is None or each.shard == shard]:
             connection.abort()
-        self._connections.clear()
+            self._connections.remove(connection)
         self._condition.notify()
+
+    def forget_sessions(self) -> None:
+        """From now on, no session of before can be resumed."""
+        self._sessions.clear()
 
     def freeze(self) -> None:
         """From now on, nothing is answered, but every websocket stays open: as if the packets vanished."""
@@ -149,6 +190,8 @@ class Gateway:
         except ConnectionError:
             pass  # the bot died while the server was sending
         finally:
+            if socket.close_code is not None:
+                self.goodbyes.append(socket.close_code)
             self._forget(connection)
         return socket
 
@@ -178,6 +221,15 @@ class Gateway:
 
     async def _identify(self, connection: Connection, data: Json) -> None:
         number, total = data.get("shard", (0, 1))
+        self.identified.append(number)
+        self.starts.remaining -= 1
+        if total < self.starts.required:
+            await connection.socket.close(code=SHARDING_REQUIRED, message=b"Sharding required.")
+            return
+        if number in self.refused_shards:
+            connection.abort()
+            self._condition.notify()
+            return
         session = Session(data.get("intents", 0), (number, total))
         self._sessions[session.id] = session
         await connection.dispatch(session, "READY", self._ready_payload(session))
@@ -204,7 +256,7 @@ class Gateway:
         return {
             "v": 10,
             "user": bot_user(),
-            "guilds": [{"id": str(GUILD_ID), "unavailable": True}] if session.covers(GUILD_ID) else [],
+            "guilds": [{"id": str(each), "unavailable": True} for each in self._guilds.joined_by(session.shard)],
             "session_id": session.id,
             "session_type": "normal",
             "resume_gateway_url": self.url,

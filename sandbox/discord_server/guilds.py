@@ -56,6 +56,10 @@ class Guilds:
     threads: dict[int, int] = field(default_factory=dict)  # thread id -> parent channel id
     dms_closed: set[int] = field(default_factory=set)  # users who accept no direct messages
 
+    def joined_by(self, shard: tuple[int, int]) -> list[int]:
+        """The guilds of the bot that fall to this shard."""
+        return [guild_id for guild_id in self.joined if covers(shard, guild_id)]
+
     def overwrite(
         self, channel_id: int, subject: int, *, allow: int = 0, deny: int = 0, of_member: bool = False
     ) -> None:
@@ -84,6 +88,14 @@ class Guilds:
             return payload | {"permission_overwrites": self.overwrites.get(channel_id, [])}
         parent = {"type": PUBLIC_THREAD, "parent_id": str(self.threads[channel_id])}
         return {name: value for name, value in payload.items() if name != "permission_overwrites"} | parent
+
+
+def covers(shard: tuple[int, int], guild_id: int | None) -> bool:
+    """Whether the guild falls to this shard, given by its number and the number of all. What is in no guild falls to
+    the first one.
+    """
+    number, total = shard
+    return ((guild_id or 0) >> 22) % total == number
 
 
 class GuildRoutes:

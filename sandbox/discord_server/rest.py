@@ -148,8 +148,7 @@ class Rest:
         return json_response(user(path_id(request, "user")))
 
     async def _gateway(self, _: web.Request) -> web.Response:
-        starts = {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}
-        return json_response({"url": self._state.gateway.url, "shards": 1, "session_start_limit": starts})
+        return json_response(self._state.gateway.starts.payload(self._state.gateway.url))
 
     # commands
 

@@ -13,7 +13,7 @@ from sandbox.discord_server.commands import Commands
 from sandbox.discord_server.condition import Condition
 from sandbox.discord_server.events import Events
 from sandbox.discord_server.files import KnownFile
-from sandbox.discord_server.gateway import HEARTBEAT_SECONDS, Gateway
+from sandbox.discord_server.gateway import HEARTBEAT_SECONDS, Gateway, SessionStarts
 from sandbox.discord_server.guilds import Guilds
 from sandbox.discord_server.interactions import Interaction, Interactions
 from sandbox.discord_server.messages import Message, Messages
@@ -38,7 +38,8 @@ class DiscordServer(People):
         ids, condition, permissions = Snowflakes(), Condition(), dict[int, int]()
         channels = Channels(ids)
         messages = Messages(ids, channels, condition)
-        gateway = Gateway(condition, token=config.token, heartbeat=config.heartbeat)
+        guilds = Guilds()
+        gateway = Gateway(condition, token=config.token, heartbeat=config.heartbeat, guilds=guilds)
         events = Events(gateway)
         state = ServerState(
             config=config,
@@ -54,7 +55,7 @@ class DiscordServer(People):
             events=events,
             faults=Faults(),
             permissions=permissions,
-            guilds=Guilds(),
+            guilds=guilds,
         )
         super().__init__(state, ids)
         self._condition = condition
@@ -96,6 +97,31 @@ class DiscordServer(People):
     @property
     def identifies(self) -> int:
         return self._state.gateway.identifies
+
+    @property
+    def session_starts(self) -> SessionStarts:
+        """What Discord says of new sessions. Tests set it."""
+        return self._state.gateway.starts
+
+    @property
+    def shards(self) -> set[int]:
+        """The shards that are connected."""
+        return self._state.gateway.shards
+
+    @property
+    def refused_shards(self) -> set[int]:
+        """Whoever identifies as one of these is cut off. Tests set it."""
+        return self._state.gateway.refused_shards
+
+    @property
+    def identified(self) -> list[int]:
+        """The shards in the order in which they have identified, also those refused."""
+        return self._state.gateway.identified
+
+    @property
+    def goodbyes(self) -> list[int]:
+        """The close codes of the websockets that have ended with one."""
+        return self._state.gateway.goodbyes
 
     @property
     def resumes(self) -> int:
@@ -163,9 +189,13 @@ class DiscordServer(People):
         """Let every request succeed again."""
         self._state.faults.clear()
 
-    async def drop_gateway(self) -> None:
-        """Abort the websocket. `ready` then waits until the bot has resumed."""
-        self._state.gateway.drop()
+    async def drop_gateway(self, shard: int | None = None) -> None:
+        """Abort every websocket, or that of one shard. `ready` then waits until the bot has resumed."""
+        self._state.gateway.drop(shard)
+
+    def forget_sessions(self) -> None:
+        """From now on, no session of before can be resumed."""
+        self._state.gateway.forget_sessions()
 
     def freeze_gateway(self) -> None:
         """Answer nothing on any websocket, which stays open: the connection is cut, and nobody has been told."""

@@ -13,7 +13,7 @@ from sandbox import discord_server, pikzels_server
 from tests.integration.test_alerts import Webhook, webhook
 from tests.support.discord_clients import becomes, simulated_discord
 from tests.support.discord_clients import running as client_running
-from tests.support.e2e import KEY, png, running
+from tests.support.e2e import KEY, png, running, sharded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,18 +51,21 @@ async def test_a_connection_on_which_packets_vanish_is_not_connected(monkeypatch
         await becomes(client, Connection.CONNECTED)
 
 
-async def test_with_several_shards_all_of_them_must_be_connected(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = discord.AutoShardedClient(shard_count=2, intents=discord.Intents.none(), guild_ready_timeout=0)
-
-    async def at_once(*_: object, **__: object) -> None:
-        """Discord asks for five seconds between two shards; the simulated one does not."""
-
-    monkeypatch.setattr(client, "before_identify_hook", at_once)
-    async with simulated_discord(monkeypatch) as server, client_running(server, client):
+async def test_with_several_shards_all_of_them_must_be_connected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sharded(tmp_path, monkeypatch, shards=2) as live:
+        await live.discord.wait(lambda simulated: simulated.shards == {0, 1})
+        client = live.app.client
         await becomes(client, Connection.CONNECTED)
-        await client.shards[1].disconnect()
+        live.discord.freeze_gateway()
+        await live.discord.drop_gateway(1)
         await becomes(client, Connection.CLOSED)
-        assert not client.shards[0].is_closed()
+        state = gateway_state.read(client)
+        assert (state.away, state.shards) == (1, (Connection.CONNECTED, Connection.CLOSED))
+        assert (await live.app.ready())["gateway"] == (
+            "1 of 2 connections to Discord: the connection to Discord is closed"
+        )
 
 
 async def test_a_cut_connection_is_alerted_after_two_minutes_and_so_is_its_return(

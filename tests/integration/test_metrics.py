@@ -110,7 +110,7 @@ async def test_every_series_is_there_from_the_start_and_follows_the_conventions(
     assert set(started.values()) == {0}
     assert {name.rpartition("_")[2] for name in own - counted} <= {
         *("info", "bytes", "seconds", "bucket", "sum", "count"),
-        *("length", "open", "connected", "progress", "ready"),
+        *("length", "open", "connected", "shards", "progress", "ready"),
     }
 
 

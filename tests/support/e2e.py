@@ -16,7 +16,7 @@ from discord.http import Route
 from PIL import Image
 from yarl import URL
 
-from bot import app, config
+from bot import app, config, supervisor
 from bot.domain.errors import OutputGone
 from sandbox import discord_server, pikzels_server
 from sandbox.failpoints import wrapped
@@ -173,6 +173,29 @@ async def running(
         if connect:
             await live.connect()
         yield live
+
+
+@asynccontextmanager
+async def sharded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, shards: int, interval: float = 0.2, **options: Any
+) -> AsyncIterator[Live]:
+    """As `running`, in a Discord that recommends several connections, with so many seconds between two IDENTIFYs. The
+    bot is kept connected as its supervisor does; `prepare` of the options changes Discord before.
+    """
+    prepare: Callable[[discord_server.DiscordServer], None] = options.pop("prepare", lambda _: None)
+    async with (
+        discord_server.serve(keep_files=True) as discord,
+        pikzels_server.serve(api_key=KEY, output=png()) as api,
+        running(folder, monkeypatch, around=(discord, api), connect=False, **options) as live,
+    ):
+        discord.session_starts.shards = shards
+        live.app.client.services.identify_limit.interval = interval
+        prepare(discord)
+        connection = asyncio.create_task(supervisor._stay_connected(live.app, "token"))
+        try:
+            yield live
+        finally:
+            await _cancel(connection)
 
 
 class Killed(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 import re
 import tomllib
@@ -28,7 +29,7 @@ from bot.domain.errors import (
     Undeliverable,
 )
 from bot.domain.failure_policy import CODES
-from bot.domain.health import Connection
+from bot.domain.health import Connection, Gateway, together
 from bot.domain.models import Allowance, Circuit, State
 from bot.text import operator
 from sandbox import reference, simulated
@@ -97,7 +98,8 @@ def alerts() -> Iterator[str]:
     yield operator.budget_used(Allowance(factories.limit(amount=100), used=80))
     yield operator.commands_not_synced("…")
     yield operator.backup_failed("…", None)
-    yield operator.disconnected(Connection.CLOSED, now)
+    yield operator.disconnected(Gateway(Connection.CLOSED, math.nan), now)
+    yield operator.disconnected(together([Gateway(state, 0.1) for state in Connection]), now)
     yield operator.connected_again(timedelta(minutes=3))
     yield operator.interaction_failed("…")
     yield operator.internal_error(job)

@@ -6,7 +6,7 @@ import math
 from datetime import timedelta
 
 from bot.discord_io.gateway_watch import GatewayWatch
-from bot.domain.health import Connection, Gateway
+from bot.domain.health import Connection, Gateway, together
 from bot.domain.models import AlertLevel
 from bot.jobs.notices import Notices
 from tests.support.factories import NOON
@@ -34,20 +34,20 @@ class Day:
 
     def __init__(self) -> None:
         self.second = 0
-        self.connection = Connection.NO_SESSION
+        self.connections = [Connection.NO_SESSION]
         self.operator = Operator()
         self.notices = Notices(self.operator)
         self.watch = GatewayWatch(
-            lambda: Gateway(self.connection, math.nan),
+            lambda: together([Gateway(each, math.nan) for each in self.connections]),
             self.notices,
             clock=lambda: NOON + timedelta(seconds=self.second),
             seconds=lambda: 1e6 + self.second,
         )
 
-    def goes_on(self, seconds: int, connection: Connection) -> list[str]:
+    def goes_on(self, seconds: int, *connections: Connection) -> list[str]:
         """The keys of what the operator is told meanwhile."""
         before = len(self.operator.told)
-        self.connection = connection
+        self.connections = list(connections)
         for _ in range(seconds):
             self.watch.look()
             self.second += 1
@@ -95,3 +95,50 @@ def test_the_operator_is_reminded_while_it_lasts() -> None:
     told = list(day.operator.told)
     day.notices.remind(circuits={}, unavailable=None)
     assert day.operator.told == told
+
+
+UP, DOWN, WAITS = Connection.CONNECTED, Connection.CLOSED, Connection.WAITING
+
+
+def test_one_connection_of_three_that_is_lost_is_alerted_and_so_is_the_loss_of_all() -> None:
+    day = Day()
+    assert day.goes_on(5, UP, UP, UP) == []
+    assert day.goes_on(122, UP, DOWN, UP) == ["gateway"]
+    assert day.goes_on(125, DOWN, DOWN, UP) == []
+    assert day.goes_on(125, DOWN, DOWN, DOWN) == ["gateway"]
+    assert day.goes_on(1, UP, UP, UP) == ["gateway over"]
+    one, every, found = (text for _, text in day.operator.told)
+    assert one.startswith("1 of 3 connections to Discord have been disconnected since 12:00:05 UTC")
+    assert every.startswith("Discord has been disconnected since 12:00:05 UTC")
+    assert found == "Discord is connected again, after 6 min 12 s"
+
+
+def test_short_interruptions_of_one_connection_after_the_other_are_no_alert() -> None:
+    day = Day()
+    day.goes_on(1, UP, UP, UP)
+    for _ in range(4):
+        assert day.goes_on(90, DOWN, UP, UP) == []
+        assert day.goes_on(90, UP, DOWN, UP) == []
+        assert day.goes_on(90, UP, UP, DOWN) == []
+
+
+def test_a_start_of_many_shards_one_after_the_other_is_no_alert() -> None:
+    day = Day()
+    assert day.goes_on(5, Connection.NO_SESSION, *[WAITS] * 39) == []
+    for started in range(1, 41):
+        assert day.goes_on(5, *[UP] * started, *[WAITS] * (40 - started)) == []
+
+
+def test_a_lost_connection_that_waits_for_its_turn_is_still_lost() -> None:
+    day = Day()
+    assert day.goes_on(5, UP, UP) == []
+    assert day.goes_on(60, UP, DOWN) == []
+    assert day.goes_on(65, UP, WAITS) == ["gateway"]
+
+
+def test_a_client_that_is_replaced_by_one_with_fewer_connections_is_well() -> None:
+    day = Day()
+    assert day.goes_on(5, UP, UP, UP) == []
+    assert day.goes_on(122, UP, UP, DOWN) == ["gateway"]
+    assert day.goes_on(5, UP) == ["gateway over"]
+    assert day.goes_on(300, UP) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 import pytest
@@ -15,7 +16,7 @@ from bot.domain.errors import (
     StorageUnavailable,
     Undeliverable,
 )
-from bot.domain.health import Connection
+from bot.domain.health import Connection, Gateway
 from bot.domain.models import AlertLevel, Circuit, FailurePolicy
 from bot.jobs.notices import Notices
 from bot.text import operator
@@ -24,6 +25,7 @@ from tests.support.factories import NOON, a_job
 PAGE, WARN, COUNT = AlertLevel.PAGE, AlertLevel.WARN, AlertLevel.COUNT
 LATER = NOON + timedelta(minutes=10)
 JOB = a_job()
+CLOSED = Gateway(Connection.CLOSED, math.nan)
 
 
 class RecordedAlerts:
@@ -129,9 +131,9 @@ def test_a_backup_that_fails_is_reported_at_once_and_then_once_a_day(alerts: Rec
 
 
 def test_what_ends_is_told_under_the_key_of_its_beginning(alerts: RecordedAlerts, notices: Notices) -> None:
-    notices.disconnected(Connection.CLOSED, since=NOON)
+    notices.disconnected(CLOSED, since=NOON)
     notices.connected_again(timedelta(minutes=7))
-    assert alerts.sent == [(PAGE, "gateway", operator.disconnected(Connection.CLOSED, NOON))]
+    assert alerts.sent == [(PAGE, "gateway", operator.disconnected(CLOSED, NOON))]
     assert alerts.ended == [(WARN, "gateway", operator.connected_again(timedelta(minutes=7)))]
 
 
