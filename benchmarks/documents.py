@@ -91,6 +91,24 @@ def boot(section: Mapping[str, Any]) -> str:
     return markdown([header, *rows])
 
 
+def many_servers(section: Mapping[str, Any]) -> str:
+    """The table of the servers: memory, and seconds until the first connection and until all of them."""
+    header = ("servers", "connections", "memory", "for each server", "first one after", "all after", "turns")
+    rows = [
+        (
+            f"{row['servers']:,}",
+            f"{row['shards']:,}",
+            f"{row['memory']:.1f} MB",
+            f"{row['bytes'] / 1000:.2f} kB" if row["bytes"] is not None else "–",
+            f"{row['first']:.2f} s",
+            f"{row['ready']:.2f} s",
+            f"{row['turns']:.0f} s",
+        )
+        for row in section["rows"]
+    ]
+    return markdown([header, *rows])
+
+
 def sections() -> dict[str, str]:
     """What belongs between the marks of each name, as far as it is on record."""
     found = {}
@@ -107,6 +125,7 @@ TABLES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "jobs at once": (records.GROWTH, at_once),
     "jobs in the ledger": (records.GROWTH, ended),
     "boot": (records.BOOT, boot),
+    "many servers": (records.MANY_SERVERS, many_servers),
 }
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FILE = Path(__file__).with_name("figures.json")
-TABLE, GROWTH, STAGES, BOOT = "table", "growth", "stages", "boot"
+TABLE, GROWTH, STAGES, BOOT, MANY_SERVERS = "table", "growth", "stages", "boot", "many_servers"
 
 
 def read(section: str, file: Path = FILE) -> dict[str, Any] | None:

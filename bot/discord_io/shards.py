@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ class Shard:
         `ConnectionClosed`, and errors of discord.py.
         """
         while True:
-            began = asyncio.get_running_loop().time()
+            began = math.inf  # not yet: however long it waits for its turn, that is no good connection
             try:
                 await self._open()
                 began = asyncio.get_running_loop().time()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import checks
+from benchmarks import checks, many_servers
 from benchmarks.measurement import Load, Plan, measure
 from benchmarks.programs import BARE, BOT, Program
 from benchmarks.servers import make_image
@@ -28,6 +28,13 @@ async def test_a_program_is_measured_and_has_lost_nothing(program: Program) -> N
     assert all(value > 0 for value in values(measured).values())
     assert len(measured.loads[0].answers) == len(measured.loads[0].overheads) == 3
     assert quantile(measured.loads[0].overheads, 0.99) < 30
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_a_start_in_many_servers_is_measured() -> None:
+    measured = await many_servers.start(300, 1)
+    assert 0 < measured.first <= measured.ready < 30
+    assert measured.memory > 20
 
 
 def test_images_that_were_lost_and_commands_that_were_not_answered_are_problems() -> None:

@@ -133,6 +133,19 @@ async def test_a_bot_that_has_grown_is_refused_and_asks_again(tmp_path: Path, mo
         await made(live, 2)
 
 
+async def test_a_bot_with_shards_that_has_grown_gets_more_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sharded(tmp_path, monkeypatch, shards=2) as live:
+        await connected(live, {0, 1})
+        starts = live.discord.session_starts
+        starts.shards = starts.required = SHARDS
+        live.discord.forget_sessions()
+        await live.discord.drop_gateway(0)
+        await connected(live)
+        await made(live, 2)
+
+
 async def test_without_an_answer_about_shards_there_is_one_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

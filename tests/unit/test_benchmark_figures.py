@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import documents, records
+from benchmarks import documents, many_servers, records
 from benchmarks.figures import ROWS, Figure, Goal, Scale, figure, missed, reached, worse
 
 if TYPE_CHECKING:
@@ -84,6 +84,15 @@ def test_the_costs_and_the_starts_on_record_become_tables() -> None:
     assert documents.ended({"ended": [cost]}).splitlines()[2] == "| 10,000 | 12.3 ms | 150 MB | 1,234 ms | 0.46 s |"
     assert documents.boot({"rows": [start]}).splitlines()[2] == "| 1,000,000 | 1,300 MB | 0.50 s | 3.75 s | 4.30 s |"
     assert "| – |" in documents.boot({"rows": [{**start, "check": 0.0}]})
+
+
+def test_a_server_costs_what_a_start_with_one_does_not() -> None:
+    one = many_servers.Row(1, 1, [many_servers.Start(1.0, 1.0, 69.0)])
+    many = many_servers.Row(2501, 3, [many_servers.Start(1.1, 11.2, memory) for memory in (73.9, 74.0, 90.0)])
+    assert many.bytes_more(one) == pytest.approx(2000)
+    table = documents.many_servers({"rows": [row.figures(one) for row in (one, many)]}).splitlines()
+    assert table[2] == "| 1 | 1 | 69.0 MB | – | 1.00 s | 1.00 s | 0 s |"
+    assert table[3] == "| 2,501 | 3 | 74.0 MB | 2.00 kB | 1.10 s | 11.20 s | 10 s |"
 
 
 def test_the_goals_that_are_not_reached_are_named() -> None:
