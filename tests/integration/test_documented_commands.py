@@ -86,7 +86,9 @@ MAKE = {
     "make mutants": ".venv/bin/python -m tests.support.mutants --sample 0",
     "make mutants SAMPLE=100": ".venv/bin/python -m tests.support.mutants --sample 100",
 }
-BENCHMARKS = tuple(f"python -m benchmarks.{name}" for name in ("table", "stages", "growth", "limits"))
+BENCHMARKS = tuple(
+    f"python -m benchmarks.{name}" for name in ("table", "stages", "growth", "boot", "many_servers", "limits")
+)
 # They install packages. `make install` and the other targets run the same, which is compared.
 INSTALLATION = {
     "python3 -m venv .venv": "make install",

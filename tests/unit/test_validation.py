@@ -184,7 +184,7 @@ PIECES = [
     "Ⓗ",
 ]
 UNITS = ("x", EMOJI, "é", "x\n", "\u2028")  # repeated up to the limits, which count in different units
-LENGTHS = (*range(1498, 1503), *range(2998, 3003))
+LENGTHS: tuple[int, ...] = (*range(1498, 1503), *range(2998, 3003))
 CHARACTERS = [*range(32, 127), *range(0x80, 0x250), *range(0x1F600, 0x1F640), 0xFEFF, 0x2029, 0x200D, 0xFF54]
 ADDRESSES = [URL, URL, "https://", "http://a", "https://a b", "HTTPS://a", "data:,", f"https://{EMOJI}", "https://%0a"]
 ADDRESSES += [f"https://a{end}" for end in ("b", "\n", "\nb", "\x1c", "\x85b", "\ufeff", "\u2028", "\u00ad")]
@@ -224,7 +224,8 @@ def any_prompt(chance: random.Random) -> str | None:
         case 1:
             return "".join(chance.choices(PIECES, k=chance.randrange(5)))
         case 2:
-            return chance.choice(UNITS) * chance.choice(LENGTHS)
+            unit, times = chance.choice(UNITS), chance.choice(LENGTHS)
+            return unit * times
         case _:
             return "".join(map(chr, chance.choices(CHARACTERS, k=chance.randrange(9))))
 
