@@ -1,3 +1,3 @@
 """The core of the bot: a request becomes a job, a picture, a lasting attachment, and only then a charge."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

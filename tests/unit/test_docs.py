@@ -30,7 +30,7 @@ from bot.domain.errors import (
 )
 from bot.domain.failure_policy import CODES
 from bot.domain.health import Connection, Gateway, together
-from bot.domain.models import Allowance, Circuit, State
+from bot.domain.models import Allowance, Circuit, State, require
 from bot.text import operator
 from sandbox import reference, simulated
 from tests.support import factories
@@ -254,6 +254,13 @@ def test_lock_files_pin_every_package_by_hash_and_name_no_index(name: str) -> No
 
 def test_the_version_is_the_same_everywhere() -> None:
     assert tomllib.loads(text("pyproject.toml"))["project"]["version"] == bot.__version__
+
+
+def test_the_newest_version_says_first_what_an_upgrade_needs() -> None:
+    heading = r"^## (\d\S+) \(\d{4}-\d\d-\d\d\)$"
+    newest = require(re.search(heading, text("CHANGELOG.md"), re.MULTILINE))
+    [first, *_] = re.findall(r"^### (.+)$", text("CHANGELOG.md")[newest.end() :], re.MULTILINE)
+    assert (newest[1], first) == (bot.__version__, "Upgrade notes")
 
 
 def test_the_invite_link_in_the_readme_has_the_permissions_of_the_code() -> None:
