@@ -112,7 +112,7 @@ class Recovery:
         """Finish what is in progress within `grace` seconds, then leave the rest as the next start expects it."""
         self.stop_accepting()
         if self._tasks:
-            log.info("finishing %d jobs, for at most %.0f s", len(self._tasks), grace)
+            log.info("finishing what is in progress, for at most %.0f s", grace)
         await self.idle(grace)
         await self._tasks.cancel()
         await self._settle(keep=True)

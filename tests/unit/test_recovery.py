@@ -409,7 +409,7 @@ def test_a_stop_says_what_it_waits_for(caplog: pytest.LogCaptureFixture) -> None
         await harness.accept()
         await asyncio.sleep(1)
         await harness.recovery.close(grace=150)
-        assert "finishing 1 jobs, for at most 150 s" in [record.getMessage() for record in caplog.records]
+        assert "finishing what is in progress, for at most 150 s" in [record.getMessage() for record in caplog.records]
 
     run(scenario)
 
