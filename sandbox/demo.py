@@ -8,12 +8,12 @@ import signal
 import socket
 import sys
 import tempfile
-import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bot.cli import progress
 from bot.domain.models import Model
 from bot.images import inspection
 from bot.ops import logs
@@ -24,6 +24,7 @@ from sandbox.pikzels_server.replies import Reply
 if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import simcord
 
@@ -237,7 +238,7 @@ async def _generate(
     chosen = {name: value for name, value in options.items() if value is not None}
     image = await asyncio.to_thread(request.image.read_bytes)
     print(f"/thumbnail image:{request.image.name}", *(f"{name}:{value}" for name, value in chosen.items()))
-    async with _show_progress():
+    with _show_progress():
         answer = await member.slash(server.channel, "thumbnail", image=(request.image.name, image), **chosen)
         await server.app.use_case.recovery.idle(simulated.SETTLE_SECONDS)
     message = server.channel.last_message if not answer.ephemeral else None
@@ -263,25 +264,8 @@ def _save(target: Path, image: bytes) -> Picture:
     return inspection.inspect(target.resolve())
 
 
-@asynccontextmanager
-async def _show_progress() -> AsyncIterator[None]:
+def _show_progress() -> AbstractContextManager[None]:
     """Show progress: the elapsed seconds on a terminal, otherwise a single line."""
-    started = time.perf_counter()
-
-    async def tick() -> None:
-        while True:
-            print(f"\rGenerating … {time.perf_counter() - started:.0f} s", end="", flush=True)
-            await asyncio.sleep(1)
-
     if not sys.stdout.isatty():
         print("Generating …", flush=True)
-        yield
-        return
-    ticker = asyncio.create_task(tick())
-    try:
-        yield
-    finally:
-        ticker.cancel()
-        with suppress(asyncio.CancelledError):
-            await ticker
-        print("\r" + " " * 30 + "\r", end="", flush=True)
+    return progress.shown("Generating", stream=sys.stdout)

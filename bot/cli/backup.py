@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+from contextlib import closing, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bot.cli import exit_codes
+from bot.cli import exit_codes, progress
+from bot.domain.backups import Step
 from bot.domain.errors import BackupFailed
 from bot.text import backups as texts
 
@@ -42,7 +46,9 @@ def main(arguments: argparse.Namespace) -> int:
 def _by_running_bot(settings: Stored) -> Path | None:
     from bot.ops import control  # noqa: PLC0415 - for this command only
 
-    answer = control.ask(settings.storage.folder / control.NAME, "backup")
+    folder = settings.storage.folder
+    with progress.watched(Step.COPY, done=partial(_written, _target(settings)), size=_expected(folder)):
+        answer = control.ask(folder / control.NAME, "backup")
     if answer is None:
         return None
     if "problem" in answer:
@@ -51,16 +57,38 @@ def _by_running_bot(settings: Stored) -> Path | None:
 
 
 def _here(settings: Stored) -> Path:
-    from bot.storage import backups, database, offline  # noqa: PLC0415 - for this command only
+    from bot.storage import database, offline  # noqa: PLC0415 - for this command only
     from bot.storage.journal import Journal  # noqa: PLC0415
 
     folder = settings.storage.folder
-    target = settings.backup.folder or folder / backups.FOLDER
-    made = offline.back_up(folder / database.FILE, folder=target, now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    made = offline.back_up(folder / database.FILE, folder=_target(settings), now=now, watch=progress.watched)
     journal = folder / "journal"
     if journal.exists() and (records := Journal(journal, size=0).records()):
         print(texts.pending(len(records)), file=sys.stderr)
     return made
+
+
+def _target(settings: Stored) -> Path:
+    from bot.storage import backups  # noqa: PLC0415 - for this command only
+
+    return settings.backup.folder or settings.storage.folder / backups.FOLDER
+
+
+def _written(folder: Path) -> int:
+    """The bytes of the backup that the running bot is writing there."""
+    from bot.storage import files  # noqa: PLC0415 - for this command only
+
+    return max(map(files.size, folder.glob(f"*{files.PART}")), default=0)
+
+
+def _expected(folder: Path) -> int:
+    """About the bytes of a backup of the database there; 0 if that is not known."""
+    from bot.storage import database, integrity  # noqa: PLC0415 - for this command only
+
+    with suppress(OSError, sqlite3.Error), closing(integrity.unchanging(folder / database.FILE)) as connection:
+        return integrity.size_of_copy(connection)
+    return 0
 
 
 def _copied(made: Path, target: Path) -> Path:
@@ -69,7 +97,8 @@ def _copied(made: Path, target: Path) -> Path:
 
     part = target.with_name(target.name + files.PART)
     try:
-        files.copy(made, part)
+        with progress.watched(Step.COPY, done=partial(files.size, part), size=files.size(made)):
+            files.copy(made, part)
         files.publish(part, target)
     finally:
         part.unlink(missing_ok=True)

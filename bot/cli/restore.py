@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bot.cli import exit_codes
+from bot.cli import exit_codes, progress
+from bot.domain.backups import Step
 from bot.domain.errors import BackupFailed
 from bot.text import backups as texts
 
@@ -46,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
 def _restore(source: Path, database: Path, *, is_agreed: bool) -> int:
     from bot.storage import restoration  # noqa: PLC0415 - for this command only
 
-    with restoration.prepared(source, database) as prepared:
+    with restoration.prepared(source, database, watch=progress.watched) as prepared:
         _print(texts.examination(prepared.examination))
         if prepared.examination.problem is not None:
             print(texts.NOT_RESTORED, file=sys.stderr)
@@ -56,7 +57,8 @@ def _restore(source: Path, database: Path, *, is_agreed: bool) -> int:
             print(texts.NOT_RESTORED)
             return exit_codes.FAILED
         with _uninterrupted():
-            kept = prepared.finish(now=datetime.now(UTC))
+            with progress.watched(Step.REPLACE):
+                kept = prepared.finish(now=datetime.now(UTC))
             _print(texts.restored(kept))
     return exit_codes.OK
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from bot.cli import exit_codes
+from bot.cli import exit_codes, progress
 from bot.text import backups as texts
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def main(arguments: argparse.Namespace) -> int:
         print(texts.not_found(arguments.file), file=sys.stderr)
         return exit_codes.FAILED
     try:
-        found = offline.examined(arguments.file)
+        found = offline.examined(arguments.file, watch=progress.watched)
     except OSError as error:
         print(texts.cannot_be_used(arguments.file, error.strerror or type(error).__name__), file=sys.stderr)
         return exit_codes.FAILED

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
 
@@ -36,6 +39,27 @@ class Backup:
     path: Path
     size: int
     at: datetime
+
+
+class Step(StrEnum):
+    """What takes seconds in a large database."""
+
+    COPY = "copy"
+    CHECK = "check"
+    REPLACE = "replace"
+
+
+class Watch(Protocol):
+    """Shows how far a step is, until the end of the block: `done()` of about `size` bytes, as far as that is known."""
+
+    def __call__(
+        self, step: Step, *, done: Callable[[], int] | None = None, size: int = 0
+    ) -> AbstractContextManager[None]: ...
+
+
+def unwatched(step: Step, *, done: Callable[[], int] | None = None, size: int = 0) -> AbstractContextManager[None]:  # noqa: ARG001
+    """Shows nothing."""
+    return nullcontext()
 
 
 def room_needed(size: int) -> int:

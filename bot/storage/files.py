@@ -25,6 +25,14 @@ def copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
+def size(path: Path) -> int:
+    """Its bytes; 0 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def publish(part: Path, target: Path) -> None:
     """Give a finished file its last name, in place of any other, once it is on the disk; raises `OSError`."""
     sync(part)

@@ -24,6 +24,10 @@ T = TypeVar("T")
 CHECKED_AT_ONCE = 32 * 1024 * 1024  # bytes: the check takes less than a tenth of a second
 _CHECK = "PRAGMA quick_check(1)"
 _SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+_SIZE_IN_USE = """
+    SELECT (page_count - freelist_count) * page_size
+    FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()
+"""
 _LAST_CHECK = """
     SELECT (SELECT value FROM facts WHERE name = 'checked') = (SELECT value FROM facts WHERE name = 'start')
 """
@@ -105,6 +109,12 @@ def damage(connection: sqlite3.Connection) -> str | None:
     except sqlite3.DatabaseError as error:
         return str(error)
     return None if verdict == "ok" else str(verdict)
+
+
+def size_of_copy(connection: sqlite3.Connection) -> int:
+    """About the bytes of a copy without free pages; raises `sqlite3.Error`."""
+    [[size]] = connection.execute(_SIZE_IN_USE).fetchall()
+    return int(size)
 
 
 def copy(connection: sqlite3.Connection, *, target: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bot.domain.backups import Step, unwatched
 from bot.domain.errors import BackupFailed, DatabaseUnusable
 from bot.storage import files, integrity, verification
 from bot.storage.backups import name_at, require_room
@@ -16,22 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from bot.domain.backups import Watch
     from bot.domain.examination import Examination
 
 _WAL = "-wal"
 
 
-def examined(path: Path) -> Examination:
+def examined(path: Path, *, watch: Watch = unwatched) -> Examination:
     """Look through a database or a copy of one, with the write-ahead log next to it. It stays as it is. Raises
     `DatabaseUnusable` if a bot has it open, `OSError`.
     """
     if not beside(path, _WAL).exists():
-        return verification.examined(path)
+        with watch(Step.CHECK):
+            return verification.examined(path)
     if _is_in_use(path):
         raise DatabaseUnusable("is in use by a running bot; verify a backup of it")
     with tempfile.TemporaryDirectory(prefix="pikzels-bot-") as folder:
-        gathered(path, Path(folder, path.name))
-        return verification.examined(Path(folder, path.name))
+        gathered(path, Path(folder, path.name), watch=watch)
+        with watch(Step.CHECK):
+            return verification.examined(Path(folder, path.name))
 
 
 def _is_in_use(path: Path) -> bool:
@@ -48,19 +53,22 @@ def _is_in_use(path: Path) -> bool:
     return False
 
 
-def back_up(database: Path, *, folder: Path, now: datetime) -> Path:
+def back_up(database: Path, *, folder: Path, now: datetime, watch: Watch = unwatched) -> Path:
     """Copy a database that no bot has open into the folder of the backups; returns the verified copy. Raises
     `DatabaseUnusable`, `BackupFailed`, `OSError`.
     """
     with locked(database) as connection:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        require_room(folder, database.stat().st_size + _size(beside(database, _WAL)))
+        require_room(folder, database.stat().st_size + files.size(beside(database, _WAL)))
         path = folder / name_at(now)
         part = beside(path, files.PART)
         try:
             files.create(part)
-            integrity.copy(connection, target=part)
-            if (problem := verification.examined(part).problem) is not None:
+            with watch(Step.COPY, done=partial(files.size, part), size=integrity.size_of_copy(connection)):
+                integrity.copy(connection, target=part)
+            with watch(Step.CHECK):
+                problem = verification.examined(part).problem
+            if problem is not None:
                 raise BackupFailed(f"the database is not right: {problem}")
             files.publish(part, path)
         except sqlite3.Error as error:
@@ -92,10 +100,11 @@ def locked(database: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def gathered(source: Path, target: Path) -> None:
+def gathered(source: Path, target: Path, *, watch: Watch = unwatched) -> None:
     """Copy a database, with the write-ahead log next to it, to one file; raises `OSError`, `sqlite3.Error`."""
-    files.copy(source, target)
-    if _size(beside(source, _WAL)):
+    with watch(Step.COPY, done=partial(files.size, target), size=source.stat().st_size):
+        files.copy(source, target)
+    if files.size(beside(source, _WAL)):
         files.copy(beside(source, _WAL), beside(target, _WAL))
     with closing(sqlite3.connect(target, isolation_level=None)) as connection:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -104,7 +113,3 @@ def gathered(source: Path, target: Path) -> None:
 
 def beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from bot.domain.backups import Step, unwatched
 from bot.domain.errors import BackupFailed
 from bot.domain.examination import Loss
 from bot.storage import files, offline, verification
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from bot.domain.backups import Watch
     from bot.domain.examination import Examination
 
 KEPT = timedelta(days=14)  # for so long the database that was replaced stays
@@ -87,7 +89,7 @@ class Restoration:
 
 
 @contextmanager
-def prepared(source: Path, database: Path) -> Iterator[Restoration]:
+def prepared(source: Path, database: Path, *, watch: Watch = unwatched) -> Iterator[Restoration]:
     """Copy the backup `source` next to the database and look through it, while no bot can start. Nothing is replaced
     until `Restoration.finish`. Raises `DatabaseUnusable` if a bot has the database open, `BackupFailed`, `OSError`.
     """
@@ -100,8 +102,9 @@ def prepared(source: Path, database: Path) -> Iterator[Restoration]:
         part = beside(database, _PART)
         stack.callback(remove_parts, database)
         try:
-            offline.gathered(source, part)
-            examination = verification.examined(part)
+            offline.gathered(source, part, watch=watch)
+            with watch(Step.CHECK):
+                examination = verification.examined(part)
             if examination.problem is None:
                 _make_older(part)
         except sqlite3.Error as error:

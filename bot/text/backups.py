@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from bot.domain.backups import Step
 from bot.domain.examination import Check
 from bot.text.formatting import megabytes
 
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 CONFIRM = "Restore it? Type yes: "
 NOT_RESTORED = "Nothing was changed."
 BROKEN_OFF = "\nNothing was changed."
+
+# What a terminal shows meanwhile, and how tqdm draws it: with a known size, or without one.
+STEPS: Mapping[Step, str] = MappingProxyType(
+    {Step.COPY: "Copying", Step.CHECK: "Checking", Step.REPLACE: "Replacing the database"}
+)
+BAR = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}B of {total_fmt}B, {remaining} left"
+ELAPSED = "{desc} … {elapsed}"
 
 # What is checked, and what is said if all is well.
 _CHECKS: Mapping[Check, tuple[str, str]] = MappingProxyType(

@@ -303,6 +303,7 @@ RARELY_NEEDED = {
     "PIL",  # only when an image is made smaller
     "prometheus_client",  # only with [health] port
     "aiohttp.web",
+    "tqdm",  # only for commands that take long
     "matplotlib",  # only for the picture of /thumbnail-admin usage
     "sandbox.discord_server",  # or the figures of `benchmarks` would include it
     "email.mime",
