@@ -6,6 +6,7 @@ import asyncio
 import os
 import stat
 import tomllib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bot import config
@@ -32,7 +33,7 @@ def main(_: argparse.Namespace) -> int:
     except InvalidConfiguration as invalid:
         for setting, problem in invalid.problems:
             _show(error("settings", text.invalid_setting(setting, problem)))
-        _show(*machine.check_installation())
+        _show(*_check_installation())
         return exit_codes.CONFIG
     return examine(settings)
 
@@ -40,7 +41,7 @@ def main(_: argparse.Namespace) -> int:
 def examine(settings: Settings) -> int:
     """Make all checks that need valid settings, and print them; returns the exit code."""
     found = [*_check_files(), *_check_storage(settings), *asyncio.run(_check_accounts(settings))]
-    found += [machine.check_zone(settings.quota.timezone), *machine.check_installation()]
+    found += [machine.check_zone(settings.quota.timezone), *_check_installation()]
     _show(*found)
     return exit_codes.FAILED if any(finding.severity is Severity.ERROR for finding in found) else exit_codes.OK
 
@@ -56,6 +57,14 @@ def _check_files() -> Iterator[Finding]:
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0
     if mode & 0o077 and os.name == "posix" and _has_secrets(tomllib.loads(path.read_text("utf-8"))):
         yield warning("secrets", text.readable_secrets(path, mode))
+
+
+def _check_installation() -> Iterator[Finding]:
+    from bot.images import fonts  # noqa: PLC0415 - for this command only
+
+    yield from machine.check_installation()
+    with suppress(ImportError):  # matplotlib is optional
+        yield machine.judge_fonts(fonts.missing_scripts())
 
 
 def _has_secrets(values: dict[str, dict[str, object]]) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bot.domain.models import Model
 from bot.domain.usage import MOST_SHOWN
+from bot.images import fonts
 from bot.text.formatting import MODELS, shortened
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ def _draw(usage: Usage, names: Mapping[int, str]) -> bytes | None:
         _style(axes)
     _draw_days(days, usage)
     most = usage.by_member()[:MOST_SHOWN]
-    _draw_members(members, [(_label(names.get(user_id, ""), user_id), used.credits) for user_id, used in most])
+    families = fonts.families()
+    letters = fonts.letters(families)
+    labels = [_label(names.get(user_id, ""), user_id, letters=letters) for user_id, _ in most]
+    _draw_members(members, labels, [used.credits for _, used in most], families=families)
     out = BytesIO()
     figure.savefig(out, format="png", facecolor=_CARD)
     return out.getvalue()
@@ -92,28 +96,24 @@ def _draw_days(axes: Axes, usage: Usage) -> None:
         axes.legend(loc="upper left", ncols=4, frameon=False, labelcolor=_INK, fontsize=13, handlelength=1)
 
 
-def _draw_members(axes: Axes, members: Sequence[tuple[str, int]]) -> None:
+def _draw_members(axes: Axes, labels: Sequence[str], used: Sequence[int], *, families: list[str]) -> None:
     axes.set_title("Members who used the most", color=_INK, fontsize=18, loc="left", fontweight="bold")
     axes.set_xticks([])
-    if not members:
+    if not labels:
         axes.set_yticks([])
         axes.text(0, 0.5, "Nobody yet", color=_INK, fontsize=14, transform=axes.transAxes)
         return
-    places = range(len(members))
-    used = [amount for _, amount in members]
+    places = range(len(labels))
     bars = axes.barh(places, used, color="#56b4e9", height=0.7)
     axes.bar_label(bars, color=_INK, fontsize=13, padding=6)
-    axes.set_yticks(places, [name for name, _ in members])
+    axes.set_yticks(places, labels, fontfamily=families)
     axes.set_xlim(0, max(1, *used) * _MARGIN)
     axes.invert_yaxis()
 
 
-def _label(name: str, user_id: int) -> str:
-    """What stands for a member: the name as far as the font has it, else the end of the id."""
-    from matplotlib import font_manager  # noqa: PLC0415
-
-    glyphs = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
-    drawable = "".join(character for character in name if ord(character) in glyphs).strip()
+def _label(name: str, user_id: int, *, letters: set[int]) -> str:
+    """What stands for a member: the name as far as the fonts have its letters, else the end of the id."""
+    drawable = "".join(character for character in name if ord(character) in letters).strip()
     if not user_id or not drawable:
         return f"…{user_id % 10_000:04}" if user_id else "deleted"
     return shortened(drawable, _NAME_LENGTH).replace("$", r"\$")  # nothing starts a formula

@@ -17,7 +17,7 @@ from bot.ops import mounts
 from bot.text import doctor as text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MEBIBYTE = 1024 * 1024
 TOO_LITTLE = 64 * MEBIBYTE  # the reserve, the journal, and the images of a busy minute
@@ -126,6 +126,11 @@ def check_packages(lock: Path = _LOCK) -> Finding:
 
 def check_charts() -> Finding:
     return ok("charts", text.charts(drawn=util.find_spec("matplotlib") is not None))
+
+
+def judge_fonts(missing: Sequence[str]) -> Finding:
+    """`missing`: the scripts of which no installed font has the letters."""
+    return warning("fonts", text.names_not_written(missing)) if missing else ok("fonts", text.names_written())
 
 
 def check_formats() -> Finding:

@@ -289,9 +289,20 @@ def packages_differ(differences: Sequence[tuple[str, str, str | None]]) -> str:
 
 def charts(*, drawn: bool) -> str:
     if drawn:
-        return "matplotlib draws the picture of /thumbnail-admin usage, with the fonts that it brings."
+        return "matplotlib draws the picture of /thumbnail-admin usage."
     return (
         "matplotlib is not installed, so /thumbnail-admin usage answers with a table; requirements/charts.lock has it."
+    )
+
+
+def names_written() -> str:
+    return "That picture has fonts for Chinese, Japanese, and Korean names."
+
+
+def names_not_written(scripts: Sequence[str]) -> str:
+    return (
+        f"No font has {listed(scripts, 'or')}, so that picture shows such members by the end of their id; install one"
+        " if you have any (on Debian, the package fonts-noto-cjk), and restart the bot."
     )
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TOKEN = "MTEwMDAwMDAwMDAwMDAwMDAwMQ.Gcanary.canary-of-the-token"
 WEBHOOK_SECRET = "canary-of-the-webhook"
-INSTALLED = ["Python", "SQLite", "packages", "images", "charts"]  # the checks that need no settings
+INSTALLED = ["Python", "SQLite", "packages", "images", "charts", "fonts"]  # the checks that need no settings
 ACCOUNTS = ["token", "public", "intents", "invite", "base URL", "key", "alerts", "operator", "clock"]
 ALL_CHECKS = ["settings", "folder", "disk", "space", "database", *ACCOUNTS, "time zone", *INSTALLED]
 

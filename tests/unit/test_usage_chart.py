@@ -7,13 +7,20 @@ import sys
 import threading
 from datetime import date, timedelta
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import pytest
+from fontTools.fontBuilder import FontBuilder  # type: ignore[import-untyped]
+from fontTools.pens.ttGlyphPen import TTGlyphPen  # type: ignore[import-untyped]
+from matplotlib import font_manager
 from PIL import Image
 
 from bot.domain.models import Model
 from bot.domain.usage import Usage, Used
-from bot.images import usage_chart
+from bot.images import fonts, usage_chart
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TODAY = date(2026, 11, 27)
 
@@ -42,6 +49,46 @@ def test_the_chart_is_a_png_that_fits_a_phone_whatever_people_are_called(name: s
 def test_the_chart_of_a_server_that_used_nothing_says_so_without_a_warning() -> None:
     assert drawn(usage(), {}).size == (1080, 1350)
     assert drawn(usage(7, days=1), {}).size == (1080, 1350)
+
+
+@pytest.fixture
+def cjk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A font with a few Chinese, Japanese, and Korean letters is installed, but was not when matplotlib looked."""
+    letters = {ord(letter): f"u{ord(letter):X}" for letter in "的我のア한이"}
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder([".notdef", *letters.values()])
+    font.setupCharacterMap(letters)
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 800), (800, 800), (800, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    font.setupGlyf(dict.fromkeys([".notdef", *letters.values()], pen.glyph()))
+    font.setupHorizontalMetrics(dict.fromkeys([".notdef", *letters.values()], (1000, 0)))
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": "Noto Sans CJK JP", "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
+    font.save(tmp_path / "cjk.ttf")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [*font_manager.fontManager.ttflist])
+    monkeypatch.setattr(font_manager, "X11FontDirectories", [str(tmp_path)])
+
+
+def drawn_label(name: str) -> str:
+    return usage_chart._label(name, 70_007, letters=fonts.letters(fonts.families()))
+
+
+@pytest.mark.usefixtures("cjk")
+def test_names_are_written_in_a_font_that_was_installed_for_them() -> None:
+    assert fonts.missing_scripts() == []
+    assert drawn_label("的Annのア한") == "的Annのア한"
+    assert drawn(usage(7), {7: "的Ann"}).size == (1080, 1350)  # matplotlib warns of a letter that it cannot write
+
+
+def test_without_such_a_font_their_members_are_shown_by_the_end_of_their_id() -> None:
+    bare = [fonts.families()[0]]
+    assert usage_chart._label("的我", 70_007, letters=fonts.letters(bare)) == "…0007"
+    assert usage_chart._label("的Ann", 70_007, letters=fonts.letters(bare)) == "Ann"
 
 
 class Missing:
