@@ -99,7 +99,7 @@ def _copied(made: Path, target: Path) -> Path:
     try:
         with progress.watched(Step.COPY, done=partial(files.size, part), size=files.size(made)):
             files.copy(made, part)
-        files.publish(part, target)
+            files.publish(part, target)
     finally:
         part.unlink(missing_ok=True)
     return target
