@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from bot.domain.models import OF_CREDITS, OF_MEMBERS, Limit, Period, Scope, Window
@@ -19,23 +20,27 @@ if TYPE_CHECKING:
 
 DOLLAR = 1_000_000  # money is counted in millionths
 _HOUR = timedelta(hours=1)
+_REMEMBERED = 100  # days, and months: every request asks several times for those of today
 
 
 def day(at: datetime, zone: tzinfo = UTC) -> Window:
     """The calendar day around `at` in a time zone; a change of the clock makes it longer or shorter."""
-    today = _date(at, zone)
-    return Window(
-        _midnight(today, zone),
-        _midnight(today + timedelta(days=1), zone),
-        Period.DAY,
-        number_of(today),
-        number_of(today),
-    )
+    return _day(_date(at, zone), zone)
 
 
 def month(at: datetime, zone: tzinfo = UTC) -> Window:
     """The calendar month around `at` in a time zone."""
-    first = _date(at, zone).replace(day=1)
+    return _month(_date(at, zone).replace(day=1), zone)
+
+
+@lru_cache(_REMEMBERED)
+def _day(of: date, zone: tzinfo) -> Window:
+    number = number_of(of)
+    return Window(_midnight(of, zone), _midnight(of + timedelta(days=1), zone), Period.DAY, number, number)
+
+
+@lru_cache(_REMEMBERED)
+def _month(first: date, zone: tzinfo) -> Window:
     following = (first + timedelta(days=31)).replace(day=1)
     last = following - timedelta(days=1)
     return Window(_midnight(first, zone), _midnight(following, zone), Period.MONTH, number_of(first), number_of(last))
@@ -51,8 +56,7 @@ def hour(at: datetime) -> Window:
 def _date(at: datetime, zone: tzinfo) -> date:
     """The day that `at` counts in: a clock that is set back over midnight does not begin the old day again."""
     today = at.astimezone(zone).date()
-    tomorrow = today + timedelta(days=1)
-    return tomorrow if at >= _midnight(tomorrow, zone) else today
+    return today if at < _day(today, zone).end else today + timedelta(days=1)
 
 
 def _midnight(of: date, zone: tzinfo) -> datetime:
