@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -142,7 +143,7 @@ class App:
             log.info("rules of %d servers deleted, which the bot has left", purged)
 
     async def disconnect(self) -> None:
-        await self.client.close()
+        await asyncio.shield(self.client.close())  # a close that is canceled would end the next one, too
 
     async def renew(self, *, shards: int = 1) -> Client:
         """Close the client and put a fresh one in its place: discord.py's cannot be started twice. One without shards

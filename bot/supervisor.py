@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 
     from bot.app import App
     from bot.config import Settings
+    from bot.discord_io.client import Client
     from bot.jobs.ports import Ports
 
 log = logging.getLogger(__name__)
 
 _HOUSEKEEPING_SECONDS = 3600.0
 _STABLE_SECONDS = 600.0  # a connection that lasted this long was a good one
+_HANGING_UP_SECONDS = 5.0
 _LONGEST_PAUSE = 300.0  # seconds between two connections
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS_OF_WINDOWS = ("SIGTERM", "SIGINT", "SIGBREAK")  # the last is Ctrl-Break, and the end of a console
@@ -121,7 +123,7 @@ async def _keep_house(running: App) -> None:
         await _attempt(running.check)
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)
         await _attempt(running.use_case.recovery.tidy)
-        if running.client.is_ready():
+        if running.client.application_id is not None and not running.client.is_closed():
             await _attempt(running.client.sync_commands)
             await _attempt(running.note_servers)
 
@@ -159,8 +161,16 @@ async def _stay_connected(running: App, token: str) -> None:
         if asyncio.get_running_loop().time() - began > _STABLE_SECONDS:
             failures = 0
         failures += 1
+        await _hang_up(running.client)
         await asyncio.sleep(min(_LONGEST_PAUSE, 2.0**failures) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         await running.renew()
+
+
+async def _hang_up(client: Client) -> None:
+    """Leave no connection open that nobody reads: Discord would send interactions there."""
+    with suppress(*_NO_CONNECTION):
+        async with asyncio.timeout(_HANGING_UP_SECONDS):
+            await client.hang_up()
 
 
 async def _connect(running: App, token: str, *, tries: int) -> None:

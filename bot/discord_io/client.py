@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,6 +23,8 @@ from bot.text import operator
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
+
+    from discord.gateway import DiscordWebSocket
 
     from bot.discord_io.identify_limit import IdentifyLimit
     from bot.domain.models import Format, Job, Model
@@ -60,9 +63,11 @@ COGS = (
 # What belongs to a person does so wherever they ask for it.
 _EVERYWHERE = ("recover", "privacy", "my-data")
 
-# Open connections to Discord: enough for replies while 8 transfers run, few enough to stay small in a burst.
+# Open connections to Discord beside those to its gateway: enough for replies while 8 transfers run, few enough to stay
+# small in a burst.
 _CONNECTIONS = 64
 _KEEPALIVE_SECONDS = 60.0
+_ASKING_SECONDS = 15.0  # for the recommendation, without which one connection is opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ class Client(commands.Bot):
             tree_cls=CommandTree,
             allowed_installs=app_commands.AppInstallationType(guild=True, user=False),
             allowed_contexts=app_commands.AppCommandContext(guild=True, dm_channel=False, private_channel=False),
-            connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE_SECONDS),
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS + (shards or 1), keepalive_timeout=_KEEPALIVE_SECONDS),
             http_trace=http_trace,  # type: ignore[arg-type]  # None is discord.py's default
         )
 
@@ -185,21 +190,36 @@ class Client(commands.Bot):
 
     async def connect(self, *, reconnect: bool = True) -> None:
         """Raises `ShardsRecommended` instead if Discord recommends more connections than this client's only one."""
-        try:
-            starts = await session_starts.ask(self.http)
-        except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
-            # If one connection is too few, Discord closes it (4011), and the next client asks again.
-            log.warning("%s", operator.shards_unknown(_clause(error)))
-        else:
-            self.services.identify_limit.heed(starts)
-            if starts.shards > 1:
-                raise ShardsRecommended(starts.shards)
+        if (shards := await self._recommended()) > 1:
+            raise ShardsRecommended(shards)
         await super().connect(reconnect=reconnect)
+
+    async def _recommended(self) -> int:
+        """How many connections Discord recommends, now or when it last said so. Too few are closed by Discord (4011),
+        and the next client asks again.
+        """
+        limit = self.services.identify_limit
+        try:
+            async with asyncio.timeout(_ASKING_SECONDS):
+                limit.heed(await session_starts.ask(self.http))
+        except (discord.DiscordException, aiohttp.ClientError, OSError, LookupError, TypeError, ValueError) as error:
+            log.warning("%s", operator.shards_unknown(_clause(error), shards=limit.shards))
+        return limit.shards
+
+    async def hang_up(self) -> None:
+        """Close the connection to the gateway; requests can still be sent."""
+        await close_websocket(self.ws)
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Every IDENTIFY passes here; raises `IdentifyLimitReached` rather than come near Discord's daily limit."""
         await super().before_identify_hook(shard_id, initial=initial)
         await self.services.identify_limit.spend()
+
+
+async def close_websocket(websocket: DiscordWebSocket | None) -> None:
+    """Say goodbye to Discord, if there is a connection."""
+    if websocket is not None and websocket.open:
+        await websocket.close(code=1000)
 
 
 def _clause(error: Exception) -> str:

@@ -39,7 +39,8 @@ class GatewayWatch:
         self._clock = clock
         self._seconds = seconds
         self._lost = {0: (seconds(), clock())}  # by the number of the connection
-        self._told: tuple[float, int] | None = None  # since when, and how many were lost for long
+        self._told: float | None = None  # since when, once it has been told
+        self._told_of_all = False
 
     async def run(self) -> None:
         """Look now and then, until cancelled."""
@@ -51,12 +52,13 @@ class GatewayWatch:
         """Notice what has changed since the last look."""
         state = self._state()
         self._note(state)
-        long = sorted(lost for lost in self._lost.values() if self._lasted(lost[0]) >= PATIENCE)
+        long = {number: lost for number, lost in self._lost.items() if self._lasted(lost[0]) >= PATIENCE}
         if not long:
             self._found()
-        elif self._told is None or self._told[1] < len(long) == len(state.connections):
-            self._told = (long[0][0], len(long))
-            self._notices.disconnected(state, since=long[0][1])
+        elif self._told is None or (not self._told_of_all and long.keys() >= set(range(len(state.connections)))):
+            self._told, since = min(long.values())
+            self._told_of_all = state.are_all_away
+            self._notices.disconnected(state, since=since)
 
     def _note(self, state: Gateway) -> None:
         """One that waits for its turn is not lost yet; if it was, it still is."""
@@ -70,8 +72,8 @@ class GatewayWatch:
 
     def _found(self) -> None:
         if self._told is not None:
-            self._notices.connected_again(self._lasted(self._told[0]))
-            self._told = None
+            self._notices.connected_again(self._lasted(self._told))
+            self._told, self._told_of_all = None, False
 
     def _lasted(self, since: float) -> timedelta:
         return timedelta(seconds=self._seconds() - since)

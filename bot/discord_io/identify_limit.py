@@ -46,6 +46,11 @@ class IdentifyLimit:
         self._remaining = self._starts.remaining
         self._reset_at = clock()
 
+    @property
+    def shards(self) -> int:
+        """How many Discord has recommended last; one if it has said nothing yet."""
+        return self._starts.shards
+
     def heed(self, starts: SessionStarts) -> None:
         """From now on, follow what Discord has said about its own limit."""
         self._starts, self._remaining = starts, starts.remaining

@@ -50,9 +50,13 @@ class ShardedClient(Client):
 
     async def close(self) -> None:
         """Say goodbye on every connection."""
+        await self.hang_up()
+        await super().close()
+
+    async def hang_up(self) -> None:
+        """Close every connection to the gateway; requests can still be sent."""
         await self._stop_keeping()
         await asyncio.gather(*(shard.close() for shard in self.shards), return_exceptions=True)
-        await super().close()
 
     async def _stop_keeping(self) -> list[BaseException | None]:
         """Cancel what keeps the shards; returns how each of them has ended."""

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _CONNECT_SECONDS = 60.0  # for the connection, Discord's hello, and the IDENTIFY or RESUME
 _STABLE_SECONDS = 60.0  # a connection that lasted this long was a good one
 _LONGEST_PAUSE = 300.0  # seconds between two tries
+_TRIES_THERE = 5  # at the address that Discord has named for resuming, which may be gone; then at the usual one
 # What passes by itself, as in discord.py's own clients: the network is down, or Discord is out of order.
 _PASSES = (OSError, TimeoutError, aiohttp.ClientError, discord.HTTPException, discord.GatewayNotFound)
 
@@ -94,7 +95,8 @@ class Shard:
     async def _open(self) -> None:
         """Resume the session, or identify in turn with the other shards."""
         if (last := self.websocket) is not None and last.session_id is not None:
-            await self._connect(resume=True, gateway=last.gateway, session=last.session_id, sequence=last.sequence)
+            gateway = last.gateway if self._tries < _TRIES_THERE else None
+            await self._connect(resume=True, gateway=gateway, session=last.session_id, sequence=last.sequence)
             return
         self.is_waiting = True
         try:

@@ -53,6 +53,10 @@ class Gateway:
         """How many connections are not connected."""
         return sum(connection is not Connection.CONNECTED for connection in self.connections)
 
+    @property
+    def are_all_away(self) -> bool:
+        return self.away == len(self.connections)
+
 
 def together(states: Sequence[Gateway]) -> Gateway:
     """The shards as one."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Alert: TypeAlias = tuple[AlertLevel, str, str]  # how loud, the key of its repeats, the line
 
 _MAY_END_BY_ITSELF = (Circuit.MAINTENANCE, Circuit.FAILURES)
-_GATEWAY_KEY = "gateway"
+_ALL_AWAY, _SOME_AWAY = "gateway", "gateway:some"  # the loss of all is told soon after that of some, too
 _OLDER_DATABASE_ALERT = (AlertLevel.PAGE, "restored", operator.OLDER_DATABASE)
 
 
@@ -65,13 +65,16 @@ class Notices:
 
     def disconnected(self, state: Gateway, *, since: datetime) -> None:
         """Discord has not been connected for some minutes, or some of the connections have not."""
-        self._disconnected = (AlertLevel.PAGE, _GATEWAY_KEY, operator.disconnected(state, since))
+        key = _ALL_AWAY if state.are_all_away else _SOME_AWAY
+        self._disconnected = (AlertLevel.PAGE, key, operator.disconnected(state, since))
         self._alerts.send(*self._disconnected)
 
     def connected_again(self, after: timedelta) -> None:
         """What `disconnected` has told is over."""
-        self._disconnected = None
-        self._alerts.end(AlertLevel.WARN, _GATEWAY_KEY, operator.connected_again(after))
+        if self._disconnected is not None:
+            _, key, _ = self._disconnected
+            self._disconnected = None
+            self._alerts.end(AlertLevel.WARN, key, operator.connected_again(after))
 
     def job_failed(self, job: Job, failure: JobFailed) -> None:
         """A job was released; if its failure opened a circuit, that has been reported already."""

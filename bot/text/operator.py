@@ -33,8 +33,9 @@ def shards_recommended(shards: int) -> str:
     return f"Discord recommends {shards} connections for the servers that the bot is in; opening them"
 
 
-def shards_unknown(observed: str) -> str:
-    return f"Discord did not say how many connections it recommends ({observed}); opening one"
+def shards_unknown(observed: str, *, shards: int) -> str:
+    number = "one" if shards == 1 else shards
+    return f"Discord did not say how many connections it recommends ({observed}); opening {number}"
 
 
 def identify_limit(wait: timedelta) -> str:
@@ -114,7 +115,7 @@ def backup_failed(problem: str, last: datetime | None) -> str:
 def disconnected(state: Gateway, since: datetime) -> str:
     """Some of the connections to Discord have been lost since then, or all of them."""
     how = f"disconnected since {since:%H:%M:%S} UTC ({CONNECTIONS[state.connection]})"
-    if state.away < len(state.connections):
+    if not state.are_all_away:
         some = f"{state.away} of {len(state.connections)} connections to Discord have been {how}"
         return f"{some}: nobody in their servers can use the bot; it keeps trying to connect"
     return f"Discord has been {how}: nobody can use the bot; it keeps trying to connect"

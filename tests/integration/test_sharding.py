@@ -161,6 +161,39 @@ async def test_without_an_answer_about_shards_there_is_one_connection(
     assert lines(caplog, "Discord did not say how many connections it recommends (GatewayNotFound); opening one")
 
 
+async def test_an_answer_about_shards_that_makes_no_sense_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def senseless(simulated: discord_server.DiscordServer) -> None:
+        simulated.session_starts.max_concurrency = None  # type: ignore[assignment]
+
+    async with sharded(tmp_path, monkeypatch, shards=SHARDS, prepare=senseless) as live:
+        await live.discord.ready()
+        assert live.discord.shards == {0}
+    assert lines(caplog, "Discord did not say how many connections it recommends (TypeError); opening one")
+
+
+async def test_without_a_new_answer_about_shards_the_last_one_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with sharded(tmp_path, monkeypatch, shards=2) as live:
+        await connected(live, {0, 1})
+        live.discord.fail("GET", "/gateway/bot", status=404)
+        live.discord.session_starts.required = SHARDS  # so the bot's client ends
+        live.discord.forget_sessions()
+        await live.discord.drop_gateway(0)
+        await live.discord.wait(lambda _: bool(lines(caplog, "(GatewayNotFound); opening 2")), 20)
+
+
+async def test_the_connections_to_the_gateway_take_no_place_of_a_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.discord_io.client._CONNECTIONS", 1)
+    async with sharded(tmp_path, monkeypatch, shards=SHARDS) as live:
+        await connected(live)
+        await made(live, 0)
+
+
 async def test_a_stop_while_the_shards_start_is_prompt_and_says_goodbye(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,7 +103,7 @@ UP, DOWN, WAITS = Connection.CONNECTED, Connection.CLOSED, Connection.WAITING
 def test_one_connection_of_three_that_is_lost_is_alerted_and_so_is_the_loss_of_all() -> None:
     day = Day()
     assert day.goes_on(5, UP, UP, UP) == []
-    assert day.goes_on(122, UP, DOWN, UP) == ["gateway"]
+    assert day.goes_on(122, UP, DOWN, UP) == ["gateway:some"]
     assert day.goes_on(125, DOWN, DOWN, UP) == []
     assert day.goes_on(125, DOWN, DOWN, DOWN) == ["gateway"]
     assert day.goes_on(1, UP, UP, UP) == ["gateway over"]
@@ -133,12 +133,20 @@ def test_a_lost_connection_that_waits_for_its_turn_is_still_lost() -> None:
     day = Day()
     assert day.goes_on(5, UP, UP) == []
     assert day.goes_on(60, UP, DOWN) == []
-    assert day.goes_on(65, UP, WAITS) == ["gateway"]
+    assert day.goes_on(65, UP, WAITS) == ["gateway:some"]
 
 
 def test_a_client_that_is_replaced_by_one_with_fewer_connections_is_well() -> None:
     day = Day()
     assert day.goes_on(5, UP, UP, UP) == []
-    assert day.goes_on(122, UP, UP, DOWN) == ["gateway"]
-    assert day.goes_on(5, UP) == ["gateway over"]
+    assert day.goes_on(122, UP, UP, DOWN) == ["gateway:some"]
+    assert day.goes_on(5, UP) == ["gateway:some over"]
     assert day.goes_on(300, UP) == []
+
+
+def test_a_client_that_is_replaced_by_one_that_cannot_connect_is_the_loss_of_all() -> None:
+    day = Day()
+    assert day.goes_on(5, UP, UP, UP) == []
+    assert day.goes_on(130, UP, DOWN, UP) == ["gateway:some"]
+    assert day.goes_on(3600, Connection.NO_SESSION) == ["gateway"]
+    assert day.goes_on(5, UP, UP, UP) == ["gateway over"]
