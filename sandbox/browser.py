@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _START_SECONDS = 30.0
 _LARGEST_ANSWER = 64 * 1024 * 1024  # a screenshot in base64
+# What has just changed is drawn in the next frame; on a busy machine that takes a while.
+_TWO_FRAMES = "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 
 
 def executable() -> str | None:
@@ -70,9 +72,10 @@ class Tab:
                 await asyncio.sleep(0.05)
 
     async def screenshot(self, *, left: float, top: float, width: float, height: float) -> bytes:
-        """A PNG of a part of the page, in CSS pixels from its upper left corner."""
+        """A PNG of a part of what the page shows, in CSS pixels from its upper left corner."""
+        await self.evaluate(_TWO_FRAMES)
         clip = {"x": left, "y": top, "width": width, "height": height, "scale": 1}
-        shot = await self.call("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
+        shot = await self.call("Page.captureScreenshot", format="png", clip=clip)
         return base64.b64decode(shot["data"])
 
 

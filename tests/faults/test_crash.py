@@ -309,6 +309,16 @@ def occurrences(trace: list[str]) -> list[tuple[str, int]]:
     return found
 
 
+def one_untried(
+    seconds: list[tuple[str, int]], tried: set[tuple[str, int]], chance: random.Random
+) -> list[tuple[str, int]]:
+    """A point of a recovery that no recovery of this scenario was killed at, if there is one; it is then `tried`."""
+    untried = [second for second in seconds if second not in tried]
+    chosen = chance.sample(untried, min(1, len(untried)))
+    tried.update(chosen)
+    return chosen
+
+
 def kills_of(scenario: Scenario, trace: list[str]) -> list[tuple[str, int]]:
     """Where to kill: not at the first two points, which belong to a startup with nothing to recover. A kill before the
     repetition of a result is the same as in the scenario without one.
@@ -333,7 +343,7 @@ async def test_after_a_kill_at_any_point_no_paid_image_is_lost_and_nothing_else_
 ) -> None:
     scenario = SCENARIOS[name]
     chance = random.Random(seed(f"'{request.node.nodeid}'"))  # noqa: S311 - test data, not a secret
-    runs = 0
+    runs, tried = 0, set[tuple[str, int]]()
     async with crash_runner() as runner:
         data = await prepared(runner, memory_folder / "prepared")
         [trace, *_] = await play(scenario, runner, memory_folder / "whole", data)
@@ -342,7 +352,7 @@ async def test_after_a_kill_at_any_point_no_paid_image_is_lost_and_nothing_else_
             traces = await play(scenario, runner, memory_folder / f"{runs}-{kill[0]}", data, kill)
             runs += 1
             seconds = occurrences(traces[1]) if len(traces) > 1 else []
-            for second in seconds if LONG else chance.sample(seconds, min(1, len(seconds))):
+            for second in seconds if LONG else one_untried(seconds, tried, chance):
                 await play(scenario, runner, memory_folder / f"{runs}-{kill[0]}-{second[0]}", data, kill, second)
                 runs += 1
     print(f"{name}: {runs} runs with a kill, points {', '.join(dict.fromkeys(trace))}")  # noqa: T201 - prints the counts

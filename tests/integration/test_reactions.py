@@ -325,8 +325,8 @@ async def test_someone_whose_image_is_finished_is_not_told_to_come_again(concurr
 async def test_three_failures_within_a_minute_stop_further_ones_and_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passed = timedelta(0)
-    async with running(tmp_path, monkeypatch, clock=lambda: datetime.now(UTC) + passed) as live:
+    start, passed = datetime.now(UTC), timedelta(0)
+    async with running(tmp_path, monkeypatch, clock=lambda: start + passed) as live:
         first = await finished_result(live)
         live.api.script(*[Reply.error("CONTENT_POLICY")] * 3)
         for user_id in (101, 102, 103, 104, 104):
