@@ -68,7 +68,8 @@ class Unreachable:
 
     def __init__(self, tries: int) -> None:
         self.left = tries
-        self.client = SimpleNamespace(services=SimpleNamespace(identify_limit=self), start=self.start)
+        services = SimpleNamespace(identify_limit=self)
+        self.client = SimpleNamespace(services=services, start=self.start, hang_up=self.renew)
 
     async def wait(self) -> timedelta:
         return timedelta(0)
