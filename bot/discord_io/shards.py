@@ -12,6 +12,7 @@ import aiohttp
 import discord
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
+from bot.discord_io.client import close_websocket
 from bot.domain.errors import IdentifyLimitReached
 
 if TYPE_CHECKING:
@@ -78,8 +79,7 @@ class Shard:
 
     async def close(self) -> None:
         """Say goodbye to Discord."""
-        if self.websocket is not None and self.websocket.open:
-            await self.websocket.close(code=1000)
+        await close_websocket(self.websocket)
 
     @property
     def _session(self) -> str | None:
