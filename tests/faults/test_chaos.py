@@ -98,9 +98,9 @@ async def serve() -> AsyncIterator[HostileServer]:
         yield hostile
     finally:
         server.close()
-        await server.wait_closed()
         for writer in list(hostile.open):
             writer.transport.abort()
+        await server.wait_closed()  # since Python 3.12, it waits for the connections, too
         while hostile.open:  # noqa: ASYNC110 - polling is fine in a teardown
             await asyncio.sleep(0)
 
