@@ -96,12 +96,12 @@ async def _check_accounts(settings: Settings) -> list[Finding]:
     """Ask Discord, Pikzels, and the webhook, all at once."""
     from bot.discord_io import application  # noqa: PLC0415 - discord.py is slow to import, and invalid settings go first
 
-    (user, own), key, webhook = await asyncio.gather(
+    (user, own, gateway), key, webhook = await asyncio.gather(
         _ask_discord(settings), _ask_pikzels(settings), _ask_webhook(settings)
     )
     pikzels = settings.pikzels
     return [
-        *online.judge_discord(user, own, servers=settings.access.servers, invite_link=application.invite_link),
+        *online.judge_discord(user, own, gateway, servers=settings.access.servers, invite_link=application.invite_link),
         *online.judge_key(key, base_url=pikzels.base_url, on_this_machine=pikzels.on_this_machine),
         online.judge_webhook(webhook),
         _check_operator(settings),
@@ -118,7 +118,7 @@ def _check_operator(settings: Settings) -> Finding:
     return warning("operator", text.operator_incomplete("server" if users else "users"))
 
 
-async def _ask_discord(settings: Settings) -> tuple[Answer, Answer]:
+async def _ask_discord(settings: Settings) -> tuple[Answer, Answer, Answer]:
     from bot.discord_io.application import OwnApplication  # noqa: PLC0415
 
     async with OwnApplication(token=settings.discord.token.get_secret_value(), timeout=_TIMEOUT) as own:

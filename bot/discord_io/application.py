@@ -40,9 +40,11 @@ class OwnApplication(HttpClient):
             timeout=aiohttp.ClientTimeout(total=timeout),
         )
 
-    async def look_up(self) -> tuple[Answer, Answer]:
-        """The bot's user, and its application."""
-        user, application = await asyncio.gather(
-            self.ask(Route.BASE + "/users/@me"), self.ask(Route.BASE + "/applications/@me")
+    async def look_up(self) -> tuple[Answer, Answer, Answer]:
+        """The bot's user, its application, and what it may open to the gateway."""
+        user, application, gateway = await asyncio.gather(
+            self.ask(Route.BASE + "/users/@me"),
+            self.ask(Route.BASE + "/applications/@me"),
+            self.ask(Route.BASE + "/gateway/bot"),
         )
-        return user, application
+        return user, application, gateway

@@ -13,11 +13,11 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.discord_io import session_starts
 from bot.discord_io.application import invite_link
 from bot.discord_io.command_sync import sync_commands
 from bot.domain.errors import NotAllowed, RequestRejected, ShardsRecommended
 from bot.domain.models import require
+from bot.domain.session_starts import SessionStarts
 from bot.text import operator
 
 if TYPE_CHECKING:
@@ -201,7 +201,8 @@ class Client(commands.Bot):
         limit = self.services.identify_limit
         try:
             async with asyncio.timeout(_ASKING_SECONDS):
-                limit.heed(await session_starts.ask(self.http))
+                shards, _, starts = await self.http.get_bot_gateway()
+                limit.heed(SessionStarts.of(shards, starts))
         except (discord.DiscordException, aiohttp.ClientError, OSError, LookupError, TypeError, ValueError) as error:
             log.warning("%s", operator.shards_unknown(_clause(error), shards=limit.shards))
         return limit.shards

@@ -6,11 +6,12 @@ import asyncio
 import json
 import logging
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bot.discord_io.session_starts import SessionStarts
 from bot.domain.errors import IdentifyLimitReached
+from bot.domain.session_starts import SessionStarts
 from bot.text import operator
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ _DAY = timedelta(days=1)
 _FEWEST_FREE, _FREE_STARTS = 20, 4  # IDENTIFYs in a row: enough for any bad hour, and for so many starts of all shards
 _PAUSE = timedelta(minutes=5)  # between the later ones of one shard
 _OURS = 2  # the part of Discord's daily limit that the bot uses at most, as a divisor
-_RESERVE = 10  # the part of it that must be left by Discord's own count, as a divisor
 _SKEW = timedelta(minutes=1)  # a time further ahead was counted by a clock that was wrong
 INTERVAL = 5.0  # seconds; in each of them, Discord accepts `max_concurrency` IDENTIFYs
 _NOTHING = 1e-6  # IDENTIFYs; less is a rounding error
@@ -43,7 +43,6 @@ class IdentifyLimit:
         self._spending = asyncio.Lock()
         self._turns: dict[int, _Turn] = {}
         self._starts = SessionStarts()
-        self._remaining = self._starts.remaining
         self._reset_at = clock()
 
     @property
@@ -53,7 +52,7 @@ class IdentifyLimit:
 
     def heed(self, starts: SessionStarts) -> None:
         """From now on, follow what Discord has said about its own limit."""
-        self._starts, self._remaining = starts, starts.remaining
+        self._starts = starts
         self._reset_at = self._clock() + starts.reset_after
 
     async def wait(self) -> timedelta:
@@ -68,7 +67,7 @@ class IdentifyLimit:
                 raise IdentifyLimitReached(wait)
             times = [at.timestamp() for at in [*recent, self._clock()]]
             await self._values.set_value(_KEY, json.dumps(times))
-            self._remaining -= 1
+            self._starts = replace(self._starts, remaining=self._starts.remaining - 1)
 
     async def until_free(self) -> None:
         """Wait until one is allowed."""
@@ -96,7 +95,7 @@ class IdentifyLimit:
     def _wait(self, recent: Sequence[datetime], count: int) -> timedelta:
         """How long until that many are allowed in a row."""
         now, starts = self._clock(), self._starts
-        if now < self._reset_at and self._remaining - count < starts.total // _RESERVE:
+        if now < self._reset_at and not starts.allow(count):
             return self._reset_at - now
         free, pause = _rules(starts)
         excess = _level(recent, now, pause) + count - free

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bot.domain.diagnosis import Answer, Finding, error, ok, warning
+from bot.domain.session_starts import SessionStarts
 from bot.text import doctor as text
 
 if TYPE_CHECKING:
@@ -23,7 +24,12 @@ _REDIRECTS = range(300, 400)
 
 
 def judge_discord(
-    user: Answer, application: Answer, *, servers: Collection[int], invite_link: Callable[[int], str]
+    user: Answer,
+    application: Answer,
+    gateway: Answer,
+    *,
+    servers: Collection[int],
+    invite_link: Callable[[int], str],
 ) -> Iterator[Finding]:
     """`servers` are those of the settings that may use the bot."""
     if user.trouble is not None:
@@ -36,6 +42,7 @@ def judge_discord(
         name, user_id = _shown(user.body.get("username")), _shown(user.body.get("id"))
         yield ok("token", text.token_accepted(name, user_id, application.body.get("approximate_guild_count")))
         yield from _judge_application(application, servers=servers, invite_link=invite_link)
+        yield _judge_gateway(gateway)
 
 
 def _judge_application(
@@ -62,6 +69,17 @@ def _judge_public(*, is_public: bool, servers: Collection[int]) -> Finding:
     if not is_public:
         return ok("public", text.private_bot())
     return ok("public", text.public_but_limited(len(servers))) if servers else warning("public", text.public_bot())
+
+
+def _judge_gateway(gateway: Answer) -> Finding:
+    """Whether the bot may connect now."""
+    try:
+        starts = SessionStarts.of(gateway.body["shards"], gateway.body["session_start_limit"])
+    except (LookupError, TypeError, ValueError):
+        return warning("connections", text.connections_unknown())
+    if starts.allow(starts.shards):
+        return ok("connections", text.connections_allowed(starts.shards, starts.remaining, starts.total))
+    return warning("connections", text.connections_used_up(starts.remaining, starts.total, starts.reset_after))
 
 
 def judge_key(answer: Answer, *, base_url: str, on_this_machine: bool) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from bot.domain.diagnosis import Trouble
@@ -114,6 +115,23 @@ def invite(link: str) -> str:
 
 def invite_blocked() -> str:
     return f"No link invites the bot until Requires OAuth2 Code Grant is switched off on the Bot page at {_PORTAL}."
+
+
+def connections_allowed(shards: int, remaining: int, total: int) -> str:
+    number = "one connection" if shards == 1 else f"{shards} connections"
+    return f"Discord recommends {number}, and allows {remaining} of {total} new ones today."
+
+
+def connections_used_up(remaining: int, total: int, reset_after: timedelta) -> str:
+    minutes = math.ceil(reset_after.total_seconds() / 60)
+    return (
+        f"Only {remaining} of {total} new connections to Discord are left, so the bot waits {minutes} minutes until"
+        " Discord counts anew; find out what has started the bot so often."
+    )
+
+
+def connections_unknown() -> str:
+    return "Discord does not say how many connections the bot may open; try again in some minutes."
 
 
 # --- Pikzels ---------------------------------------------------------------------------------------------------------

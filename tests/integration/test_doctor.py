@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 TOKEN = "MTEwMDAwMDAwMDAwMDAwMDAwMQ.Gcanary.canary-of-the-token"
 WEBHOOK_SECRET = "canary-of-the-webhook"
 INSTALLED = ["Python", "SQLite", "packages", "images", "charts", "fonts"]  # the checks that need no settings
-ACCOUNTS = ["token", "public", "intents", "invite", "base URL", "key", "alerts", "operator", "clock"]
+ACCOUNTS = ["token", "public", "intents", "invite", "connections", "base URL", "key", "alerts", "operator", "clock"]
 ALL_CHECKS = ["settings", "folder", "disk", "space", "database", *ACCOUNTS, "time zone", *INSTALLED]
 
 
@@ -134,6 +134,24 @@ async def test_a_public_bot_and_unneeded_intents_are_named(
     assert "switch Server Members Intent and Message Content Intent off" in report["intents"][1]
     monkeypatch.setenv("BOT_ACCESS__SERVERS", "[1, 2]")
     assert (await examine(capsys))["public"][0] == "ok"
+
+
+async def test_many_servers_and_too_many_starts_are_told(servers: Servers, capsys: pytest.CaptureFixture[str]) -> None:
+    starts = servers.discord.session_starts
+    starts.shards = 3
+    assert (await examine(capsys))["connections"] == (
+        "ok",
+        "Discord recommends 3 connections, and allows 1000 of 1000 new ones today.",
+    )
+    starts.remaining, starts.reset_after = 102, 90_500
+    report = await examine(capsys)
+    severity, text = report["connections"]
+    assert (severity, report.code) == ("warning", 0)
+    assert text.startswith("Only 102 of 1000 new connections to Discord are left, so the bot waits 2 minutes until ")
+    servers.discord.fail("GET", "/gateway/bot", status=503)
+    report = await examine(capsys)
+    assert report["connections"][0] == "warning"
+    assert report["connections"][1].startswith("Discord does not say how many connections")
 
 
 async def test_without_a_network_each_check_says_so_and_the_others_go_on(

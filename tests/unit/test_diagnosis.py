@@ -117,11 +117,15 @@ d==3
     ]
 
 
+STARTS = {"total": 1000, "remaining": 999, "reset_after": 0, "max_concurrency": 1}
+
+
 def findings(user: Answer, own: Answer, servers: tuple[int, ...] = ()) -> dict[str, tuple[Severity, str]]:
-    found = online.judge_discord(user, own, servers=servers, invite_link=application.invite_link)
+    found = online.judge_discord(user, own, GATEWAY, servers=servers, invite_link=application.invite_link)
     return {finding.name: (finding.severity, finding.text) for finding in found}
 
 
+GATEWAY = Answer(200, {"shards": 1, "session_start_limit": STARTS})
 USER = Answer(200, {"username": "bo\nt", "id": "7"})
 OWN = Answer(200, {"id": "7", "bot_public": False, "flags": 0, "bot_require_code_grant": False})
 
@@ -129,18 +133,18 @@ OWN = Answer(200, {"id": "7", "bot_public": False, "flags": 0, "bot_require_code
 @pytest.mark.parametrize(
     ("user", "own", "names", "worst"),
     [
-        (USER, OWN, ["token", "public", "intents", "invite"], "ok"),
+        (USER, OWN, ["token", "public", "intents", "invite", "connections"], "ok"),
         (Answer(401), Answer(401), ["token"], "error"),
         (Answer(trouble=Trouble.NAME), Answer(trouble=Trouble.NAME), ["token"], "error"),
         (Answer(503), Answer(503), ["token"], "warning"),
-        (USER, Answer(trouble=Trouble.TIMEOUT), ["token", "application"], "warning"),
-        (USER, Answer(500), ["token", "application"], "warning"),
-        (USER, Answer(200, {"id": ["nonsense"]}), ["token", "application"], "warning"),
-        (USER, Answer(200, {"id": "7"}), ["token", "public", "intents", "invite"], "warning"),
+        (USER, Answer(trouble=Trouble.TIMEOUT), ["token", "application", "connections"], "warning"),
+        (USER, Answer(500), ["token", "application", "connections"], "warning"),
+        (USER, Answer(200, {"id": ["nonsense"]}), ["token", "application", "connections"], "warning"),
+        (USER, Answer(200, {"id": "7"}), ["token", "public", "intents", "invite", "connections"], "warning"),
         (
             USER,
             Answer(200, {**OWN.body, "bot_require_code_grant": True}),
-            ["token", "public", "intents", "invite"],
+            ["token", "public", "intents", "invite", "connections"],
             "warning",
         ),
     ],

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from bot.discord_io.identify_limit import IdentifyLimit
-from bot.discord_io.session_starts import SessionStarts
 from bot.domain.errors import IdentifyLimitReached
+from bot.domain.session_starts import SessionStarts
 from tests.support.factories import NOON
 from tests.support.virtual_clock import Loop
 
