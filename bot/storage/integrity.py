@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sqlite3
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -85,6 +86,26 @@ async def in_thread(
             while not working.done():
                 connection.interrupt()  # again: one that comes before the statement has no effect
                 await asyncio.wait([working], timeout=0.01)
+
+
+def interruptible(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    """Do `work` in a thread, so that a Ctrl-C ends its statement at once: the interpreter could act on one only after
+    the statement. For a caller without an event loop; the connection must be usable in other threads.
+    """
+    with ThreadPoolExecutor(1, "database-work", initializer=_leave_signals) as executor:
+        try:
+            return executor.submit(work, connection).result()
+        finally:
+            idle = executor.submit(int)  # its turn comes after the work, even if the Ctrl-C came before that had a name
+            while not idle.done():
+                connection.interrupt()  # again, as above
+                wait([idle], timeout=0.01)
+
+
+def _leave_signals() -> None:
+    """Leave the signals to the main thread, which may have blocked them."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 def unchanging(path: Path) -> sqlite3.Connection:

@@ -65,7 +65,7 @@ def back_up(database: Path, *, folder: Path, now: datetime, watch: Watch = unwat
         try:
             files.create(part)
             with watch(Step.COPY, done=partial(files.size, part), size=integrity.size_of_copy(connection)):
-                integrity.copy(connection, target=part)
+                integrity.interruptible(connection, partial(integrity.copy, target=part))
             with watch(Step.CHECK):
                 problem = verification.examined(part).problem
             if problem is not None:
@@ -85,7 +85,11 @@ def locked(database: Path) -> Iterator[sqlite3.Connection]:
     """
     try:
         connection = sqlite3.connect(
-            f"{database.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=1
+            f"{database.absolute().as_uri()}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            timeout=1,
+            check_same_thread=False,  # for what can be interrupted
         )
     except sqlite3.OperationalError as error:
         raise DatabaseUnusable(f"cannot be opened: {error}") from error

@@ -53,10 +53,12 @@ _MONEY_BY_DAY = """
 
 
 def examined(path: Path) -> Examination:
-    """Look through the copy at `path`, which nothing changes meanwhile. This may take a minute per gigabyte."""
+    """Look through the copy at `path`, which nothing changes meanwhile. This may take a minute per gigabyte,
+    and a Ctrl-C ends it.
+    """
     try:
         with closing(integrity.unchanging(path)) as connection:
-            return examine(connection)
+            return integrity.interruptible(connection, examine)
     except (OSError, sqlite3.Error) as error:
         return Examination([(Check.FILE, f"it cannot be opened ({_clause(error)})")])
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -14,11 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from bot.domain.errors import DatabaseUnusable
-from bot.storage import database
+from bot.storage import database, offline
 from tests.support.e2e import running
+from tests.support.factories import NOON
 from tests.support.large_database import damage, enlarge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from bot.storage.database import Database
@@ -54,14 +58,15 @@ ENDLESS = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i FROM n) SELECT
 
 
 class Gate(sqlite3.Connection):
-    """The check of a second connection waits until it is let through; an endless one only ends when it is stopped."""
+    """A check or a copy by a second connection waits until it is let through; an endless one only ends when stopped."""
 
     begun: ClassVar[threading.Event]
     proceed: ClassVar[threading.Event]
     endless: ClassVar[bool]
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        if "quick_check" in sql and threading.current_thread().name.startswith("database-check"):
+        takes_long = sql.startswith(("PRAGMA quick_check", "VACUUM"))
+        if takes_long and threading.current_thread().name.startswith("database-"):
             self.begun.set()
             if self.endless:
                 return super().execute(ENDLESS)
@@ -225,3 +230,35 @@ async def test_damage_that_a_running_bot_finds_is_paged_and_only_new_requests_ar
     assert refused.message.content.startswith("The bot can't accept requests at the moment")
     with pytest.raises(DatabaseUnusable, match="is damaged"):
         await start(path)
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def verify(path: Path) -> object:
+    return offline.examined(path)
+
+
+def back_up(path: Path) -> object:
+    return offline.back_up(path, folder=path.with_name("backups"), now=NOON)
+
+
+@pytest.mark.parametrize("command", [verify, back_up])
+def test_ctrl_c_ends_a_long_statement_at_once(command: Callable[[Path], object], path: Path, gate: type[Gate]) -> None:
+    asyncio.run(start(path))
+    gate.endless = True
+
+    def interrupt() -> None:
+        assert gate.begun.wait(10)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt)
+    handled = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            command(path)
+    finally:
+        signal.signal(signal.SIGINT, handled)
+        interrupting.join()
+    assert list(path.parent.glob("backups/*")) == []
