@@ -29,6 +29,10 @@ DATA = frozenset({"text", "toml", "ini", "json", "yaml"})  # languages of fences
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
+def text(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
 def documented() -> dict[str, str]:
     """Every command line, and the page where it is first. One that is written in two ways is there once: without the
     folder of the environment, and without the brackets around what may be left out.
