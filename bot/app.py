@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bot import monitoring, rules
 from bot.discord_io import gateway_state, log_channel
 from bot.discord_io.client import Client, Services
+from bot.discord_io.delivery_methods import DeliveryMethods
 from bot.discord_io.gateway_watch import GatewayWatch
 from bot.discord_io.identify_limit import IdentifyLimit
 from bot.discord_io.log_channel import LogChannels
@@ -202,7 +203,8 @@ async def opened(
             cdn = await stack.enter_async_context(ImageDownloader(loopback=loopback))
         current: list[App] = []
         seed = AGAIN if settings.results.seed_reaction else None
-        messenger = Messenger(client=lambda: current[0].client, clock=clock, seed=seed)
+        methods = DeliveryMethods(client=lambda: current[0].client, clock=clock)
+        messenger = Messenger(methods, clock=clock, seed=seed)
         refill = Refill(storage.spending, clock=clock, tell=messenger.tell if settings.budget.notify_members else None)
         queue = _queue(settings, clock, notices, refill, metrics)
         if await refill.was_empty():

@@ -209,7 +209,7 @@ async def test_a_delivery_waits_for_the_progress_edit_that_is_in_flight(
     message = await live.made()
     job = await live.job(message)
     real = messenger(live)._port  # type: ignore[attr-defined]  # behind the failpoints
-    edit = real._by_bot
+    edit = real._methods.by_bot
 
     async def slow(job: object, shown: object) -> object:
         progress = "Generating" in shown.text  # type: ignore[attr-defined]
@@ -219,7 +219,7 @@ async def test_a_delivery_waits_for_the_progress_edit_that_is_in_flight(
         order.append("progress" if progress else "end")
         return await edit(job, shown)
 
-    monkeypatch.setattr(real, "_by_bot", slow)
+    monkeypatch.setattr(real._methods, "by_bot", slow)
     showing = asyncio.create_task(real.show_progress(job, Generating(datetime.now(UTC))))
     await begun.wait()
     showing.cancel()  # as at the end of the call

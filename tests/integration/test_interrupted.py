@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import discord
 
+from bot.discord_io.delivery_methods import DeliveryMethods
 from bot.discord_io.messenger import Messenger
 from bot.domain.models import require
 from tests.support.e2e import Killed, killed_at, pictures, running
@@ -113,14 +114,14 @@ async def test_recover_says_how_many_more_are_waiting(tmp_path: Path, monkeypatc
 async def test_a_kept_picture_is_charged_only_if_discords_answer_carries_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Messenger._by_token
+    real = DeliveryMethods.by_token
 
-    async def dropped(self: Messenger, *given: object) -> dict[str, object]:
+    async def dropped(self: DeliveryMethods, *given: object) -> dict[str, object]:
         return {**await real(self, *given), "attachments": []}  # type: ignore[arg-type]  # passed on as they came
 
     async with running(tmp_path, monkeypatch) as live:
         await keep_pictures(live, 1)
-        monkeypatch.setattr(Messenger, "_by_token", dropped)
+        monkeypatch.setattr(DeliveryMethods, "by_token", dropped)
         claim = await live.discord.slash("recover", user_id=1)
         await claim.wait(lambda i: any("kept" in text for text in texts(i)))
         await live.app.use_case.recovery.idle(10)

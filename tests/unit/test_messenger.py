@@ -13,7 +13,9 @@ import aiohttp
 import discord
 import pytest
 
-from bot.discord_io.messenger import Messenger, _carrier, _Content, _MethodFailed, _Next, _tried
+from bot.discord_io.attempts import MethodFailed, Next, tried
+from bot.discord_io.delivery_methods import Content, DeliveryMethods
+from bot.discord_io.messenger import Messenger, _carrier
 from bot.domain.errors import DeliveryDelayed, MessageDeleted, Undeliverable
 from bot.domain.models import Picture
 from tests.support.factories import NOON, a_job
@@ -27,11 +29,11 @@ if TYPE_CHECKING:
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 PICTURE = Picture(Path("x.png"), "PNG", 64, 36, 5)
-SHOWN = _Content("text", PICTURE)
+SHOWN = Content("text", PICTURE)
 MEGABYTE = 1024 * 1024
 
 
-class RecordingMessenger(Messenger):
+class RecordingMethods(DeliveryMethods):
     """Records how large a picture may be, and then has none that is small enough. There is no connection."""
 
     def __init__(self, now: datetime) -> None:
@@ -67,27 +69,27 @@ async def failing(error: BaseException) -> None:
     ("after", "open_"), [(0 * MINUTE, True), (14 * MINUTE, True), (14 * MINUTE + SECOND, False), (20 * MINUTE, False)]
 )
 async def test_a_token_is_used_for_fourteen_minutes(after: timedelta, *, open_: bool) -> None:
-    messenger = RecordingMessenger(NOON + after)
-    with pytest.raises(_MethodFailed) as failed:
-        await messenger._by_token(asking(upload_limit=MEGABYTE), SHOWN)
-    assert failed.value.then is _Next.TRY_NEXT
+    methods = RecordingMethods(NOON + after)
+    with pytest.raises(MethodFailed) as failed:
+        await methods.by_token(asking(upload_limit=MEGABYTE), SHOWN)
+    assert failed.value.then is Next.TRY_NEXT
     assert (failed.value.observed == "token: expired") is not open_
-    assert messenger.limits == ([MEGABYTE] if open_ else [])
+    assert methods.limits == ([MEGABYTE] if open_ else [])
 
 
 async def test_a_request_without_a_token_has_none_to_use() -> None:
-    messenger = RecordingMessenger(NOON)
-    with pytest.raises(_MethodFailed, match="token: expired"):
-        await messenger._by_token(asking(token=""), SHOWN)
+    methods = RecordingMethods(NOON)
+    with pytest.raises(MethodFailed, match="token: expired"):
+        await methods.by_token(asking(token=""), SHOWN)
 
 
 @pytest.mark.parametrize("limit", [5 * MEGABYTE, 10 * MEGABYTE, 100 * MEGABYTE])
 async def test_only_the_interactions_token_may_upload_more_than_discord_accepts_anywhere(limit: int) -> None:
-    messenger = RecordingMessenger(NOON)
-    for method in (messenger._by_token, messenger._by_bot):
-        with pytest.raises(_MethodFailed):
+    methods = RecordingMethods(NOON)
+    for method in (methods.by_token, methods.by_bot):
+        with pytest.raises(MethodFailed):
             await method(asking(upload_limit=limit), SHOWN)
-    assert messenger.limits == [limit, min(limit, 10 * MEGABYTE)]
+    assert methods.limits == [limit, min(limit, 10 * MEGABYTE)]
 
 
 @pytest.mark.parametrize("answer", [{"id": "5"}, {"id": "5", "attachments": []}])
@@ -106,80 +108,86 @@ async def test_the_message_that_carries_the_image_is_named() -> None:
 @pytest.mark.parametrize(
     ("error", "then"),
     [
-        (refusal(429), _Next.LATER),
-        (refusal(500), _Next.LATER),
-        (refusal(503), _Next.LATER),
-        (refusal(404, 10008), _Next.DELETED),
-        (refusal(404, 10015), _Next.TRY_NEXT),
-        (refusal(403, 50001), _Next.TRY_NEXT),
-        (refusal(400), _Next.TRY_NEXT),
-        (refusal(499), _Next.TRY_NEXT),
-        (aiohttp.ServerDisconnectedError(), _Next.LATER),
-        (ConnectionResetError(), _Next.LATER),
-        (TimeoutError(), _Next.LATER),
-        (RuntimeError("Session is closed"), _Next.LATER),
+        (refusal(429), Next.LATER),
+        (refusal(500), Next.LATER),
+        (refusal(503), Next.LATER),
+        (refusal(404, 10008), Next.DELETED),
+        (refusal(404, 10015), Next.TRY_NEXT),
+        (refusal(403, 50001), Next.TRY_NEXT),
+        (refusal(400), Next.TRY_NEXT),
+        (refusal(499), Next.TRY_NEXT),
+        (aiohttp.ServerDisconnectedError(), Next.LATER),
+        (ConnectionResetError(), Next.LATER),
+        (TimeoutError(), Next.LATER),
+        (RuntimeError("Session is closed"), Next.LATER),
     ],
 )
-async def test_a_failure_says_whether_the_same_may_work_later(error: Exception, then: _Next) -> None:
-    with pytest.raises(_MethodFailed) as failed:
-        await _tried("edit", failing(error))
+async def test_a_failure_says_whether_the_same_may_work_later(error: Exception, then: Next) -> None:
+    with pytest.raises(MethodFailed) as failed:
+        await tried("edit", failing(error))
     assert failed.value.then is then
 
 
 @pytest.mark.parametrize(("code", "for_its_text"), [(50035, True), (200000, True), (240000, True), (50001, False)])
 async def test_a_refused_text_is_known_by_its_code(code: int, *, for_its_text: bool) -> None:
-    with pytest.raises(_MethodFailed) as failed:
-        await _tried("edit", failing(refusal(400, code)))
+    with pytest.raises(MethodFailed) as failed:
+        await tried("edit", failing(refusal(400, code)))
     assert failed.value.for_its_text is for_its_text
     assert failed.value.observed == f"edit: 400/{code}"
 
 
 def test_a_try_that_discord_never_answers_ends_after_two_minutes_and_may_work_later() -> None:
     async def scenario() -> None:
-        with pytest.raises(_MethodFailed) as failed:
-            await _tried("edit", asyncio.Event().wait())
-        assert failed.value.then is _Next.LATER
+        with pytest.raises(MethodFailed) as failed:
+            await tried("edit", asyncio.Event().wait())
+        assert failed.value.then is Next.LATER
         assert asyncio.get_running_loop().time() == 120
 
     with asyncio.Runner(loop_factory=Loop) as runner:
         runner.run(scenario())
 
 
-class Ways(Messenger):
-    """Its first way fails as `first` says, its second one will not work, and a new message would."""
+class Ways(DeliveryMethods):
+    """The first way fails as `first` says, the second one will not work, a new message would, and the requester takes
+    no direct messages.
+    """
 
-    def __init__(self, first: _Next) -> None:
+    def __init__(self, first: Next) -> None:
         super().__init__(client=lambda: cast("discord.Client", None), clock=lambda: NOON)
         self.first = first
         self.tried: list[str] = []
 
-    async def _by_token(self, _job: Job, _content: _Content) -> dict[str, object]:
+    async def by_token(self, _job: Job, _content: Content) -> dict[str, object]:
         self.tried.append("token")
-        raise _MethodFailed(self.first, "token")
+        raise MethodFailed(self.first, "token")
 
-    async def _by_bot(self, _job: Job, _content: _Content) -> dict[str, object]:
+    async def by_bot(self, _job: Job, _content: Content) -> dict[str, object]:
         self.tried.append("bot")
-        raise _MethodFailed(_Next.TRY_NEXT, "bot")
+        raise MethodFailed(Next.TRY_NEXT, "bot")
 
-    async def _as_new_message(self, _job: Job, _content: _Content) -> dict[str, object]:
+    async def as_new_message(self, _job: Job, _content: Content) -> dict[str, object]:
         self.tried.append("new")
         return {"id": "7", "attachments": [{}]}
+
+    async def by_direct_message(self, _job: Job, _content: Content) -> dict[str, object]:
+        self.tried.append("direct")
+        raise MethodFailed(Next.TRY_NEXT, "direct")
 
 
 @pytest.mark.parametrize(
     ("first", "raised", "tried"),
-    [(_Next.LATER, DeliveryDelayed, ["token", "bot"]), (_Next.DELETED, MessageDeleted, ["token"])],
+    [(Next.LATER, DeliveryDelayed, ["token", "bot"]), (Next.DELETED, MessageDeleted, ["token", "direct"])],
 )
 async def test_an_image_that_may_be_accepted_later_or_whose_message_was_deleted_is_not_posted_anew(
-    first: _Next, raised: type[Exception], tried: list[str]
+    first: Next, raised: type[Exception], tried: list[str]
 ) -> None:
     ways = Ways(first)
     with pytest.raises(raised):
-        await ways._try_each(asking(), PICTURE, edits=ways._edits(asking()), new=(ways._as_new_message,))
+        await Messenger(ways, clock=lambda: NOON).deliver(asking(), PICTURE)
     assert ways.tried == tried
 
 
 async def test_an_image_is_posted_anew_only_if_no_edit_will_work() -> None:
-    ways = Ways(_Next.TRY_NEXT)
-    assert await ways.deliver(asking(), PICTURE) == 7
+    ways = Ways(Next.TRY_NEXT)
+    assert await Messenger(ways, clock=lambda: NOON).deliver(asking(), PICTURE) == 7
     assert ways.tried == ["token", "bot", "new"]
