@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from benchmarks import documents, records
 from benchmarks.process import inherited_environment
 from benchmarks.servers import ROOT
-from bot.storage import database
+from bot.storage import opening
 from bot.storage.integrity import CHECKED_AT_ONCE
 from sandbox import discord_server
 from tests.support.many_entries import fill_jobs
@@ -110,7 +110,7 @@ async def measure(jobs: int, rounds: int) -> Row:
         folder = Path(name)
         path = folder / "pikzels-bot.sqlite3"
         (folder / "config.toml").touch()  # an empty file, so that no other config.toml is read
-        async with database.opened(path):
+        async with opening.opened(path):
             pass
         fill_jobs(path, jobs, now=datetime.now(UTC), days=_DAYS)
         size = path.stat().st_size

@@ -22,7 +22,7 @@ from bot.domain.access import AccessRules
 from bot.domain.errors import QuotaExceeded
 from bot.domain.server_rules import Amounts, Change
 from bot.jobs.admission import Admission
-from bot.storage import database
+from bot.storage import opening
 from bot.storage.ledger import Ledger
 from bot.storage.policies import Policies
 from tests.support.factories import request, requester
@@ -80,7 +80,7 @@ MEASURED: dict[str, Callable[[Subject, Requester], Awaitable[None]]] = {
 
 
 async def _opened(stack: AsyncExitStack, path: Path) -> Subject:
-    store = await stack.enter_async_context(database.opened(path))
+    store = await stack.enter_async_context(opening.opened(path))
     ledger, policies = Ledger(store, spool=path.parent), Policies(store)
     for member in range(1, MEMBERS + 1, 10):  # some have extra credits
         await policies.grant(Change(1, GUILD, "grant", NOW), member, 5, "thanks")
@@ -115,7 +115,7 @@ async def opened_pair(entries: int) -> AsyncIterator[list[Subject]]:
     """An empty ledger and one with that many entries, both warm."""
     with tempfile.TemporaryDirectory() as name:
         empty, full = Path(name, "empty.sqlite3"), Path(name, "full.sqlite3")
-        async with database.opened(full):
+        async with opening.opened(full):
             pass
         fill(full, entries, now=NOW)
         async with AsyncExitStack() as stack:

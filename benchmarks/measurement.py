@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import checks, programs
 from benchmarks.servers import served
-from bot.storage import database
+from bot.storage import opening
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -83,7 +83,7 @@ async def measure(program: Program, plan: Plan, output: bytes, *, ended: Ended =
 async def _fill(path: Path, ended: Ended) -> None:
     assert ended.fill is not None
     path.parent.mkdir()
-    async with database.opened(path):
+    async with opening.opened(path):
         pass
     await asyncio.to_thread(ended.fill, path, ended.jobs)
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from bot.domain.errors import NotStarted, NotStartedCause, OutcomeUnknown, StorageUnavailable
 from bot.domain.models import State
 from bot.storage import files, integrity, personal_data
-from bot.storage.database import Transaction, newest_schema
+from bot.storage.database import Transaction
 from bot.storage.job_rows import ms
 from bot.storage.ledger import RELEASE
+from bot.storage.schema import newest_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -8,8 +8,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from bot.domain.errors import DatabaseUnusable
-from bot.storage.database import FILE, newest_schema
+from bot.storage.database import FILE
 from bot.storage.marker import Marker
+from bot.storage.schema import newest_schema
 
 _LOCKS = Path("/proc/locks")
 _INODE = re.compile(r"^\d+: \S+\s+\S+\s+WRITE \S+ [0-9a-f]+:[0-9a-f]+:(\d+) ", re.MULTILINE)

@@ -32,6 +32,7 @@ _SIZE_IN_USE = """
 _LAST_CHECK = """
     SELECT (SELECT value FROM facts WHERE name = 'checked') = (SELECT value FROM facts WHERE name = 'start')
 """
+RECORD_CHECK = "INSERT OR REPLACE INTO facts (name, value) SELECT 'checked', value FROM facts WHERE name = 'start'"
 _TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
 _NICE = 10  # the check takes what the processor has to spare
 

@@ -12,7 +12,16 @@ from bot.domain.errors import DatabaseUnusable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import aiosqlite
+
 log = logging.getLogger(__name__)
+
+_POSITION = """
+    SELECT
+        (SELECT COALESCE(MAX(id), 0) FROM entries),
+        COALESCE((SELECT value FROM facts WHERE name = 'start'), ''),
+        COALESCE((SELECT value FROM facts WHERE name = 'marker'), '')
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +33,11 @@ class Position:
     last: int
     start: str
     found: str
+
+
+async def position_of(connection: aiosqlite.Connection) -> Position:
+    [[last, start, found]] = await connection.execute_fetchall(_POSITION)
+    return Position(last, start, found)
 
 
 class Marker:

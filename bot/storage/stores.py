@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bot.domain.backups import BackupRules
 from bot.domain.errors import InvalidConfiguration
 from bot.domain.privacy import RetentionRules
-from bot.storage import backups, database
+from bot.storage import backups, database, opening
 from bot.storage.backups import Backups
 from bot.storage.erased_copies import ErasedCopies
 from bot.storage.forgotten import Forgotten
@@ -77,7 +77,7 @@ async def opened(
     one of the backups cannot be read.
     """
     reserve = DiskReserve(folder / "ballast")
-    async with database.opened(folder / database.FILE, make_room=reserve.free) as store:
+    async with opening.opened(folder / database.FILE, make_room=reserve.free) as store:
         ledger = Ledger(store, spool=spool)
         journal = _journal(folder / "journal", reserve)
         repository = JournaledLedger(ledger, journal, reserve, clock=clock, on_unavailable=on_unavailable)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from bot.domain.examination import Check, Examination
 from bot.storage import integrity
-from bot.storage.database import newest_schema
 from bot.storage.job_rows import maybe_time
+from bot.storage.schema import newest_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

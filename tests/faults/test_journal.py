@@ -19,7 +19,7 @@ import pytest
 
 from bot.domain.errors import StorageUnavailable, TransitionRefused
 from bot.domain.models import Job, Output, State
-from bot.storage import database
+from bot.storage import opening
 from bot.storage.journal import JOURNAL_BYTES, DiskReserve, Journal, JournalFull
 from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
@@ -323,7 +323,7 @@ async def test_a_startup_that_cannot_flush_yet_continues_from_the_journal(tmp_pa
         job = await setup.sent_job()
         await setup.fill()
         expected = await deliver(setup, job, tmp_path)
-    async with database.opened(tmp_path / "bot.sqlite3") as store:
+    async with opening.opened(tmp_path / "bot.sqlite3") as store:
         await store._connection.execute_fetchall("PRAGMA query_only = ON")
         unavailable: list[StorageUnavailable] = []
         journaled = JournaledLedger(
@@ -352,7 +352,7 @@ async def test_a_startup_that_cannot_flush_knows_whose_release_was_not_told(tmp_
         journaled = await setup.repository.released(job, reason="second", request_id=None, now=later)
         if notified:
             await setup.repository.notified(journaled, now=later)
-    async with database.opened(tmp_path / "bot.sqlite3") as store:
+    async with opening.opened(tmp_path / "bot.sqlite3") as store:
         await store._connection.execute_fetchall("PRAGMA query_only = ON")
         ledger, journal = Ledger(store, spool=tmp_path), Journal(tmp_path / "journal")
         reserve = DiskReserve(tmp_path / "ballast")

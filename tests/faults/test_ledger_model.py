@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
 from bot.domain.models import OPEN_STATES, Job, Limit, Output, Picture, Scope, State
 from bot.domain.quota import day
-from bot.storage import database
+from bot.storage import opening
 from bot.storage.job_rows import ms
 from bot.storage.ledger import Ledger
 from tests.support.factories import NOON, requester, reservation
@@ -330,7 +330,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 async def _open_and_close(file: Path) -> None:
     """Open it as the bot does: with the thread, the lock, the verification, and the marker."""
-    async with database.opened(file) as opened:
+    async with opening.opened(file) as opened:
         assert not opened.restored
 
 

@@ -19,7 +19,7 @@ import pytest
 from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
 from bot.domain.models import OPEN_STATES, Job, Output, Picture, State
 from bot.domain.quota import day
-from bot.storage import database
+from bot.storage import opening
 from bot.storage.job_rows import ms
 from bot.storage.ledger import Ledger
 from tests.support.factories import NOON, limit, request, requester, reservation
@@ -219,7 +219,7 @@ def _refused(kind: type[Exception], outcome: Any) -> None:
 
 
 async def record_workload(folder: Path, chance: random.Random) -> Files:
-    async with database.opened(folder / "bot.sqlite3") as opened:
+    async with opening.opened(folder / "bot.sqlite3") as opened:
         # A cut simulates a power loss only if each commit is flushed before it is confirmed.
         assert [tuple(row) for row in await opened.run("PRAGMA synchronous")] == [(2,)]
         await opened.run("PRAGMA wal_autocheckpoint = 0")  # the log must contain the whole workload
@@ -328,7 +328,7 @@ async def test_after_a_power_loss_the_bot_starts_and_finds_the_open_jobs(
         damaged.write_bytes(files.main)
         damaged.with_name("bot.sqlite3-wal").write_bytes(files.wal[:cut] + garbage_after(files, cut, chance))
         rows = files.at(cut).content.jobs
-        async with database.opened(damaged) as opened:
+        async with opening.opened(damaged) as opened:
             ledger = Ledger(opened, spool=damaged.parent)
             open_jobs = [job.id for job in await ledger.open_jobs()]
             today = await ledger.allowances([limit(DAILY, user_id=member) for member in range(1, 5)])

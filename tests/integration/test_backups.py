@@ -18,7 +18,7 @@ from bot import supervisor
 from bot.domain.backups import BackupRules
 from bot.domain.errors import BackupFailed, StorageUnavailable
 from bot.domain.examination import Check
-from bot.storage import database, stores, verification
+from bot.storage import opening, stores, verification
 from tests.support.e2e import running
 from tests.support.factories import NOON, limit, requester, reservation
 from tests.support.journaled import OUTPUT
@@ -381,7 +381,7 @@ async def test_each_of_a_hundred_backups_under_load_has_a_consistent_ledger(tmp_
 async def start_from(backup: Path, folder: Path, states: dict[str, str]) -> None:
     folder.mkdir()
     shutil.copy(backup, folder / DATABASE)
-    async with database.opened(folder / DATABASE) as store:
+    async with opening.opened(folder / DATABASE) as store:
         rows = await store.run("SELECT id, state FROM jobs")
     assert {row["id"]: row["state"] for row in rows} == states
     assert verification.examined(folder / DATABASE).problem is None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import pytest
 
 from bot.domain.errors import DatabaseUnusable, StorageUnavailable
-from bot.storage import database
+from bot.storage import database, opening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -36,7 +36,7 @@ ENTRY = "INSERT INTO entries (job_id, kind, user_id, held, spent, counted_at, at
 
 @asynccontextmanager
 async def open_database(folder: Path) -> AsyncIterator[Database]:
-    async with database.opened(folder / "bot.sqlite3") as opened:
+    async with opening.opened(folder / "bot.sqlite3") as opened:
         yield opened
 
 
@@ -162,9 +162,9 @@ async def test_a_second_instance_is_refused_because_the_database_is_in_use(tmp_p
     script = (
         "import asyncio, pathlib, sys\n"
         "from bot.domain import errors\n"
-        "from bot.storage import database\n"
+        "from bot.storage import opening\n"
         "async def main():\n"
-        "    async with database.opened(pathlib.Path(sys.argv[1])): pass\n"
+        "    async with opening.opened(pathlib.Path(sys.argv[1])): pass\n"
         "try: asyncio.run(main())\n"
         "except errors.DatabaseUnusable as trouble: print(trouble.problem)\n"
     )
@@ -180,7 +180,7 @@ async def test_a_database_of_a_newer_version_is_refused_and_unchanged(tmp_path: 
         connection.execute("PRAGMA user_version = 9999")
     connection.close()
     with pytest.raises(DatabaseUnusable, match="newer version"):
-        async with database.opened(path):
+        async with opening.opened(path):
             pass
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
@@ -302,7 +302,7 @@ async def test_a_marker_of_an_earlier_version_or_an_unreadable_one_stops_no_star
 async def test_a_start_that_cannot_be_recorded_raises_no_alarm_later(tmp_path: Path, reserve: Path) -> None:
     for lacking in ((), ("INTO facts",), ()):
         FullDisk.lacking, FullDisk.never = lacking, True
-        async with database.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink) as opened:
+        async with opening.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink) as opened:
             assert not opened.restored
 
 
@@ -402,14 +402,14 @@ def reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_a_log_that_cannot_be_truncated_does_not_stop_a_start(tmp_path: Path, reserve: Path) -> None:
     FullDisk.lacking, FullDisk.never = ("wal_checkpoint", "INTO facts"), True
-    async with database.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink) as opened:
+    async with opening.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink) as opened:
         assert await value_of(opened, "a") is None
     assert reserve.exists(), "what is not needed now leaves the room to what is"
 
 
 async def test_a_migration_that_finds_no_room_gets_that_of_the_reserve(tmp_path: Path, reserve: Path) -> None:
     FullDisk.lacking = ("CREATE TABLE jobs",)
-    async with database.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink) as opened:
+    async with opening.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink) as opened:
         await opened.run(JOB)
         assert await opened.run("SELECT 1 FROM sqlite_schema WHERE name = 'half_migrated'") == []
     assert not reserve.exists()
@@ -420,7 +420,7 @@ async def test_a_migration_that_finds_no_room_at_all_is_refused_and_can_be_repea
 ) -> None:
     FullDisk.lacking, FullDisk.never = ("CREATE TABLE jobs",), True
     with pytest.raises(DatabaseUnusable, match="disk is full"):
-        async with database.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink):
+        async with opening.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink):
             pass
     FullDisk.lacking = ()
     async with open_database(tmp_path) as opened:
@@ -431,7 +431,7 @@ async def test_the_reserve_is_never_freed_for_a_database_of_another_instance(tmp
     freed: list[bool] = []
     async with open_database(tmp_path):
         with pytest.raises(DatabaseUnusable, match="in use"):
-            async with database.opened(tmp_path / "bot.sqlite3", make_room=lambda: freed.append(True)):
+            async with opening.opened(tmp_path / "bot.sqlite3", make_room=lambda: freed.append(True)):
                 pass
     assert freed == []
 
@@ -461,7 +461,7 @@ async def test_the_reserve_is_freed_only_for_an_error_that_room_may_help(
 ) -> None:
     FullDisk.lacking, FullDisk.never, FullDisk.code = ("CREATE TABLE jobs",), True, code
     with pytest.raises(DatabaseUnusable) as refused:
-        async with database.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink):
+        async with opening.opened(tmp_path / "bot.sqlite3", make_room=reserve.unlink):
             pass
     assert refused.value.problem == "cannot be used: database or disk is full"
     assert reserve.exists() is not freed

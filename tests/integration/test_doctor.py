@@ -22,7 +22,8 @@ from discord.http import Route
 from bot.cli import doctor, run
 from bot.config import Settings
 from bot.discord_io import application
-from bot.storage.database import FILE, newest_schema
+from bot.storage.database import FILE
+from bot.storage.schema import newest_schema
 from sandbox import discord_server, pikzels_server
 from tests.support.e2e import KEY, running, settings_for
 from tests.support.servers import Servers

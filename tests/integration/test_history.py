@@ -13,8 +13,8 @@ import pytest
 from bot.app import utc_now
 from bot.domain.models import Postponed, Upload
 from bot.jobs.results import PAGE
-from bot.storage import database
 from bot.storage import history as stored_history
+from bot.storage import opening
 from bot.storage.history import History
 from bot.storage.job_rows import ms
 from bot.text.results import no_results
@@ -344,7 +344,7 @@ class WatchedDatabase:
 
 @pytest.fixture
 async def drafts(tmp_path: Path) -> AsyncIterator[tuple[History, WatchedDatabase]]:
-    async with database.opened(tmp_path / "bot.sqlite3") as opened:
+    async with opening.opened(tmp_path / "bot.sqlite3") as opened:
         watched = WatchedDatabase(opened)
         yield History(cast("Database", watched), spool=tmp_path), watched
 

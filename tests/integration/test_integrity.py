@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from bot.domain.errors import DatabaseUnusable
-from bot.storage import database, offline
+from bot.storage import offline, opening
 from tests.support.e2e import running
 from tests.support.factories import NOON
 from tests.support.large_database import damage, enlarge
@@ -43,7 +43,7 @@ def _logged(caplog: pytest.LogCaptureFixture) -> None:
 
 async def start(path: Path, *, check: bool = True) -> str | None:
     """Start and stop; returns what the check found afterwards."""
-    async with database.opened(path) as opened:
+    async with opening.opened(path) as opened:
         if check:
             await opened.check()
         return opened.damage
@@ -157,7 +157,7 @@ async def test_while_the_check_runs_the_file_stays_as_it_is_and_everything_else_
 ) -> None:
     await make_large(path)
     await start(path)
-    async with database.opened(path) as opened:
+    async with opening.opened(path) as opened:
         checking = await begun_check(opened, gate)
         before = path.read_bytes()
         for number in range(20):  # more than what moves the write-ahead log into the file by itself
@@ -181,7 +181,7 @@ async def test_another_instance_is_still_locked_out_after_the_check(path: Path) 
     )
     await make_large(path)
     await start(path)
-    async with database.opened(path) as opened:
+    async with opening.opened(path) as opened:
         await opened.check()
         command = [sys.executable, "-c", script, str(path)]
         child = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30, check=True)
@@ -194,7 +194,7 @@ async def test_a_stop_does_not_wait_for_the_check_and_the_next_start_does_it_fir
     gate.endless = True
     await make_large(path)
     await start(path)
-    async with database.opened(path) as opened:
+    async with opening.opened(path) as opened:
         checking = await begun_check(opened, gate)
         checking.cancel()
         await asyncio.wait([checking], timeout=10)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from bot.storage import database, verification
+from bot.storage import opening, verification
 from bot.storage.pseudonyms import member_key
 from tests.integration.test_migrations import create_schema_1
 
@@ -76,7 +76,7 @@ def create(path: Path, schema: int) -> None:
 
 async def migrated(path: Path) -> tuple[Any, ...]:
     """Start with a database; returns its schema, and its jobs with the kinds of their entries."""
-    async with database.opened(path) as store:
+    async with opening.opened(path) as store:
         schema = {row["name"]: row["sql"] for row in await store.run("SELECT name, sql FROM sqlite_schema")}
         [[version]] = await store.run("PRAGMA user_version")
         jobs = await store.run(

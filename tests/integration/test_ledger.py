@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bot.domain.errors import DuplicateRequest, QuotaExceeded, TransitionRefused
 from bot.domain.models import Allowance, Claim, Format, Job, Limit, Model, Output, Picture, Scope, State, Weight
 from bot.domain.quota import day
-from bot.storage import database
+from bot.storage import opening
 from bot.storage.history import _HAS_REACTED, History
 from bot.storage.job_rows import ms, time_of
 from bot.storage.ledger import Ledger
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Ledger]:
-    async with database.opened(folder / "bot.sqlite3") as opened_database:
+    async with opening.opened(folder / "bot.sqlite3") as opened_database:
         yield Ledger(opened_database, spool=folder)
 
 

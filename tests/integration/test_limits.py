@@ -15,7 +15,7 @@ from bot.domain.errors import Blocked, QuotaExceeded, ServerNotAllowed
 from bot.domain.models import OF_CREDITS, Job, Model, Scope
 from bot.domain.quota import DOLLAR, QuotaRules, day, month
 from bot.domain.server_rules import Amounts, Block, LimitKind
-from bot.storage import database
+from bot.storage import opening
 from tests.support.factories import NOON, request, requester
 from tests.support.limited_bot import ADMIN, GUILD, REFUSED, STRIKE, UNKNOWN, LimitedBot, limited_bot
 from tests.support.many_entries import EVERY_LIMIT, fill
@@ -413,7 +413,7 @@ async def test_many_members_at_once_share_a_server_a_bot_and_a_budget(tmp_path: 
 
 
 async def test_a_check_looks_up_totals_by_their_key_however_many_entries_there_are(tmp_path: Path) -> None:
-    async with database.opened(tmp_path / "bot.sqlite3"):
+    async with opening.opened(tmp_path / "bot.sqlite3"):
         pass
     fill(tmp_path / "bot.sqlite3", 4_000, now=NOON)
     async with limited_bot(tmp_path, EVERY_LIMIT) as bot:

@@ -14,7 +14,7 @@ from bot.domain.models import Format, Model, Scope, State, ThumbnailRequest, Wei
 from bot.domain.quota import QuotaRules
 from bot.domain.server_rules import Amounts
 from bot.pikzels.client import Pikzels
-from bot.storage import database
+from bot.storage import opening
 from bot.storage.job_rows import ms, request_from_json, request_to_json, time_of
 from sandbox import discord_server, pikzels_server
 from tests.support.e2e import KEY, png, running
@@ -140,7 +140,7 @@ async def test_every_option_of_a_request_becomes_one_json_value(tmp_path: Path) 
         ("prompt", "support_image_url", "image_kept", "support_kept", "image_weight", "persona", "style")
     )
     create_schema_1(path, {"full": {"state": "reserved"}, "minimal": {"state": "reserved", **minimal}})
-    async with database.opened(path) as store:
+    async with opening.opened(path) as store:
         rows = await store.run("SELECT id, request FROM jobs")
         assert await store.run("PRAGMA foreign_key_check") == []
         with pytest.raises(sqlite3.IntegrityError):
@@ -240,7 +240,7 @@ async def test_a_hold_from_before_limits_existed_is_settled_like_any_other(tmp_p
 async def test_the_entries_stay_append_only_after_the_migration(tmp_path: Path) -> None:
     create_schema_5(tmp_path / "bot.sqlite3")
     insert = "INSERT INTO entries (job_id, kind, user_id, held, spent, counted_at, at) VALUES"
-    async with database.opened(tmp_path / "bot.sqlite3") as store:
+    async with opening.opened(tmp_path / "bot.sqlite3") as store:
         for sql in (
             "UPDATE entries SET held = 0",
             "UPDATE entries SET user_id = 3",

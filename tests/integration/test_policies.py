@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bot.domain.models import Model
 from bot.domain.server_rules import Block, Change, Preferences
-from bot.storage import database, policies
+from bot.storage import opening, policies
 from bot.storage.policies import Policies
 from tests.support.factories import NOON
 
@@ -26,7 +26,7 @@ CHOSEN = Preferences(model=Model.PKZ_2)
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[tuple[Database, Policies]]:
-    async with database.opened(folder / "bot.sqlite3") as store:
+    async with opening.opened(folder / "bot.sqlite3") as store:
         yield store, Policies(store)
 
 

@@ -19,7 +19,7 @@ from bot.domain.errors import NotAllowed, ResultGone, StorageUnavailable
 from bot.domain.models import Format, Model, Picture, Postponed, ThumbnailRequest
 from bot.domain.privacy import RetentionRules
 from bot.domain.server_rules import Amounts, Block, Change, LimitKind, Preferences
-from bot.storage import database, files, personal_data, stores, verification
+from bot.storage import files, opening, personal_data, stores, verification
 from bot.storage.personal_tables import TABLES
 from bot.storage.pseudonyms import member_key
 from bot.text import privacy
@@ -290,7 +290,7 @@ async def test_a_large_database_is_compacted_by_the_housekeeping(
 
 
 async def test_the_table_of_personal_data_names_every_column_of_the_schema(tmp_path: Path) -> None:
-    async with database.opened(tmp_path / DATABASE) as store:
+    async with opening.opened(tmp_path / DATABASE) as store:
         tables = await store.run("SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table'")
         found = {row["name"]: not row["wr"] for row in tables if not row["name"].startswith("sqlite_")}
         assert {name: table.has_rowid for name, table in TABLES.items()} == found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bot.domain.models import Output, Picture, Upload
-from bot.storage import database
+from bot.storage import opening
 from bot.storage.history import DRAFT_LIFE, History
 from bot.storage.job_rows import ms
 from bot.storage.ledger import Ledger
@@ -51,7 +51,7 @@ class Setup:
 @pytest.fixture
 async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
     spool = tmp_path / "spool"
-    async with database.opened(tmp_path / "bot.sqlite3") as opened:
+    async with opening.opened(tmp_path / "bot.sqlite3") as opened:
         yield Setup(opened, Ledger(opened, spool=spool), History(opened, spool=spool), spool)
 
 

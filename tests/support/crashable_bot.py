@@ -30,7 +30,7 @@ from bot.jobs.circuits import Circuits
 from bot.jobs.notices import Notices
 from bot.jobs.ports import Ports
 from bot.jobs.queue import RequestQueue
-from bot.storage import database
+from bot.storage import opening
 from bot.storage.journal import DiskReserve, Journal
 from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
@@ -306,7 +306,7 @@ async def run_process(scenario: Scenario, chance: random.Random) -> None:
     """Recover, send the requests, wait until the bot is idle, then claim any saved pictures."""
     step = CrashCounter(scenario.crash_after)
     services = SimulatedServices(scenario, step, chance)
-    async with database.opened(scenario.folder / "bot.sqlite3") as store:
+    async with opening.opened(scenario.folder / "bot.sqlite3") as store:
         ledger = Ledger(store, spool=scenario.folder / "spool")
         journal = Journal(scenario.folder / "journal", size=4096)
         reserve = DiskReserve(scenario.folder / "reserve", size=4096)

@@ -8,7 +8,7 @@ import types
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bot.storage import database
+from bot.storage import opening
 from bot.storage.database import Database, Transaction
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def empty_database(folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 async def _create(path: Path) -> None:
-    async with database.opened(path):
+    async with opening.opened(path):
         pass
 
 

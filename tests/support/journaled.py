@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bot.domain.errors import StorageUnavailable
 from bot.domain.models import Job, Output, Picture
-from bot.storage import database
+from bot.storage import database, opening
 from bot.storage.journal import DiskReserve, Journal
 from bot.storage.journaled_ledger import JournaledLedger
 from bot.storage.ledger import Ledger
@@ -50,7 +50,7 @@ class JournaledSetup:
 @asynccontextmanager
 async def journaled_setup(folder: Path) -> AsyncIterator[JournaledSetup]:
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(database.opened(folder / "bot.sqlite3"))
+        store = await stack.enter_async_context(opening.opened(folder / "bot.sqlite3"))
         ledger, unavailable, offset = Ledger(store, spool=folder), list[StorageUnavailable](), [timedelta()]
         journaled = JournaledLedger(
             ledger,

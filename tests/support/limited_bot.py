@@ -10,7 +10,7 @@ from bot.domain.access import AccessRules
 from bot.domain.models import Model, Output, Picture
 from bot.domain.server_rules import Change
 from bot.jobs.admission import Admission
-from bot.storage import database
+from bot.storage import opening
 from bot.storage.ledger import Ledger
 from bot.storage.policies import Policies
 from tests.support.factories import NOON, request, requester
@@ -78,7 +78,7 @@ class LimitedBot:
 
 @asynccontextmanager
 async def limited_bot(folder: Path, quota: QuotaRules, access: AccessRules | None = None) -> AsyncIterator[LimitedBot]:
-    async with database.opened(folder / "bot.sqlite3") as store:
+    async with opening.opened(folder / "bot.sqlite3") as store:
         ledger, policies = Ledger(store, spool=folder), Policies(store)
         admission = Admission(
             quota=quota,
