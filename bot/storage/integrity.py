@@ -9,13 +9,13 @@ import sqlite3
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from bot.domain.errors import DatabaseUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import aiosqlite
@@ -34,6 +34,7 @@ _LAST_CHECK = """
 """
 RECORD_CHECK = "INSERT OR REPLACE INTO facts (name, value) SELECT 'checked', value FROM facts WHERE name = 'start'"
 _TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+_LOOK_SECONDS = 0.05  # between two looks for a Ctrl-C
 _NICE = 10  # the check takes what the processor has to spare
 
 
@@ -90,23 +91,35 @@ async def in_thread(
 
 
 def interruptible(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-    """Do `work` in a thread, so that a Ctrl-C ends its statement at once: the interpreter could act on one only after
-    the statement. For a caller without an event loop; the connection must be usable in other threads.
+    """Do `work` in a thread, so that a Ctrl-C ends its statement: the interpreter could act on one only afterwards. For
+    a caller without an event loop; the connection must be usable in other threads.
     """
-    with ThreadPoolExecutor(1, "database-work", initializer=_leave_signals) as executor:
-        try:
-            return executor.submit(work, connection).result()
-        finally:
-            idle = executor.submit(int)  # its turn comes after the work, even if the Ctrl-C came before that had a name
-            while not idle.done():
-                connection.interrupt()  # again, as above
-                wait([idle], timeout=0.01)
+    with _ctrl_c_noted() as noted, ThreadPoolExecutor(1, "database-work") as executor:
+        working = executor.submit(work, connection)
+        while not working.done():
+            wait([working], timeout=_LOOK_SECONDS)
+            if noted.is_set():
+                connection.interrupt()
+        if not noted.is_set():
+            return working.result()
+    raise KeyboardInterrupt
 
 
-def _leave_signals() -> None:
-    """Leave the signals to the main thread, which may have blocked them."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+@contextmanager
+def _ctrl_c_noted() -> Iterator[threading.Event]:
+    """A Ctrl-C in this block only sets the event: raised just anywhere, it could lose sight of the thread."""
+    noted = threading.Event()
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield noted
+        return
+    signal.signal(signal.SIGINT, lambda *_: noted.set())
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def unchanging(path: Path) -> sqlite3.Connection:
