@@ -3,15 +3,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test torture mutants lint locks bench docs clean
+.PHONY: install demo test tests torture mutants lint locks bench docs clean
 
 install: .venv/run
 
 demo: .venv/demo
 	$(BIN)/python -m bot demo
 
+test: .venv/dev
+	@$(MAKE) --no-print-directory --jobs 2 lint tests
+
 # Three at once even on two cores, since some tests wait; one by one, so that the long ones do not end in one place.
-test: .venv/dev lint
+tests: .venv/dev
 	$(BIN)/python -m pytest -n 3 --dist load --maxschedchunk 1
 
 torture: .venv/dev
@@ -35,16 +38,19 @@ docs: .venv/docs
 # Of the packages for the tests, most files are never imported: compiling each when it is saves a quarter of a minute.
 PIP_dev := --no-compile
 
-# Each stamp file shows when the environment was installed with exactly the versions of its lock file.
-.venv/%: requirements/%.lock
+# Each stamp file shows when the environment was installed with exactly the versions of its lock file. The pip that
+# comes with Python 3.11 takes twice as long as a newer one, so that one is installed first.
+.venv/%: requirements/%.lock requirements/pip.lock
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=…")'
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: --requirement requirements/pip.lock
 	$(BIN)/python -m pip install --quiet $(PIP_$*) --require-hashes --only-binary :all: --requirement $<
 	touch $@
 
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --quiet
 locks:
+	echo pip | $(subst pyproject.toml,-,$(LOCK)) --output-file requirements/pip.lock
 	$(LOCK) --output-file requirements/run.lock
 	$(LOCK) --extra charts --output-file requirements/charts.lock
 	$(LOCK) --extra demo --output-file requirements/demo.lock
