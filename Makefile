@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# The tests start a hundred processes: each would compile all packages if the environment forbade it to keep the result.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: install demo test tests torture mutants lint locks bench docs clean
 
