@@ -164,7 +164,7 @@ class Backups:
         return Backup(path, path.stat().st_size, at)
 
     def _create(self, part: Path) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.create_folder(self._folder)
         require_room(self._folder, self._database.path.stat().st_size)
         files.create(part)
 

@@ -14,13 +14,30 @@ MODE = 0o600
 
 
 def create(path: Path) -> None:
-    """Create an empty file that only this user may read, in place of any other; raises `OSError`."""
+    """Create an empty file that only its owner may read, in place of any other; raises `OSError`."""
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, MODE))
+    give_to_owner(path)
+
+
+def create_folder(path: Path) -> None:
+    """Create a folder that only its owner may enter, if there is none; raises `OSError`."""
+    if not path.is_dir():
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        give_to_owner(path)
+
+
+def give_to_owner(path: Path) -> None:
+    """Root may run a command in the folder of a service, which has to be able to read what is new there: it belongs to
+    whom its folder belongs. Raises `OSError`.
+    """
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.chown(path, folder.st_uid, folder.st_gid)
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file to a new one that only this user may read; raises `OSError`."""
+    """Copy a file to a new one that only its owner may read; raises `OSError`."""
     create(target)
     shutil.copyfile(source, target)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bot.domain.errors import DatabaseUnusable
+from bot.storage import files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +78,7 @@ class Marker:
             with part.open("wb", 0) as file:
                 file.write(f"{position.last}\n{position.start}\n".encode())
                 os.fsync(file.fileno())
+            files.give_to_owner(part)
             part.replace(self._path)
         except OSError as error:
             log.warning("%s could not be written: %s", self._path.name, type(error).__name__)

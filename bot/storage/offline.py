@@ -58,7 +58,7 @@ def back_up(database: Path, *, folder: Path, now: datetime, watch: Watch = unwat
     `DatabaseUnusable`, `BackupFailed`, `OSError`.
     """
     with locked(database) as connection:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.create_folder(folder)
         require_room(folder, database.stat().st_size + files.size(beside(database, _WAL)))
         path = folder / name_at(now)
         part = beside(path, files.PART)

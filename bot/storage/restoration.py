@@ -67,6 +67,7 @@ class Restoration:
             self.connection.execute("BEGIN EXCLUSIVE")  # until the end: no bot may start on it
         kept = self.database.with_name(f"replaced-{now.astimezone(UTC):{STAMP}}")
         kept.mkdir(mode=0o700)
+        files.give_to_owner(kept)
         try:
             os.link(self.database, kept / self.database.name)
         except OSError:  # not every file system has links
@@ -97,7 +98,7 @@ def prepared(source: Path, database: Path, *, watch: Watch = unwatched) -> Itera
         connection = _locked(database, stack)
         if database.exists() and source.samefile(database):
             raise BackupFailed("it is the database itself")
-        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.create_folder(database.parent)
         require_room(database.parent, source.stat().st_size)
         part = beside(database, _PART)
         stack.callback(remove_parts, database)

@@ -372,6 +372,19 @@ def test_ctrl_c_while_the_database_is_replaced_is_too_late(
     assert (code, lines[-2][:9], jobs(folder / DATABASE)) == (OK, "Restored.", 3)
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can act for another user")
+def test_what_root_restores_belongs_to_the_user_of_the_bot(folder: Path, run: Run) -> None:
+    backup = asyncio.run(prepare(folder))
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 10001, 10001)
+    (folder / f"{DATABASE}.marker").unlink()  # and a new one is written
+    assert run("restore", backup, "--yes")[0] == OK
+    assert run("backup")[0] == OK
+    paths = [folder, *folder.rglob("*")]
+    assert {path.name.partition("-2")[0] for path in paths} >= {DATABASE, f"{DATABASE}.marker", "replaced", "backups"}
+    assert [path for path in paths if (path.stat().st_uid, path.stat().st_gid) != (10001, 10001)] == []
+
+
 def test_what_was_replaced_can_be_restored_again(folder: Path, run: Run) -> None:
     backup = asyncio.run(prepare(folder))
     assert run("restore", backup, "--yes")[0] == OK
