@@ -80,7 +80,9 @@ class Notices:
         """A job was released; if its failure opened a circuit, that has been reported already."""
         policy = policy_of(failure)
         level = policy.alert_level if policy.pause is None else AlertLevel.COUNT
-        self._alerts.send(level, failure.kind, operator.job_line(job, failure))
+        # The same line as in `internal_error`, which comes next: of the two, only the first is posted.
+        line = operator.internal_error(job) if isinstance(failure, InternalError) else operator.job_line(job, failure)
+        self._alerts.send(level, failure.kind, line)
 
     def job_parked(self, job: Job, failure: Undeliverable) -> None:
         self._alerts.send(AlertLevel.WARN, failure.kind, operator.job_parked(job, failure))

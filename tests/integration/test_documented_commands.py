@@ -77,6 +77,9 @@ async def test_a_new_operator_can_type_the_commands_in_their_order(terminal: Ter
 
     assert "1 request, schema" in await terminal.types(f"{BOT} verify FILE", FILE="copy")
     assert "Restored." in await terminal.types(f"{BOT} restore FILE", FILE="copy", answers="y\n")
+    etc, data = f" {terminal.folder}/etc/", f"{terminal.folder}/data"
+    as_root = {"FILE": "copy", " /etc/": etc, "/var/lib/pikzels-bot": data}
+    assert "Restored." in await terminal.types(EVENING[-1], answers="y\n", **as_root)
     for line, name in (("pikzels-bot run", None), ("pikzels-bot --config FILE run", "other.toml")):
         await servers.discord.gone()
         if name is not None:

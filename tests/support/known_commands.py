@@ -18,6 +18,7 @@ EVENING = (
     f"{BOT} restore FILE",
     "pikzels-bot run",
     "pikzels-bot --config FILE run",
+    f"sudo env BOT_STORAGE__FOLDER=/var/lib/pikzels-bot {BOT} --config /etc/pikzels-bot/config.toml restore FILE",
 )
 SYSTEMD = (
     "install --mode 0644 deploy/pikzels-bot.service /etc/systemd/system/",
@@ -29,7 +30,7 @@ SECRETS = (
     "mkdir -p secrets",
     'printf %s "$TOKEN" > secrets/discord-token',
     'printf %s "$KEY" > secrets/pikzels-key',
-    "sudo chown -R 10001:10001 secrets && sudo chmod 0400 secrets/*",
+    "sudo chown -R 10001:10001 secrets && sudo chmod -R u=rX,go= secrets",
 )
 # A test cannot rely on Docker. Its arguments are compared with the Dockerfile, compose.yaml, and the command line.
 DOCKER = (

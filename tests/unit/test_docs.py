@@ -20,20 +20,15 @@ import bot
 import cogs
 from bot.config import Settings
 from bot.discord_io import application
-from bot.domain.errors import (
-    AnswerUnusable,
-    OutcomeUnknown,
-    OutputUnreachable,
-    PictureUnusable,
-    StorageUnavailable,
-    Undeliverable,
-)
+from bot.domain.errors import JobFailed, ProviderRefused, StorageUnavailable
 from bot.domain.failure_policy import CODES
 from bot.domain.health import Connection, Gateway, together
-from bot.domain.models import Allowance, Circuit, State, require
+from bot.domain.models import AlertLevel, Allowance, Circuit, State, require
+from bot.jobs.notices import Notices
 from bot.text import operator
 from sandbox import reference, simulated
 from tests.support import factories
+from tests.support.recorded_alerts import RecordedAlerts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,8 +98,18 @@ def alerts() -> Iterator[str]:
     yield operator.connected_again(timedelta(minutes=3))
     yield operator.interaction_failed("…")
     yield operator.internal_error(job)
-    loud = (OutcomeUnknown("…"), OutputUnreachable("…"), AnswerUnusable("…"), PictureUnusable("…"), Undeliverable("…"))
-    yield from (operator.job_line(job, failure) for failure in loud)
+    alerts = RecordedAlerts()
+    for failure in failures(JobFailed):
+        Notices(alerts).job_failed(job, failure)
+    assert len(alerts.sent) > 10
+    yield from (line for level, _, line in alerts.sent if level is not AlertLevel.COUNT)
+
+
+def failures(kind: type[JobFailed]) -> Iterator[JobFailed]:
+    """One of each kind that a job can end with."""
+    yield ProviderRefused("NOT_FOUND", 404) if kind is ProviderRefused else kind()
+    for below in kind.__subclasses__():
+        yield from failures(below)
 
 
 def test_every_alert_is_explained() -> None:

@@ -21,27 +21,12 @@ from bot.domain.models import AlertLevel, Circuit, FailurePolicy
 from bot.jobs.notices import Notices
 from bot.text import operator
 from tests.support.factories import NOON, a_job
+from tests.support.recorded_alerts import RecordedAlerts
 
 PAGE, WARN, COUNT = AlertLevel.PAGE, AlertLevel.WARN, AlertLevel.COUNT
 LATER = NOON + timedelta(minutes=10)
 JOB = a_job()
 CLOSED = Gateway(Connection.CLOSED, math.nan)
-
-
-class RecordedAlerts:
-    def __init__(self) -> None:
-        self.sent: list[tuple[AlertLevel, str, str]] = []
-        self.repeated: list[tuple[AlertLevel, str, str]] = []
-        self.ended: list[tuple[AlertLevel, str, str]] = []
-
-    def send(self, level: AlertLevel, key: str, text: str) -> None:
-        self.sent.append((level, key, text))
-
-    def repeat(self, level: AlertLevel, key: str, text: str) -> None:
-        self.repeated.append((level, key, text))
-
-    def end(self, level: AlertLevel, key: str, text: str) -> None:
-        self.ended.append((level, key, text))
 
 
 @pytest.fixture
