@@ -100,9 +100,9 @@ def interruptible(connection: sqlite3.Connection, work: Callable[[sqlite3.Connec
             wait([working], timeout=_LOOK_SECONDS)
             if noted.is_set():
                 connection.interrupt()
-        if not noted.is_set():
-            return working.result()
-    raise KeyboardInterrupt
+    if noted.is_set():
+        raise KeyboardInterrupt
+    return working.result()
 
 
 @contextmanager

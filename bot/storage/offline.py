@@ -28,10 +28,11 @@ def examined(path: Path, *, watch: Watch = unwatched) -> Examination:
     """Look through a database or a copy of one, with the write-ahead log next to it. It stays as it is. Raises
     `DatabaseUnusable` if a bot has it open, `OSError`.
     """
+    path = path.resolve()  # the log is next to the file itself
     if not beside(path, _WAL).exists():
         with watch(Step.CHECK):
             return verification.examined(path)
-    if _is_in_use(path):
+    if is_in_use(path):
         raise DatabaseUnusable("is in use by a running bot; verify a backup of it")
     with tempfile.TemporaryDirectory(prefix="pikzels-bot-") as folder:
         gathered(path, Path(folder, path.name), watch=watch)
@@ -39,7 +40,10 @@ def examined(path: Path, *, watch: Watch = unwatched) -> Examination:
             return verification.examined(Path(folder, path.name))
 
 
-def _is_in_use(path: Path) -> bool:
+def is_in_use(path: Path) -> bool:
+    """Whether a bot has a database open that has a write-ahead log."""
+    if not beside(path, _WAL).exists():
+        return False
     index = beside(path, "-shm")
     had_index = index.exists()
     try:

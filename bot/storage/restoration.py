@@ -31,7 +31,19 @@ KEPT = timedelta(days=14)  # for so long the database that was replaced stays
 _PART = ".restoring"
 _KEPT_NAME = re.compile(r"replaced-(\d{8}T\d{6}Z)")
 
-_SINCE = "SELECT COALESCE(SUM(kind = 'hold'), 0), COALESCE(SUM(kind = 'charge'), 0) FROM entries WHERE id > ?"
+# Not by the ids of entries: a database that was restored before may have given the same ones to other requests.
+_LOST = """
+    SELECT
+        (SELECT COUNT(*) FROM main.entries AS ours WHERE kind = 'hold' AND NOT EXISTS (
+            SELECT 1 FROM backup.entries AS theirs
+            WHERE theirs.job_id = ours.job_id AND theirs.at = ours.at AND theirs.kind = 'hold'
+        )),
+        (SELECT COUNT(*) FROM main.entries AS ours WHERE kind = 'charge' AND NOT EXISTS (
+            SELECT 1 FROM backup.entries AS theirs
+            WHERE theirs.job_id = ours.job_id AND theirs.at = ours.at AND theirs.kind = 'charge'
+                AND theirs.kind IN ('charge', 'release')  -- so that the index of both is used
+        ))
+"""
 _POSITION = "SELECT (SELECT COALESCE(MAX(id), 0) FROM entries), (SELECT value FROM facts WHERE name = 'start')"
 # A database that names another start than the marker is an older copy to the next start, which acts on it.
 _AS_OLDER = "INSERT OR REPLACE INTO facts (name, value) VALUES ('start', ?), ('marker', '')"
@@ -39,9 +51,12 @@ _AS_OLDER = "INSERT OR REPLACE INTO facts (name, value) VALUES ('start', ?), ('m
 
 @dataclass(slots=True)
 class Restoration:
-    """A backup that is ready to replace `database`. `loss` is None if the database cannot be read."""
+    """A backup that is ready to replace `database`, which may be a link to the `file`. `loss` is None if the database
+    cannot be read.
+    """
 
     database: Path
+    file: Path
     examination: Examination
     loss: Loss | None
     connection: sqlite3.Connection | None
@@ -50,13 +65,13 @@ class Restoration:
         """Replace the database; returns the folder in which it is kept with what belongs to it. Raises `OSError`,
         `sqlite3.Error`.
         """
-        kept = self._keep(now) if self.database.exists() else None
+        kept = self._keep(now) if self.file.exists() else None
         self._let_marker_name_a_start()
         if self.connection is None or os.name != "posix":  # Windows replaces no file that is open
-            beside(self.database, "-wal").unlink(missing_ok=True)
+            beside(self.file, "-wal").unlink(missing_ok=True)
             if self.connection is not None:
                 self.connection.close()
-        files.publish(beside(self.database, _PART), self.database)
+        files.publish(beside(self.file, _PART), self.file)
         return kept
 
     def _keep(self, now: datetime) -> Path:
@@ -69,12 +84,13 @@ class Restoration:
         kept.mkdir(mode=0o700)
         files.give_to_owner(kept)
         try:
-            os.link(self.database, kept / self.database.name)
-        except OSError:  # not every file system has links
-            files.copy(self.database, kept / self.database.name)
-        for path in (beside(self.database, "-wal"), self.database.with_name("journal")):
-            if path.exists():
-                files.copy(path, kept / path.name)
+            os.link(self.file, kept / self.database.name)
+        except OSError:  # not every file system has links, and the file may be on another one
+            files.copy(self.file, kept / self.database.name)
+        if beside(self.file, "-wal").exists():
+            files.copy(beside(self.file, "-wal"), kept / f"{self.database.name}-wal")
+        if (journal := self.database.with_name("journal")).exists():
+            files.copy(journal, kept / journal.name)
         files.sync_folder(kept)
         return kept
 
@@ -94,14 +110,17 @@ def prepared(source: Path, database: Path, *, watch: Watch = unwatched) -> Itera
     """Copy the backup `source` next to the database and look through it, while no bot can start. Nothing is replaced
     until `Restoration.finish`. Raises `DatabaseUnusable` if a bot has the database open, `BackupFailed`, `OSError`.
     """
+    source, file = source.resolve(), database.resolve()  # links do not have a write-ahead log beside them
     with ExitStack() as stack:
-        connection = _locked(database, stack)
-        if database.exists() and source.samefile(database):
+        connection = _locked(file, stack)
+        if file.exists() and source.samefile(file):
             raise BackupFailed("it is the database itself")
-        files.create_folder(database.parent)
-        require_room(database.parent, source.stat().st_size)
-        part = beside(database, _PART)
-        stack.callback(remove_parts, database)
+        if offline.is_in_use(source):
+            raise BackupFailed("a running bot uses it; make a backup of it, and restore that one")
+        files.create_folder(file.parent)
+        require_room(file.parent, source.stat().st_size)
+        part = beside(file, _PART)
+        stack.callback(remove_parts, file)
         try:
             offline.gathered(source, part, watch=watch)
             with watch(Step.CHECK):
@@ -110,7 +129,7 @@ def prepared(source: Path, database: Path, *, watch: Watch = unwatched) -> Itera
                 _make_older(part)
         except sqlite3.Error as error:
             raise BackupFailed(f"it cannot be read ({error})") from error
-        yield Restoration(database, examination, _loss(connection, examination), connection)
+        yield Restoration(database, file, examination, _loss(connection, part), connection)
 
 
 def _locked(database: Path, stack: ExitStack) -> sqlite3.Connection | None:
@@ -128,11 +147,15 @@ def _make_older(part: Path) -> None:
         connection.execute(_AS_OLDER, (secrets.token_hex(8),))
 
 
-def _loss(connection: sqlite3.Connection | None, examination: Examination) -> Loss | None:
+def _loss(connection: sqlite3.Connection | None, backup: Path) -> Loss | None:
     if connection is None:
         return None
     with suppress(sqlite3.Error):
-        [[jobs, charges]] = connection.execute(_SINCE, (examination.last_entry,)).fetchall()
+        connection.execute("ATTACH ? AS backup", (f"{backup.as_uri()}?mode=ro&immutable=1",))
+        try:
+            [[jobs, charges]] = connection.execute(_LOST).fetchall()
+        finally:
+            connection.execute("DETACH backup")
         return Loss(jobs, charges)
     return None
 
@@ -145,7 +168,7 @@ def remove_parts(database: Path) -> None:
 
 def remove_leftovers(database: Path, *, now: datetime) -> None:
     """Remove databases that were replaced long ago, and second names of one that was not replaced in the end."""
-    remove_parts(database)
+    remove_parts(database.resolve())
     for folder in database.parent.glob("replaced-*"):
         name = _KEPT_NAME.fullmatch(folder.name)
         if name is None:

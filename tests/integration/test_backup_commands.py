@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import stat
 from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -383,6 +384,66 @@ def test_what_root_restores_belongs_to_the_user_of_the_bot(folder: Path, run: Ru
     paths = [folder, *folder.rglob("*")]
     assert {path.name.partition("-2")[0] for path in paths} >= {DATABASE, f"{DATABASE}.marker", "replaced", "backups"}
     assert [path for path in paths if (path.stat().st_uid, path.stat().st_gid) != (10001, 10001)] == []
+
+
+def test_the_write_ahead_log_is_found_through_a_link(folder: Path, run: Run) -> None:
+    asyncio.run(prepare(folder))
+    killed = folder.rename(folder.with_name("other machine"))
+    link = folder.with_name("link.sqlite3")
+    link.symlink_to(killed / DATABASE)
+    assert run("verify", link)[1][-1].startswith("6 requests, ")
+    assert run("restore", link, "--yes")[0] == OK
+    assert jobs(folder / DATABASE) == 6
+
+
+def test_what_a_second_history_would_lose_is_said(folder: Path, run: Run) -> None:
+    backup = shutil.copy(asyncio.run(prepare(folder)), "copy")
+    assert run("restore", backup, "--yes")[0] == OK
+    asyncio.run(life(folder, 2))  # with the same numbers of entries as the requests that were replaced
+    [replaced] = folder.glob("replaced-*")
+    lines = run("restore", replaced / DATABASE, "--yes")[1]
+    assert lines[9].startswith("The database has 2 requests that this backup lacks, and 2 charges.")
+
+
+def test_a_reader_that_goes_away_does_not_make_it_unsaid(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = asyncio.run(prepare(folder))
+
+    def printed(text: str = "", **_: object) -> None:
+        if text.startswith("Restored"):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "print", printed)
+        assert run("restore", backup, "--yes") == (OK, [])
+    assert jobs(folder / DATABASE) == 3
+
+
+async def test_the_database_of_another_running_bot_is_no_backup(folder: Path, run: Run) -> None:
+    async with opened(folder.with_name("other")) as found:
+        await make(found, 1)
+        code, [line] = await asyncio.to_thread(run, "restore", folder.with_name("other") / DATABASE, "--yes")
+    assert (code, line) == (
+        FAILED,
+        "Nothing was restored: a running bot uses it; make a backup of it, and restore that one.",
+    )
+    assert not (folder / DATABASE).exists()
+
+
+def test_a_database_that_is_a_link_is_replaced_where_it_is(folder: Path, run: Run) -> None:
+    backup = asyncio.run(prepare(folder))
+    disk = folder.with_name("disk")
+    disk.mkdir()
+    for name in (DATABASE, f"{DATABASE}-wal"):
+        (folder / name).rename(disk / name)
+    (folder / DATABASE).symlink_to(disk / DATABASE)
+    assert run("restore", backup, "--yes")[0] == OK
+    assert ((folder / DATABASE).is_symlink(), jobs(disk / DATABASE), in_folder(disk)) == (True, 3, [DATABASE])
+    [replaced] = folder.glob("replaced-*")
+    assert jobs(replaced / DATABASE) == 6
+    restoration.remove_leftovers(folder / DATABASE, now=datetime.now(UTC))
+    assert replaced.exists()
 
 
 def test_what_was_replaced_can_be_restored_again(folder: Path, run: Run) -> None:
