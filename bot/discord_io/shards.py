@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import random
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -29,10 +30,20 @@ _TRIES_THERE = 5  # at the address that Discord has named for resuming, which ma
 # What passes by itself, as in discord.py's own clients: the network is down, or Discord is out of order.
 _PASSES = (OSError, TimeoutError, aiohttp.ClientError, discord.HTTPException, discord.GatewayNotFound)
 
+_opened: ContextVar[list[DiscordWebSocket]] = ContextVar("opened")  # by the shard of this task, for one connection
+
 
 def pause_after(tries: int) -> float:
     """Seconds before the next try, after so many in a row. Discord asks for at least one after a lost session."""
     return min(_LONGEST_PAUSE, 2.0**tries) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+
+class _Websocket(DiscordWebSocket):
+    """Known from its first moment on, and not only when Discord has accepted it."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(socket, loop=loop)
+        _opened.get().append(self)
 
 
 class Shard:
@@ -108,8 +119,16 @@ class Shard:
             self.is_waiting = False
 
     async def _connect(self, **session: Any) -> None:
-        connecting = DiscordWebSocket.from_client(self._client, shard_id=self.number, **session)
-        self.websocket = await asyncio.wait_for(connecting, _CONNECT_SECONDS)
+        opened: list[DiscordWebSocket] = []
+        _opened.set(opened)
+        try:
+            # Not `wait_for`: on Python 3.11, that forgets a cancellation which comes together with the connection.
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                self.websocket = await _Websocket.from_client(self._client, shard_id=self.number, **session)
+        except BaseException:
+            for websocket in opened:  # or its thread would go on sending heartbeats
+                await close_websocket(websocket)
+            raise
 
     async def _read(self) -> None:
         """Handle what Discord sends, until the connection is lost."""

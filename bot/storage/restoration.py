@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bot.domain.backups import Step, unwatched
 from bot.domain.errors import BackupFailed
 from bot.domain.examination import Loss
-from bot.storage import files, offline, verification
+from bot.storage import files, integrity, offline, verification
 from bot.storage.backups import STAMP, require_room
 from bot.storage.marker import Marker, Position
 from bot.storage.offline import beside
@@ -129,7 +129,9 @@ def prepared(source: Path, database: Path, *, watch: Watch = unwatched) -> Itera
                 _make_older(part)
         except sqlite3.Error as error:
             raise BackupFailed(f"it cannot be read ({error})") from error
-        yield Restoration(database, file, examination, _loss(connection, part), connection)
+        with watch(Step.CHECK):
+            loss = _loss(connection, part)
+        yield Restoration(database, file, examination, loss, connection)
 
 
 def _locked(database: Path, stack: ExitStack) -> sqlite3.Connection | None:
@@ -153,7 +155,7 @@ def _loss(connection: sqlite3.Connection | None, backup: Path) -> Loss | None:
     with suppress(sqlite3.Error):
         connection.execute("ATTACH ? AS backup", (f"{backup.as_uri()}?mode=ro&immutable=1",))
         try:
-            [[jobs, charges]] = connection.execute(_LOST).fetchall()
+            [[jobs, charges]] = integrity.interruptible(connection, lambda ours: ours.execute(_LOST).fetchall())
         finally:
             connection.execute("DETACH backup")
         return Loss(jobs, charges)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bot.discord_io.identify_limit import INTERVAL
+from bot.discord_io.identify_limit import INTERVAL, IdentifyLimit
+from bot.domain.errors import IdentifyLimitReached
 from bot.domain.health import Connection
 from sandbox import discord_server
 from tests.support.discord_clients import becomes
@@ -76,6 +78,24 @@ async def test_a_first_connection_that_fails_is_tried_again(
         await connected(live)
         await made(live, 2)
         assert live.discord.identifies == SHARDS
+
+
+async def test_a_connection_that_may_not_identify_after_all_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spend, refused = IdentifyLimit.spend, 0
+
+    async def refuse_first(limit: IdentifyLimit) -> None:
+        nonlocal refused
+        if refused < SHARDS:
+            refused += 1
+            raise IdentifyLimitReached(timedelta(0))
+        await spend(limit)
+
+    monkeypatch.setattr(IdentifyLimit, "spend", refuse_first)
+    async with sharded(tmp_path, monkeypatch, shards=SHARDS) as live:
+        await connected(live)
+        assert live.discord.goodbyes == [1000] * SHARDS
 
 
 async def test_a_shard_that_cannot_connect_leaves_the_others_alone(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from discord.gateway import DiscordWebSocket
 
 from bot.discord_io.shards import Shard, pause_after
 from tests.support.virtual_clock import Loop
@@ -52,3 +53,34 @@ def test_the_pauses_grow_however_long_the_shard_waited_for_its_turn() -> None:
 def test_a_pause_is_a_second_at_least_and_five_minutes_at_most() -> None:
     assert all(1 <= pause_after(1) <= 2 for _ in range(100))
     assert all(150 <= pause_after(50) <= 300 for _ in range(100))
+
+
+class OpenTurns:
+    """It is always the turn of every shard."""
+
+    @asynccontextmanager
+    async def turn(self, _: int) -> AsyncIterator[None]:
+        yield
+
+    async def until_free(self) -> None:
+        """It is free."""
+
+
+async def test_a_stop_in_the_moment_of_the_connection_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Connected:
+        session_id = None
+        open = False
+
+        async def poll_event(self) -> None:
+            await asyncio.Event().wait()
+
+    async def from_client(*_: object, **__: object) -> Connected:
+        asyncio.get_running_loop().call_soon(keeping.cancel)
+        return Connected()
+
+    monkeypatch.setattr(DiscordWebSocket, "from_client", from_client)
+    shard = Shard(cast("discord.Client", None), 0, cast("IdentifyLimit", OpenTurns()))
+    keeping = asyncio.create_task(shard.keep())
+    ended, _ = await asyncio.wait([keeping], timeout=5)
+    assert ended == {keeping}
+    assert keeping.cancelled()
