@@ -13,8 +13,9 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin bot \
 COPY --from=packages /opt/venv /opt/venv
 COPY bot /app/bot
 COPY cogs /app/cogs
-# Compiled once, here: as another user, the bot could not store it, and would compile itself again at every start.
-RUN /opt/venv/bin/python -m compileall -q /app/bot /app/cogs
+# Readable whatever the umask of the checkout was. Compiled once, here: as another user, the bot could not store it, and
+# would compile itself again at every start.
+RUN chmod -R a+rX /app && /opt/venv/bin/python -m compileall -q /app/bot /app/cogs
 WORKDIR /app
 USER bot
 # Health and metrics answer on every address of the container; outside of it, only where the port is published.
