@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ def create_folder(path: Path) -> None:
 
 def give_to_owner(path: Path) -> None:
     """Root may run a command in the folder of a service, which has to be able to read what is new there: it belongs to
-    whom its folder belongs. Raises `OSError`.
+    whom its folder belongs, where root may say so.
     """
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        folder = path.parent.stat()
-        os.chown(path, folder.st_uid, folder.st_gid)
+        with suppress(OSError):  # a network drive, or a container without that capability
+            folder = path.parent.stat()
+            os.chown(path, folder.st_uid, folder.st_gid)
 
 
 def copy(source: Path, target: Path) -> None:
