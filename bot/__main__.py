@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bot import __version__
-from bot.cli import exit_codes
+from bot.cli import exit_codes, standard_streams
 from bot.domain.errors import DatabaseUnusable, InvalidConfiguration
 from bot.domain.models import Format, Model
 
@@ -29,18 +29,11 @@ _LAST_PORT = 65_535
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    standard_streams.prepare()
     os.umask(0o077)  # only this user may read the database and the spool
     try:
-        if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        arguments = _parser().parse_args(argv)
-        if arguments.config is not None:
-            os.environ["BOT_CONFIG"] = str(arguments.config)
-        # Each command is imported when it is used: the bot that starts needs none of the others.
-        command: Callable[[argparse.Namespace], int] = import_module(f"bot.cli.{arguments.command}").main
-        code = command(arguments)
-        sys.stdout.flush()
-        return code
+        with standard_streams.checked():
+            return _run(argv)
     except InvalidConfiguration as error:
         from bot.text.doctor import invalid_setting  # noqa: PLC0415 - only then
 
@@ -51,10 +44,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"The database {error.problem}.", file=sys.stderr)
         return exit_codes.STORAGE
     except BrokenPipeError:  # whoever read the output has ended, like `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exit_codes.FAILED
+    except standard_streams.OutputFailed as error:
+        print(f"The output cannot be written: {error.problem}.", file=sys.stderr)
         return exit_codes.FAILED
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    arguments = _parser().parse_args(argv)
+    if arguments.config is not None:
+        os.environ["BOT_CONFIG"] = str(arguments.config)
+    # Each command is imported when it is used: the bot that starts needs none of the others.
+    command: Callable[[argparse.Namespace], int] = import_module(f"bot.cli.{arguments.command}").main
+    return command(arguments)
 
 
 class _Parser(argparse.ArgumentParser):
