@@ -61,3 +61,10 @@ def test_answers_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
 def test_output_that_cannot_be_written_is_one_sentence(command: str, unbuffered: str, tmp_path: Path) -> None:
     said = shell(f"bot {command} > /dev/full", folder=tmp_path, PYTHONUNBUFFERED=unbuffered)
     assert said == (1, "", "The output cannot be written: No space left on device.\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_an_encoding_lacks_is_an_escape_sequence(encoding: str, tmp_path: Path) -> None:
+    code, output, errors = shell("bot run --help", folder=tmp_path, PYTHONIOENCODING=encoding)
+    assert (code, errors) == (0, "")
+    assert r"BOT_\u2026" in output
