@@ -36,6 +36,9 @@ def main(arguments: argparse.Namespace) -> int:
     except BackupFailed as error:
         print(texts.failed(error.problem), file=sys.stderr)
         return exit_codes.FAILED
+    except sqlite3.Error as error:  # it is damaged
+        print(texts.failed(str(error)), file=sys.stderr)
+        return exit_codes.FAILED
     except OSError as error:
         print(texts.failed(error.strerror or type(error).__name__), file=sys.stderr)
         return exit_codes.FAILED

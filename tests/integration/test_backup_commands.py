@@ -162,6 +162,17 @@ def test_what_cannot_be_backed_up_is_one_sentence(folder: Path, run: Run) -> Non
     assert [name for name in in_folder(folder / "backups") if not name.endswith(".sqlite3")] == []
 
 
+def test_a_damaged_database_is_not_backed_up_and_the_reason_is_said(folder: Path, run: Run) -> None:
+    asyncio.run(life(folder, 60))
+    whole = (folder / DATABASE).read_bytes()
+    for damaged in (whole[: len(whole) // 3], b"not a database " * 500):
+        (folder / DATABASE).write_bytes(damaged)
+        code, [line] = run("backup")
+        assert (code, line[:32]) == (FAILED, "The database was not backed up: ")
+        assert "database" in line[32:]
+        assert list(folder.glob("backups/*")) == []
+
+
 def test_what_only_the_journal_knows_is_not_kept_silent(folder: Path, run: Run) -> None:
     asyncio.run(life(folder, 1))
     Journal(folder / "journal").append({"job": "x", "step": "parked", "at": 1})
