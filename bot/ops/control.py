@@ -7,13 +7,13 @@ import json
 import logging
 import os
 import socket
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     Answer = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 NAME = "control.sock"
 _LONGEST = 64 * 1024  # bytes of a line
 _FIRST_LINE_SECONDS = 5.0
+_LONGEST_ADDRESS = 103  # bytes of a socket's path: 103 on macOS and BSD, 107 on Linux
+_DESCRIPTORS = Path("/proc/self/fd")  # of Linux
 
 
 @asynccontextmanager
@@ -31,14 +33,32 @@ async def served(path: Path, answers: dict[str, Answer]) -> AsyncIterator[None]:
     """
     async with AsyncExitStack() as stack:
         try:
-            server = await asyncio.start_unix_server(partial(_serve, answers), path, limit=_LONGEST)
+            with _address(path) as address:
+                server = await asyncio.start_unix_server(partial(_serve, answers), address, limit=_LONGEST)
             os.chmod(path, 0o600)  # noqa: PTH101 - it takes microseconds
         except (AttributeError, NotImplementedError, OSError) as error:
-            log.warning("no command can ask this bot for a backup (%s)", type(error).__name__)
+            log.warning("no command can ask this bot for a backup (%s)", error)
         else:
             stack.callback(path.unlink, missing_ok=True)
             await stack.enter_async_context(server)
         yield
+
+
+@contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """What names this socket in the block: a longer path than an address has room for is shortened. Raises
+    `FileNotFoundError` if there is no way to do so, or no such folder.
+    """
+    if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
+        yield str(path)
+        return
+    if not _DESCRIPTORS.exists():
+        raise FileNotFoundError(f"the path of the socket has more than {_LONGEST_ADDRESS} bytes: {path}")
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        yield str(_DESCRIPTORS / str(folder) / path.name)
+    finally:
+        os.close(folder)
 
 
 async def _serve(answers: dict[str, Answer], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,7 +82,8 @@ def ask(path: Path, name: str) -> dict[str, Any] | None:
         return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
-            connection.connect(str(path))
+            with _address(path) as address:
+                connection.connect(address)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         connection.sendall(json.dumps(name).encode() + b"\n")
