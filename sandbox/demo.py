@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bot.cli import progress
 from bot.domain.models import Model
+from bot.domain.validation import PROMPT_LENGTH
 from bot.images import inspection
 from bot.ops import logs
 from bot.text import formatting
@@ -73,7 +74,7 @@ def main(arguments: argparse.Namespace) -> int:
         return _serve(arguments.port, arguments.save)
     folder = arguments.save or Path()
     request = ThumbnailRequest(arguments.once, arguments.model, arguments.format, arguments.prompt, folder)
-    if problem := _problem_with(request.image) or _problem_saving(folder):
+    if problem := _problem_with(request.image) or _problem_with_prompt(request.prompt) or _problem_saving(folder):
         print(problem, file=sys.stderr)
         return EXIT_USAGE
     return asyncio.run(_run_once(request))
@@ -89,6 +90,13 @@ def _problem_with(image: Path) -> str | None:
     except OSError as error:
         return f"The image at {image} cannot be read ({(error.strerror or type(error).__name__).lower()})."
     return None
+
+
+def _problem_with_prompt(prompt: str | None) -> str | None:
+    """Why Discord would not let a member send this prompt, in one sentence."""
+    if prompt is None or 1 <= len(prompt) <= PROMPT_LENGTH:
+        return None
+    return f"The prompt must have from 1 to {PROMPT_LENGTH:,} characters, and this one has {len(prompt):,}."
 
 
 def _problem_saving(folder: Path) -> str | None:

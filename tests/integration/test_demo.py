@@ -87,6 +87,15 @@ async def test_once_refuses_a_picture_of_12000_pixels_in_one_sentence(tmp_path: 
     assert sentence.startswith("`image` is 12000 x 12000 pixels (144 megapixels); the limit is 50 megapixels.")
 
 
+async def test_a_prompt_that_discord_would_not_send_is_one_sentence(tmp_path: Path) -> None:
+    said = await run_demo("--once", str(demo.PHOTO), "--prompt", "", "--save", "images", folder=tmp_path)
+    assert said == (64, "The prompt must have from 1 to 3,000 characters, and this one has 0.\n")
+    assert list(tmp_path.iterdir()) == []
+    too_long = "The prompt must have from 1 to 3,000 characters, and this one has 3,001."
+    assert demo._problem_with_prompt("x" * 3001) == too_long
+    assert demo._problem_with_prompt("x" * 3000) is None
+
+
 def test_what_keeps_once_from_reading_or_saving_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert demo._problem_with(tmp_path) == f"There is no image at {tmp_path}."
     gone = tmp_path / "gone"
