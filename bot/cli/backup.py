@@ -26,24 +26,42 @@ def main(arguments: argparse.Namespace) -> int:
     from bot import config  # noqa: PLC0415 - slow to import
 
     target: Path | None = arguments.file
-    if target is not None and target.exists():
-        print(texts.exists(target), file=sys.stderr)
-        return exit_codes.FAILED
+    if target is not None and (problem := _problem_with(target)) is not None:
+        return _refuse(problem)
     settings = config.load_stored()
     try:
-        made = _by_running_bot(settings) or _here(settings)
-        path = made if target is None else _copied(made, target)
+        path = _made(settings)
     except BackupFailed as error:
-        print(texts.failed(error.problem), file=sys.stderr)
-        return exit_codes.FAILED
-    except sqlite3.Error as error:  # it is damaged
-        print(texts.failed(str(error)), file=sys.stderr)
-        return exit_codes.FAILED
-    except OSError as error:
-        print(texts.failed(error.strerror or type(error).__name__), file=sys.stderr)
-        return exit_codes.FAILED
+        return _refuse(texts.failed(error.problem))
+    if target is not None:
+        try:
+            path = _copied(path, target)
+        except OSError as error:
+            return _refuse(texts.not_copied(path, target, error.strerror or type(error).__name__))
     print(texts.made(path, path.stat().st_size))
     return exit_codes.OK
+
+
+def _problem_with(target: Path) -> str | None:
+    """Why no backup can be copied to this file."""
+    if target.exists():
+        return texts.exists(target)
+    return None if target.parent.is_dir() else texts.no_folder(target.parent)
+
+
+def _refuse(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return exit_codes.FAILED
+
+
+def _made(settings: Stored) -> Path:
+    """Raises `DatabaseUnusable`, `BackupFailed`."""
+    try:
+        return _by_running_bot(settings) or _here(settings)
+    except sqlite3.Error as error:  # the database is damaged
+        raise BackupFailed(str(error)) from error
+    except OSError as error:
+        raise BackupFailed(error.strerror or type(error).__name__) from error
 
 
 def _by_running_bot(settings: Stored) -> Path | None:

@@ -76,6 +76,14 @@ def exists(path: Path) -> str:
     return f"{path} exists already; name a new file."
 
 
+def no_folder(path: Path) -> str:
+    return f"There is no folder {path}."
+
+
+def not_copied(made: Path, target: Path, problem: str) -> str:
+    return f"Backed up to {made}, but not copied to {target}: {problem}."
+
+
 def not_found(path: Path) -> str:
     return f"There is no file {path}."
 

@@ -170,7 +170,13 @@ def test_what_cannot_be_backed_up_is_one_sentence(folder: Path, run: Run) -> Non
     asyncio.run(life(folder, 1))
     Path("mine").touch()
     assert run("backup", "mine") == (FAILED, ["mine exists already; name a new file."])
-    assert run("backup", "nowhere/mine") == (FAILED, ["The database was not backed up: No such file or directory."])
+    assert run("backup", "nowhere/mine") == (FAILED, ["There is no folder nowhere."])
+    assert run("backup", "mine/mine") == (FAILED, ["There is no folder mine."])
+    assert not (folder / "backups").exists()
+    name = "x" * 255  # too long for a name with `.part` at its end
+    code, [line] = run("backup", name)
+    [made] = (folder / "backups").iterdir()
+    assert (code, line) == (FAILED, f"Backed up to {made}, but not copied to {name}: File name too long.")
     with closing(sqlite3.connect(folder / DATABASE)) as connection:
         connection.executescript("DROP TRIGGER entries_remain; DELETE FROM entries;")
     code, [line] = run("backup")
