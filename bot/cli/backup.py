@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bot.cli import exit_codes, progress
 from bot.domain.backups import Step
-from bot.domain.errors import BackupFailed
+from bot.domain.errors import BackupFailed, DatabaseUnusable
 from bot.text import backups as texts
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Returns the exit code; raises `InvalidConfiguration`, `DatabaseUnusable`."""
+    """Returns the exit code; raises `InvalidConfiguration`."""
     from bot import config  # noqa: PLC0415 - slow to import
 
     target: Path | None = arguments.file
@@ -33,6 +33,8 @@ def main(arguments: argparse.Namespace) -> int:
         path = _made(settings)
     except BackupFailed as error:
         return _refuse(texts.failed(error.problem))
+    except DatabaseUnusable as error:
+        return _refuse(texts.database_unusable(_database(settings), error.problem), code=exit_codes.STORAGE)
     if target is not None:
         try:
             path = _copied(path, target)
@@ -49,9 +51,9 @@ def _problem_with(target: Path) -> str | None:
     return None if target.parent.is_dir() else texts.no_folder(target.parent)
 
 
-def _refuse(sentence: str) -> int:
+def _refuse(sentence: str, *, code: int = exit_codes.FAILED) -> int:
     print(sentence, file=sys.stderr)
-    return exit_codes.FAILED
+    return code
 
 
 def _made(settings: Stored) -> Path:
@@ -78,16 +80,25 @@ def _by_running_bot(settings: Stored) -> Path | None:
 
 
 def _here(settings: Stored) -> Path:
-    from bot.storage import database, offline  # noqa: PLC0415 - for this command only
+    from bot.storage import offline  # noqa: PLC0415 - for this command only
     from bot.storage.journal import Journal  # noqa: PLC0415
 
-    folder = settings.storage.folder
+    folder, database = settings.storage.folder, _database(settings)
+    if not database.exists():
+        raise DatabaseUnusable("does not exist")
     now = datetime.now(UTC)
-    made = offline.back_up(folder / database.FILE, folder=_target(settings), now=now, watch=progress.watched)
+    made = offline.back_up(database, folder=_target(settings), now=now, watch=progress.watched)
     journal = folder / "journal"
     if journal.exists() and (records := Journal(journal, size=0).records()):
         print(texts.pending(len(records)), file=sys.stderr)
     return made
+
+
+def _database(settings: Stored) -> Path:
+    """An absolute path, which says where the command has looked."""
+    from bot.storage.database import FILE  # noqa: PLC0415 - for this command only
+
+    return settings.storage.folder.absolute() / FILE
 
 
 def _target(settings: Stored) -> Path:

@@ -53,14 +53,14 @@ def _restore(source: Path, database: Path, *, is_agreed: bool) -> int:
             print(texts.NOT_RESTORED, file=sys.stderr)
             return exit_codes.FAILED
         _print(texts.before_restoring(prepared.loss))
-        if not (is_agreed or _agrees()):
+        if not (is_agreed or _agrees(database)):
             print(texts.NOT_RESTORED)
             return exit_codes.FAILED
         with _uninterrupted():
             with progress.watched(Step.REPLACE):
                 kept = prepared.finish(now=datetime.now(UTC))
             with suppress(OSError):  # it is restored, even if nobody reads it
-                _print(texts.restored(kept))
+                _print(texts.restored(database.absolute(), kept))
     return exit_codes.OK
 
 
@@ -79,9 +79,9 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _agrees() -> bool:
+def _agrees(database: Path) -> bool:
     try:
-        return input(texts.CONFIRM).strip().lower() in ("y", "yes")
+        return input(texts.confirm(database.absolute())).strip().lower() in ("y", "yes")
     except EOFError:
         return False
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from bot.domain.examination import Examination, Loss
 
-CONFIRM = "Restore it? Type yes: "
 NOT_RESTORED = "Nothing was changed."
 BROKEN_OFF = "\nNothing was changed."
 
@@ -76,6 +75,10 @@ def exists(path: Path) -> str:
     return f"{path} exists already; name a new file."
 
 
+def database_unusable(path: Path, problem: str) -> str:
+    return f"The database {path} {problem}."
+
+
 def no_folder(path: Path) -> str:
     return f"There is no folder {path}."
 
@@ -116,7 +119,11 @@ def _charges(count: int) -> str:
     return "1 charge" if count == 1 else f"{count:,} charges"
 
 
-def restored(kept: Path | None) -> Iterator[str]:
-    yield "Restored. The next start alerts you that an older copy replaced the database."
+def confirm(database: Path) -> str:
+    return f"Restore it to {database}? Type yes: "
+
+
+def restored(database: Path, kept: Path | None) -> Iterator[str]:
+    yield f"Restored. The backup is now {database}. The next start alerts you that an older copy replaced the database."
     if kept is not None:
         yield f"The database that it replaced is in {kept} for 14 days; to go back, restore it."

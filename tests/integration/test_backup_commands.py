@@ -157,16 +157,17 @@ async def test_a_database_that_is_in_use_and_does_not_answer_is_neither_copied_n
     async with opened(folder) as found:
         await make(found, 1)
         await found.backups.make()
-        for command in (["backup"], ["restore", next((folder / "backups").iterdir()), "--yes"]):
-            said = await asyncio.to_thread(run, *command)
-            assert said == (STORAGE, ["The database is in use by a running bot."])
+        said = await asyncio.to_thread(run, "backup")
+        assert said == (STORAGE, [f"The database {folder / DATABASE} is in use by a running bot."])
+        said = await asyncio.to_thread(run, "restore", next((folder / "backups").iterdir()), "--yes")
+        assert said == (STORAGE, ["The database is in use by a running bot."])
         said = await asyncio.to_thread(run, "verify", folder / DATABASE)
         assert said == (STORAGE, ["The database is in use by a running bot; verify a backup of it."])
         await make(found, 1)
 
 
 def test_what_cannot_be_backed_up_is_one_sentence(folder: Path, run: Run) -> None:
-    assert run("backup") == (STORAGE, ["The database cannot be opened: unable to open database file."])
+    assert run("backup") == (STORAGE, [f"The database {folder / DATABASE} does not exist."])
     asyncio.run(life(folder, 1))
     Path("mine").touch()
     assert run("backup", "mine") == (FAILED, ["mine exists already; name a new file."])
@@ -303,7 +304,10 @@ def test_a_restoration_says_what_it_loses_and_keeps_the_database_that_it_replace
     assert code == OK
     assert lines[8] == "3 requests, schema 7, last change on 2026-11-22 at 12:00:00 UTC."
     assert lines[9].startswith("The database has 3 requests that this backup lacks, and 3 charges.")
-    assert lines[12] == "Restored. The next start alerts you that an older copy replaced the database."
+    assert lines[12] == (
+        f"Restored. The backup is now {folder / DATABASE}."
+        " The next start alerts you that an older copy replaced the database."
+    )
     [kept] = folder.glob("replaced-*")
     assert str(kept) in lines[13]
     assert (jobs(folder / DATABASE), jobs(kept / DATABASE)) == (3, 6)
@@ -369,9 +373,11 @@ async def test_a_damaged_database_is_replaced_and_kept_as_it_is(folder: Path, ru
 
 def test_nothing_is_restored_without_a_yes(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     backup = asyncio.run(prepare(folder))
+    monkeypatch.setenv("BOT_STORAGE__FOLDER", "data")  # in this folder, and the question says so
 
     def answer(text: str | type[BaseException]) -> None:
-        def read(_: str) -> str:
+        def read(question: str) -> str:
+            assert question == f"Restore it to {folder / DATABASE}? Type yes: "
             if isinstance(text, str):
                 return text
             raise text
