@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KEY_PREFIX = "pkz_"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*(?:%[a-z0-9._-]+)?", re.IGNORECASE)  # a name or an IP address
 _WEBHOOK = re.compile(
     r"https://(?:(?:ptb|canary)\.)?discord(?:app)?\.com/api/(?:v\d+/)?webhooks/\d+/[A-Za-z0-9._~-]+(?:\?thread_id=\d+)?"
 )
@@ -29,6 +30,8 @@ _ON_THIS_MACHINE = re.compile(r"http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+
 def _is_base_url(value: str) -> str:
     if not _is_safe(value):
         raise ValueError("must be an HTTPS URL (HTTP is allowed only on this machine)")
+    if not _has_usable_host_and_port(value):
+        raise ValueError("must have a valid host and port, like https://api.pikzels.com or http://127.0.0.1:8099")
     return value.rstrip("/")
 
 
@@ -39,6 +42,18 @@ def _is_safe(url: str) -> bool:
         return False
     encrypted = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
     return bool(encrypted and parts.hostname) and not (parts.query or parts.fragment or "@" in parts.netloc)
+
+
+def _has_usable_host_and_port(url: str) -> bool:
+    """Whether a connection can be tried at all: everything else would fail only with the first request."""
+    if " " in url or not url.isprintable():
+        return False
+    parts = urlsplit(url)
+    try:
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+        return parts.port != 0 and _HOST.fullmatch(host) is not None
+    except ValueError:  # a port that is no number or too large, or a name that has no form for DNS
+        return False
 
 
 def _is_key(value: SecretStr) -> SecretStr:

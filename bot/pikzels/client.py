@@ -63,8 +63,8 @@ class Pikzels(HttpClient):
         try:
             async with self._session.post(self._url, data=content, allow_redirects=False) as response:
                 return self._read(response.status, response.headers, await _body(response))
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            # Both are raised only while the connection is being made: nothing has left.
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+            # All are raised before or while the connection is being made: nothing has left.
             failure: JobFailed = ProviderUnreachable(type(error).__name__)
         except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
             failure = OutcomeUnknown(type(error).__name__)

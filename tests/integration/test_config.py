@@ -376,6 +376,48 @@ def test_an_invalid_setting_in_the_file_is_named(text: str, setting: str, proble
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:abc",
+        "http://127.0.0.1:0",
+        "https://api.pikzels.com:99999",
+        "https://api.pikzels.com:-1",
+        "https://api pikzels.com",
+        "https://api.pikzels.com/a b",
+        "https://api.pikzels\n.com",
+        "https://api..pikzels.com",
+        "https://.",
+        "https://a%2fb",
+        "https://a\\b",
+        f"https://{'a' * 64}.com",
+    ],
+)
+def test_an_address_that_no_connection_can_be_made_to_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOT_PIKZELS__BASE_URL", url)
+    error = invalid()
+    assert error.setting == "pikzels.base_url"
+    assert error.problem.startswith("must have a valid host and port, like ")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.pikzels.com",
+        "https://api.pikzels.com.:443",
+        "https://API.pikzels.com/below",
+        "https://my_proxy:8443",
+        "https://bücher.example",
+        "http://[::1]:8099",
+        "https://[2001:db8::1]",
+        "http://localhost:65535",
+    ],
+)
+def test_the_address_of_any_server_is_accepted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOT_PIKZELS__BASE_URL", url)
+    assert load().pikzels.base_url == url
+
+
+@pytest.mark.parametrize(
     ("name", "text", "setting"),
     [
         ("BOT_DISCRD__TOKEN", CANARY, "BOT_DISCRD__TOKEN"),

@@ -437,6 +437,11 @@ async def test_an_unresolvable_name_means_that_nothing_was_sent() -> None:
     await failed_call(ProviderUnreachable, "http://api.pikzels.invalid")
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:abc", "https://api.pikzels.com:99999", "http://[::1"])
+async def test_an_invalid_address_means_that_nothing_was_sent(url: str) -> None:
+    assert (await failed_call(ProviderUnreachable, url)).observed == "InvalidUrlClientError"
+
+
 async def test_a_failed_tls_handshake_means_that_nothing_was_sent(api: StandIn) -> None:
     await failed_call(ProviderUnreachable, api.base_url.replace("http:", "https:"))
     assert api.calls == []
