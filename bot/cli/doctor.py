@@ -13,14 +13,15 @@ from bot import config
 from bot.cli import exit_codes
 from bot.domain.diagnosis import Finding, Severity, error, ok, warning
 from bot.domain.errors import DatabaseUnusable, InvalidConfiguration
-from bot.ops import machine, online
+from bot.ops import control, machine, online, ports
 from bot.text import doctor as text
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from bot.config import Settings
+    from bot.config import Health, Settings
     from bot.domain.diagnosis import Answer
 
 _TIMEOUT = 10.0  # seconds for each server; all are asked at once
@@ -40,7 +41,7 @@ def main(_: argparse.Namespace) -> int:
 
 def examine(settings: Settings) -> int:
     """Make all checks that need valid settings, and print them; returns the exit code."""
-    found = [*_check_files(), *_check_storage(settings), *asyncio.run(_check_accounts(settings))]
+    found = [*_check_files(), *check_storage(settings), *asyncio.run(_check_accounts(settings))]
     found += [machine.check_zone(settings.quota.timezone), *_check_installation()]
     _show(*found)
     return exit_codes.FAILED if any(finding.severity is Severity.ERROR for finding in found) else exit_codes.OK
@@ -55,8 +56,13 @@ def _check_files() -> Iterator[Finding]:
     path = config.file()
     yield ok("settings", text.settings_valid(path if path.exists() else None))
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0
-    if mode & 0o077 and os.name == "posix" and _has_secrets(tomllib.loads(path.read_text("utf-8"))):
+    if os.name != "posix":
+        return
+    if mode & 0o077 and _has_secrets(tomllib.loads(path.read_text("utf-8"))):
         yield warning("secrets", text.readable_secrets(path, mode))
+    for file in config.secret_files():
+        if machine.is_open_to_all(file):
+            yield warning("secrets", text.shared_secret(file, machine.owner_of(file)[0]))
 
 
 def _check_installation() -> Iterator[Finding]:
@@ -73,23 +79,49 @@ def _has_secrets(values: dict[str, dict[str, object]]) -> bool:
     return any(name in values.get(section, {}) for section, name in named)
 
 
-def _check_storage(settings: Settings) -> Iterator[Finding]:
+def check_storage(settings: Settings) -> Iterator[Finding]:
     folder = settings.storage.folder
     yield machine.check_folder(folder)
+    yield from machine.check_inner_folders(folder)
     yield from machine.check_place(folder, most_sources=settings.storage.source_megabytes * machine.MEBIBYTE)
-    try:
-        from bot.storage import glimpse  # noqa: PLC0415 - the database's library
+    from bot.storage import backups, glimpse  # noqa: PLC0415 - the database's library
 
+    in_use = glimpse.is_in_use(folder)
+    yield _check_database(folder, in_use=in_use)
+    backup = settings.backup
+    yield machine.check_backups(backup.folder or folder / backups.FOLDER, are_scheduled=backup.minutes > 0)
+    yield _check_health(settings.health, is_running=in_use or ports.listens(folder / control.NAME))
+
+
+def _check_database(folder: Path, *, in_use: bool) -> Finding:
+    from bot.storage import glimpse  # noqa: PLC0415 - the database's library
+
+    try:
+        if denied := glimpse.denied_file(folder):
+            return error("database", text.database_denied(denied, *machine.owner_of(denied)))
         schema = glimpse.schema_of(folder)
-        in_use = glimpse.is_in_use(folder)
     except DatabaseUnusable as unusable:
-        yield error("database", text.database_unusable(unusable.problem))
-        return
+        return error("database", text.database_unusable(unusable.problem))
+    except OSError as problem:  # the folder cannot be entered
+        return error("database", text.database_unusable(f"cannot be read: {problem.strerror}"))
     if schema is None:
-        yield ok("database", text.database_new())
-    else:
-        version, newest = schema
-        yield ok("database", text.database_usable(version, newest, in_use=in_use))
+        return ok("database", text.database_new())
+    if not in_use and (damage := glimpse.damage_in(folder)):
+        return error("database", text.database_damaged(damage))
+    version, newest = schema
+    return ok("database", text.database_usable(version, newest, in_use=in_use))
+
+
+def _check_health(health: Health, *, is_running: bool) -> Finding:
+    if health.port is None:
+        return ok("health", text.no_health())
+    if is_running:
+        return ok("health", text.health_in_use(health.host, health.port))
+    try:
+        ports.try_port(health.host, health.port)
+    except OSError as problem:
+        return error("health", text.invalid_setting(*ports.described(problem, host=health.host, port=health.port)))
+    return ok("health", text.health_served(health.host, health.port))
 
 
 async def _check_accounts(settings: Settings) -> list[Finding]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
+    from pathlib import Path
 
 
 class Severity(StrEnum):
@@ -56,6 +57,17 @@ class Disk:
 
     kind: str | None
     free: int  # bytes that this user may still write
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What keeps files from being written in a folder: where, and why, as a clause. `leads_nowhere`: `path` is a link
+    to what does not exist.
+    """
+
+    path: Path
+    problem: str
+    leads_nowhere: bool = False
 
 
 def ok(name: str, text: str) -> Finding:

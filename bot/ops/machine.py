@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sqlite3
+import stat
 import sys
 import tempfile
 from importlib import util
@@ -12,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from bot.domain.diagnosis import Disk, Finding, error, ok, warning
+from bot.domain.diagnosis import Disk, Finding, Obstacle, error, ok, warning
 from bot.ops import mounts
 from bot.text import doctor as text
 
@@ -25,6 +27,7 @@ RESERVE = 256 * MEBIBYTE  # beyond what the source images may use
 _LEAST_SQLITE = (3, 38, 0)  # STRICT tables, and JSON functions in every build
 _LEAST_PYTHON = (3, 11)
 _LOCK = Path(__file__).parents[2] / "requirements" / "run.lock"
+_INNER_FOLDERS = ("spool", "sources")
 _FORMATS = {"zlib": "PNG", "jpg": "JPEG", "webp": "WebP"}  # Pillow's names of what reads each
 
 
@@ -46,15 +49,74 @@ def _existing_part(folder: Path) -> Path:
 
 def check_folder(folder: Path) -> Finding:
     """Whether files can be written there, by writing one; a folder that does not exist is not created."""
+    if obstacle := _obstacle_in(folder):
+        return error("folder", text.folder_unusable(obstacle))
+    return ok("folder", text.folder_usable(folder) if folder.exists() else text.folder_new(folder))
+
+
+def check_inner_folders(folder: Path) -> Iterator[Finding]:
+    """Whether the folders of images in the folder of the data can be used, if they exist."""
+    for name in _INNER_FOLDERS:
+        if os.path.lexists(folder / name) and (obstacle := _obstacle_in(folder / name)):
+            yield error(name, text.folder_unusable(obstacle))
+
+
+def check_backups(folder: Path, *, are_scheduled: bool) -> Finding:
+    """Whether backups can be written. The bot starts without, but not if it may not look for earlier ones."""
+    try:
+        is_readable = not folder.is_dir() or _allows(folder, os.R_OK | os.X_OK)
+    except OSError:  # what is around it may not be entered
+        is_readable = False
+    if not is_readable:
+        return error("backups", text.backups_unreadable(folder, *owner_of(folder)))
+    if obstacle := _obstacle_in(folder):
+        return warning("backups", text.backups_unwritable(obstacle))
+    return ok("backups", text.backups_written(folder) if are_scheduled else text.backups_off())
+
+
+def _obstacle_in(folder: Path) -> Obstacle | None:
     existing = folder
     try:
         existing = _existing_part(folder)
+        if link := next((path for path in _upwards(folder, until=existing) if path.is_symlink()), None):
+            return Obstacle(link, text.LINK_TO_NOWHERE, leads_nowhere=True)
         with tempfile.TemporaryFile(dir=existing):
             pass
-        is_new = existing != folder.absolute()
+    except PermissionError as problem:
+        return Obstacle(existing, text.denied(problem.strerror or "", *owner_of(existing)))
     except OSError as problem:
-        return error("folder", text.folder_unusable(existing, (problem.strerror or type(problem).__name__).lower()))
-    return ok("folder", text.folder_new(folder) if is_new else text.folder_usable(folder))
+        return Obstacle(existing, (problem.strerror or type(problem).__name__).lower())
+    return None
+
+
+def _upwards(folder: Path, *, until: Path) -> Iterator[Path]:
+    """What is missing of a path, the innermost first."""
+    absolute = folder.absolute()
+    return itertools.takewhile(lambda path: path != until, (absolute, *absolute.parents))
+
+
+def owner_of(path: Path) -> tuple[int, int] | tuple[None, None]:
+    """The mode and the id of the owner; None where that cannot be seen."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None, None
+    return stat.S_IMODE(found.st_mode), found.st_uid
+
+
+def _allows(path: Path, mode: int) -> bool:
+    """Whether this user may do that."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def is_open_to_all(file: Path) -> bool:
+    """Whether every user of this machine can read a file: by its mode, and by those of the folders around it."""
+    try:
+        path = file.resolve(strict=True)
+        modes = [around.stat().st_mode for around in path.parents]
+        return bool(path.stat().st_mode & stat.S_IROTH) and all(mode & stat.S_IXOTH for mode in modes)
+    except OSError:
+        return False
 
 
 def check_disk(disk: Disk) -> Finding:

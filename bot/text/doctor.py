@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
-    from bot.domain.diagnosis import Finding
+    from bot.domain.diagnosis import Finding, Obstacle
 
 _PORTAL = "https://discord.com/developers/applications"
 _TROUBLES = {
@@ -29,6 +29,9 @@ _KEY_REFUSALS = {
     "API_KEY_INACTIVE": "the key is inactive; activate it on the Pikzels platform, or set another one",
     "API_KEY_DELETED": "the key was deleted; create another one on the Pikzels platform",
 }
+
+
+LINK_TO_NOWHERE = "it is a link to what does not exist"
 
 
 def line(finding: Finding) -> str:
@@ -48,6 +51,10 @@ def settings_valid(file: Path | None) -> str:
 
 def readable_secrets(file: Path, mode: int) -> str:
     return f"{file} contains secrets, and its mode {mode:04o} lets other users read it; run `chmod 600 {file}`."
+
+
+def shared_secret(file: Path, mode: int | None) -> str:
+    return f"Every user can read the secret in {file}, whose mode is {mode or 0:04o}; run `chmod o= {file}`."
 
 
 # --- Discord ---------------------------------------------------------------------------------------------------------
@@ -220,8 +227,37 @@ def folder_new(folder: Path) -> str:
     return f"{folder} does not exist yet; the bot will create it."
 
 
-def folder_unusable(folder: Path, problem: str) -> str:
-    return f"{folder} cannot be written ({problem}); correct its owner, or set [storage] folder."
+def folder_unusable(obstacle: Obstacle) -> str:
+    return f"{obstacle.path} cannot be written ({obstacle.problem}); {_remedy(obstacle)}, or set [storage] folder."
+
+
+def _remedy(obstacle: Obstacle) -> str:
+    return "create what it links to" if obstacle.leads_nowhere else "correct its owner"
+
+
+def denied(problem: str, mode: int | None, owner: int | None) -> str:
+    """`problem` in the words of the operating system."""
+    return problem.lower() + ("" if mode is None else f"; its mode is {mode:04o}, its owner is user {owner}")
+
+
+def backups_written(folder: Path) -> str:
+    return f"Backups are written to {folder}."
+
+
+def backups_off() -> str:
+    return "Backups are made only by the command `backup`, because [backup] minutes is 0."
+
+
+def backups_unreadable(folder: Path, mode: int | None, owner: int | None) -> str:
+    why = denied("permission denied", mode, owner)
+    return f"The backups in {folder} cannot be read ({why}); correct its owner, or set [backup] folder."
+
+
+def backups_unwritable(obstacle: Obstacle) -> str:
+    return (
+        f"No backup can be made, because {obstacle.path} cannot be written ({obstacle.problem});"
+        f" {_remedy(obstacle)}, or set [backup] folder."
+    )
 
 
 def local_disk(kind: str | None) -> str:
@@ -268,6 +304,26 @@ def database_usable(version: int, newest: int, *, in_use: bool) -> str:
 
 def database_unusable(problem: str) -> str:
     return f"The database {problem}."
+
+
+def database_damaged(problem: str) -> str:
+    return f"The database is damaged ({problem}); restore a backup with the command `restore`."
+
+
+def database_denied(file: Path, mode: int | None, owner: int | None) -> str:
+    return f"{file} cannot be read and written by this user ({denied('permission denied', mode, owner)}); correct that."
+
+
+def no_health() -> str:
+    return "Health and metrics are not served, because [health] port is not set."
+
+
+def health_served(host: str, port: int) -> str:
+    return f"Port {port} on {host} is free for health and metrics."
+
+
+def health_in_use(host: str, port: int) -> str:
+    return f"The running bot serves health and metrics on port {port} of {host}."
 
 
 def sqlite_fine(version: str, *, has_reset_bug: bool) -> str:

@@ -58,6 +58,23 @@ def circuits(opened: Iterable[Circuit]) -> str | None:
     return "; ".join(CIRCUITS[circuit] for circuit in opened) or None
 
 
+def host_unknown(host: str) -> str:
+    return f"is {host}, whose name cannot be resolved; set it to an address of this machine"
+
+
+def host_elsewhere(host: str) -> str:
+    return f"is {host}, which is no address of this machine; set it to one, like 127.0.0.1"
+
+
+def port_in_use(host: str, port: int) -> str:
+    return f"is {port}, which is in use by another program on {host}; end that program, or set another port"
+
+
+def port_unusable(host: str, port: int, problem: str) -> str:
+    """`problem` in the words of the operating system."""
+    return f"is {port}, which cannot be used on {host} ({problem.lower()}); set another port"
+
+
 def unreachable(host: str, port: int, observed: str) -> str:
     return f"The bot does not answer on {host} port {port} ({observed})."
 

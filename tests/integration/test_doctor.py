@@ -13,6 +13,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,7 +36,8 @@ TOKEN = "MTEwMDAwMDAwMDAwMDAwMDAwMQ.Gcanary.canary-of-the-token"
 WEBHOOK_SECRET = "canary-of-the-webhook"
 INSTALLED = ["Python", "SQLite", "packages", "images", "charts", "fonts"]  # the checks that need no settings
 ACCOUNTS = ["token", "public", "intents", "invite", "connections", "base URL", "key", "alerts", "operator", "clock"]
-ALL_CHECKS = ["settings", "folder", "disk", "space", "database", *ACCOUNTS, "time zone", *INSTALLED]
+STORAGE = ["folder", "disk", "space", "database", "backups", "health"]
+ALL_CHECKS = ["settings", *STORAGE, *ACCOUNTS, "time zone", *INSTALLED]
 
 
 @pytest.fixture
@@ -244,6 +246,24 @@ async def test_a_config_file_with_secrets_that_others_can_read_is_named(
     )
     Path("config.toml").chmod(0o600)
     assert "secrets" not in {name for name, _, _ in (await examine(capsys)).lines}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs modes")
+async def test_a_secret_file_that_everybody_can_read_is_named(
+    servers: Servers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TemporaryDirectory() as folder:
+        secret = Path(folder) / "token"
+        secret.write_text(TOKEN)
+        secret.chmod(0o644)
+        monkeypatch.delenv("BOT_DISCORD__TOKEN")
+        monkeypatch.setenv("BOT_DISCORD__TOKEN_FILE", str(secret))
+        assert "secrets" not in {name for name, _, _ in (await examine(capsys)).lines}, "nobody can enter the folder"
+        Path(folder).chmod(0o755)
+        assert (await examine(capsys))["secrets"] == (
+            "warning",
+            f"Every user can read the secret in {secret}, whose mode is 0644; run `chmod o= {secret}`.",
+        )
 
 
 @pytest.mark.parametrize(("seconds", "severity"), [(0, "ok"), (-20, "warning"), (20, "warning"), (4000, "error")])
