@@ -307,6 +307,7 @@ def database_unusable(problem: str) -> str:
 
 
 def database_damaged(problem: str) -> str:
+    problem = " ".join(problem.split())  # SQLite's has several lines
     return f"The database is damaged ({problem}); restore a backup with the command `restore`."
 
 

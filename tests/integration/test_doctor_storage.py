@@ -57,10 +57,10 @@ def denied(mode: str, owner: int) -> str:
     return f"permission denied; its mode is {mode}, its owner is user {owner}"
 
 
-def damage(database: Path) -> None:
-    """Make pages of the schema unreadable, but not the first one, which has the version."""
+def damage(database: Path, start: int, end: int) -> None:
+    """Make some bytes unreadable; the first page has the version of the schema."""
     content = bytearray(database.read_bytes())
-    content[4196:24_000] = bytes(byte ^ 0xFF for byte in content[4196:24_000])
+    content[start:end] = bytes(byte ^ 0xFF for byte in content[start:end])
     database.write_bytes(content)
 
 
@@ -77,19 +77,21 @@ async def test_where_all_is_well_each_check_says_so(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before, "looking changes nothing"
 
 
-async def test_a_damaged_schema_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("start", "end"), [(4_196, 24_000), (40_000, 60_000)], ids=["seen by a check", "seen at once"])
+async def test_damage_is_an_error_on_one_line(tmp_path: Path, start: int, end: int) -> None:
     async with opening.opened(tmp_path / FILE):
         pass
-    damage(tmp_path / FILE)
+    damage(tmp_path / FILE, start, end)
     severity, text = found(tmp_path)["database"]
     assert (severity, text.startswith("The database is damaged (")) == ("error", True), text
     assert text.endswith("); restore a backup with the command `restore`.")
+    assert text.isprintable()
 
 
 async def test_after_a_kill_the_file_without_its_log_is_not_called_damaged(tmp_path: Path) -> None:
     async with opening.opened(tmp_path / FILE):
         pass
-    damage(tmp_path / FILE)  # the log has what is right
+    damage(tmp_path / FILE, 4_196, 24_000)  # the log has what is right
     (tmp_path / f"{FILE}-wal").write_bytes(b"log")
     assert found(tmp_path)["database"][0] == "ok"
 
