@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from itertools import combinations
 from pathlib import Path
@@ -107,6 +108,16 @@ def test_every_rule_says_how_bad_it_is_and_what_has_happened() -> None:
         assert rule["severity"] in {"warning", "critical"}
         assert rule["summary"].endswith(".")
         assert re.fullmatch(r"\d+[mh]", rule.get("for", "1m"))
+
+
+async def test_a_bot_that_never_had_a_backup_is_alerted_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with monitored(tmp_path, monkeypatch, connect=False) as bot:
+        age = (await bot.metrics())["pikzels_bot_backup_age_seconds"]
+    assert math.isnan(age), "which is neither more nor less than any number, and differs even from itself"
+    [rule] = [rule for rule in rules() if rule["alert"] == "PikzelsBotHasNoBackup"]
+    left, _, right = rule["expr"].partition(" != ")
+    assert left == right == "pikzels_bot_backup_age_seconds"
+    assert rule["for"] == "1h", "the first backup is made within a minute of the first start"
 
 
 def test_the_parts_of_every_expression_are_closed() -> None:
