@@ -124,6 +124,6 @@ def confirm(database: Path) -> str:
 
 
 def restored(database: Path, kept: Path | None) -> Iterator[str]:
-    yield f"Restored. The backup is now {database}. The next start alerts you that an older copy replaced the database."
+    yield f"Restored. The database is {database}. The next start alerts you that an older copy replaced the database."
     if kept is not None:
         yield f"The database that it replaced is in {kept} for 14 days; to go back, restore it."

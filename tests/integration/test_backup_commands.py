@@ -305,7 +305,7 @@ def test_a_restoration_says_what_it_loses_and_keeps_the_database_that_it_replace
     assert lines[8] == "3 requests, schema 7, last change on 2026-11-22 at 12:00:00 UTC."
     assert lines[9].startswith("The database has 3 requests that this backup lacks, and 3 charges.")
     assert lines[12] == (
-        f"Restored. The backup is now {folder / DATABASE}."
+        f"Restored. The database is {folder / DATABASE}."
         " The next start alerts you that an older copy replaced the database."
     )
     [kept] = folder.glob("replaced-*")
