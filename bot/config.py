@@ -357,6 +357,21 @@ def _read(sources: type[S]) -> S:
     return settings
 
 
+def secret_files() -> Iterator[Path]:
+    """The files that `load` takes secrets from."""
+    environment = {name.upper(): value for name, value in os.environ.items() if value}
+    written = tomllib.loads(file().read_text("utf-8")) if file().exists() else {}
+    for section, info in Settings.model_fields.items():
+        names = _secrets_of(info.annotation) if isinstance(info.annotation, type) else []
+        for name in names:
+            variable = f"{PREFIX}{section}{NESTING}{name}".upper()
+            near = (environment.get(variable), environment.get(f"{variable}_FILE"))
+            table = written.get(section, {})
+            secret, path = near if any(near) else (table.get(name), table.get(f"{name}_file"))
+            if path and not secret:
+                yield Path(str(path))
+
+
 def problem_with(setting: str, value: object) -> str | None:
     """What is wrong with the value of one setting, in one clause; None if nothing is."""
     section, _, name = setting.partition(".")
@@ -371,21 +386,6 @@ def problem_with(setting: str, value: object) -> str | None:
 def file() -> Path:
     """Where config.toml is, or would be."""
     return Path(os.environ.get(f"{PREFIX}CONFIG") or DEFAULT_FILE)
-
-
-def secret_files() -> Iterator[Path]:
-    """The files that `load` takes secrets from."""
-    environment = {name.upper(): value for name, value in os.environ.items() if value}
-    written = tomllib.loads(file().read_text("utf-8")) if file().exists() else {}
-    for section, info in Settings.model_fields.items():
-        names = _secrets_of(info.annotation) if isinstance(info.annotation, type) else []
-        for name in names:
-            variable = f"{PREFIX}{section}{NESTING}{name}".upper()
-            near = (environment.get(variable), environment.get(f"{variable}_FILE"))
-            table = written.get(section, {})
-            secret, path = near if any(near) else (table.get(name), table.get(f"{name}_file"))
-            if path and not secret:
-                yield Path(str(path))
 
 
 def _file() -> Path:
