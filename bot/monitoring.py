@@ -65,20 +65,19 @@ def trace(settings: Settings, metrics: Metrics) -> aiohttp.TraceConfig | None:
 async def serve_health(stack: AsyncExitStack, settings: Settings, metrics: Metrics, app: App) -> None:
     if settings.health.port is None:
         return
-    from bot.ops import health  # noqa: PLC0415 - a web server and Prometheus' library, which few bots need
+    from bot.ops import health, ports  # noqa: PLC0415 - a web server and Prometheus' library, which few bots need
     from bot.ops.exposition import Exposition  # noqa: PLC0415
 
     lag = LoopLag()
     start(stack, lag.run(), name="loop-lag")
     _watch(metrics, app, lag, folder=settings.storage.folder)
-    served = health.served(
-        health.Health(Exposition(metrics), lag, app.ready), host=settings.health.host, port=settings.health.port
-    )
+    host, port = settings.health.host, settings.health.port
+    served = health.served(health.Health(Exposition(metrics), lag, app.ready), host=host, port=port)
     try:
         port = await stack.enter_async_context(served)
     except OSError as error:
-        raise InvalidConfiguration("health.port", f"cannot be used ({type(error).__name__})") from error
-    log.info("health and metrics on http://%s:%d", settings.health.host, port)
+        raise InvalidConfiguration(*ports.described(error, host=host, port=port)) from error
+    log.info("health and metrics on http://%s:%d", host, port)
 
 
 def _watch(metrics: Metrics, app: App, lag: LoopLag, *, folder: Path) -> None:

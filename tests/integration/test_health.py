@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import subprocess
 import sys
@@ -14,12 +15,13 @@ import aiohttp
 import pytest
 
 from bot.__main__ import main
-from bot.ops import health
+from bot.domain.errors import InvalidConfiguration
+from bot.ops import health, ports
 from bot.ops.exposition import Exposition
 from bot.ops.loop_lag import LoopLag
 from bot.ops.metrics import Metrics
 from sandbox.pikzels_server.replies import Reply
-from tests.support.e2e import KEY
+from tests.support.e2e import KEY, running
 from tests.support.monitored import monitored
 from tests.support.virtual_clock import Loop
 
@@ -176,6 +178,29 @@ def test_without_a_port_there_is_nobody_to_ask(
         monkeypatch.setenv(f"BOT_{name}", value)
     assert main(["health"]) == 78
     assert capsys.readouterr().err == f"Setting health.port {problem}.\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "problem"),
+    [
+        ("health.invalid", "whose name cannot be resolved; set it to an address of this machine"),
+        ("192.0.2.1", "which is no address of this machine; set it to one, like 127.0.0.1"),
+    ],
+)
+async def test_a_start_names_the_host_that_it_cannot_listen_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, problem: str
+) -> None:
+    with pytest.raises(InvalidConfiguration) as caught:
+        async with running(tmp_path, monkeypatch, connect=False, health={"host": host, "port": 8080}):
+            pass
+    assert caught.value.problems == (("health.host", f"is {host}, {problem}"),)
+
+
+def test_the_port_is_named_with_whatever_else_is_wrong_with_it() -> None:
+    assert ports.described(PermissionError(errno.EACCES, "no"), host="127.0.0.1", port=80) == (
+        "health.port",
+        "is 80, which cannot be used on 127.0.0.1 (permission denied); set another port",
+    )
 
 
 async def test_something_else_on_the_port_is_not_taken_for_the_bot(

@@ -284,7 +284,8 @@ async def occupied_port() -> AsyncIterator[int]:
 async def test_a_health_port_in_use_is_named(host: BotHost) -> None:
     async with occupied_port() as port:
         log = await wait_for_exit(await host.launch(HEALTH__PORT=str(port)), 78)
-    assert log.endswith("Setting health.port cannot be used (OSError).\n")
+    problem = "which is in use by another program on 127.0.0.1; end that program, or set another port"
+    assert log.endswith(f"Setting health.port is {port}, {problem}.\n")
 
 
 async def test_commands_are_synced_only_when_they_change(host: BotHost) -> None:
