@@ -20,6 +20,7 @@ _INTENTS = {
 }
 _SLOW, _WRONG = timedelta(seconds=5), timedelta(minutes=1)
 _OK, _UNAUTHORIZED, _PAYMENT, _FORBIDDEN, _NOT_FOUND = 200, 401, 402, 403, 404
+_ID_DIGITS = 20  # of 64 bits
 _REDIRECTS = range(300, 400)
 
 
@@ -38,8 +39,10 @@ def judge_discord(
         yield error("token", text.token_refused())
     elif user.status != _OK:
         yield warning("token", text.discord_status(user.status))
+    elif not _is_id(user.body.get("id")):
+        yield error("token", text.not_discord())
     else:
-        name, user_id = _shown(user.body.get("username")), _shown(user.body.get("id"))
+        name, user_id = _shown(user.body.get("username")), _shown(user.body["id"])
         yield ok("token", text.token_accepted(name, user_id, application.body.get("approximate_guild_count")))
         yield from _judge_application(application, servers=servers, invite_link=invite_link)
         yield _judge_gateway(gateway)
@@ -51,8 +54,8 @@ def _judge_application(
     if application.trouble is not None:
         yield warning("application", text.unreachable("Discord", application.trouble))
         return
-    application_id = str(application.body.get("id", ""))
-    if application.status != _OK or not application_id.isdecimal():
+    application_id = application.body.get("id")
+    if application.status != _OK or not _is_id(application_id):
         yield warning("application", text.discord_status(application.status))
         return
     yield _judge_public(is_public=application.body.get("bot_public") is not False, servers=servers)
@@ -62,7 +65,7 @@ def _judge_application(
     if application.body.get("bot_require_code_grant") is True:
         yield warning("invite", text.invite_blocked())
     else:
-        yield ok("invite", text.invite(invite_link(int(application_id))))
+        yield ok("invite", text.invite(invite_link(int(str(application_id)))))
 
 
 def _judge_public(*, is_public: bool, servers: Collection[int]) -> Finding:
@@ -139,6 +142,11 @@ def _code(answer: Answer) -> str:
     problem = answer.body.get("error")
     code = problem.get("code") if isinstance(problem, dict) else None
     return code if isinstance(code, str) and code.replace("_", "").isalnum() and code.isascii() else ""
+
+
+def _is_id(value: object) -> bool:
+    """Discord's ids are numbers in a string."""
+    return isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _ID_DIGITS
 
 
 def _shown(value: object) -> str:

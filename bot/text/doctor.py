@@ -68,6 +68,10 @@ def token_refused() -> str:
     return f"Discord refuses the token; reset it on the Bot page at {_PORTAL}, and set [discord] token."
 
 
+def not_discord() -> str:
+    return "What answers in Discord's place is not Discord; check what is between this machine and the internet."
+
+
 def discord_status(status: int) -> str:
     return f"Discord answered with status {status}, which says nothing about the token; try again in some minutes."
 

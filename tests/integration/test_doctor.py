@@ -285,6 +285,22 @@ async def test_the_clock_is_compared_with_discords(
         assert int(told[1]) == pytest.approx(abs(seconds), abs=2)
 
 
+async def test_what_answers_like_any_server_is_not_taken_for_discord(
+    servers: Servers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text="not json")
+
+    async with served(answer) as address:
+        monkeypatch.setattr(Route, "BASE", address)
+        report = await examine(capsys)
+    assert report["token"] == (
+        "error",
+        "What answers in Discord's place is not Discord; check what is between this machine and the internet.",
+    )
+    assert report.code == 1
+
+
 @pytest.mark.parametrize(
     ("status", "body", "name", "severity"),
     [
