@@ -25,11 +25,13 @@ from bot.setting_values import (
     LOOPBACK,
     ApiKey,
     BaseUrl,
+    Folder,
     PresetId,
     Secret,
     TimeZone,
     Unusable,
     Webhook,
+    expanded,
     is_secret,
     secret_in,
     why_unreadable,
@@ -99,7 +101,7 @@ class Pikzels(_Section):
 class Storage(_Section):
     """Where data is stored, and how long source images are kept."""
 
-    folder: Path = Path("data")
+    folder: Folder = Path("data")
     source_days: int = Field(30, ge=0, le=3650)
     source_megabytes: int = Field(1024, ge=0, le=1_000_000)
 
@@ -112,7 +114,7 @@ class Backup(_Section):
     keep_hourly: int = Field(24, ge=0, le=1000)
     keep_daily: int = Field(14, ge=0, le=1000)
     megabytes: int = Field(4096, ge=1, le=10_000_000)
-    folder: Path | None = None
+    folder: Folder | None = None
 
 
 class Results(_Section):
@@ -369,7 +371,7 @@ def secret_files() -> Iterator[Path]:
             table = written.get(section, {})
             secret, path = near if any(near) else (table.get(name), table.get(f"{name}_file"))
             if path and not secret:
-                yield Path(str(path))
+                yield expanded(Path(str(path)))
 
 
 def problem_with(setting: str, value: object) -> str | None:

@@ -6,7 +6,8 @@ import re
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from pathlib import Path
+from typing import Annotated, Any, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -14,9 +15,6 @@ from pydantic import AfterValidator, SecretStr
 
 from bot.domain.errors import InvalidSetting
 from bot.domain.validation import preset_id
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KEY_PREFIX = "pkz_"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -91,6 +89,21 @@ def _is_preset_id(value: str) -> str:
         raise ValueError("must be an id like 0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d") from None
 
 
+def _is_folder(value: Path) -> Path:
+    folder = expanded(value)
+    if str(value).startswith("~") and folder == value:
+        raise ValueError("begins with ~, but that user has no home folder")
+    return folder
+
+
+def expanded(path: Path) -> Path:
+    """With the home folder in the place of a `~` at the beginning, if there is one: no shell has seen the settings."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 @dataclass(frozen=True, slots=True)
 class Unusable:
     """Stands in for a value that cannot be had: `problem` says why, in one clause about `setting`, or about the setting
@@ -105,8 +118,9 @@ def is_secret(annotation: Any) -> bool:
     return annotation is SecretStr or any(is_secret(inner) for inner in get_args(annotation))
 
 
-def secret_in(file: Path) -> str | Unusable:
+def secret_in(name: Path) -> str | Unusable:
     """What the file contains, or why that is no secret. Only the file, its mode, and its owner are ever named."""
+    file = expanded(name)
     try:
         secret = file.read_text("utf-8").strip()
     except UnicodeDecodeError:
@@ -130,4 +144,5 @@ ApiKey = Annotated[Secret, AfterValidator(_has_prefix)]
 Webhook = Annotated[Secret, AfterValidator(_is_webhook)]
 BaseUrl = Annotated[str, AfterValidator(_is_base_url)]
 PresetId = Annotated[str, AfterValidator(_is_preset_id)]
+Folder = Annotated[Path, AfterValidator(_is_folder)]
 TimeZone = Annotated[str, AfterValidator(_is_zone)]

@@ -36,7 +36,8 @@ started, or the one named by `--config` or `BOT_CONFIG`.
 
 A variable is `BOT_`, the section, two underscores, and the name: `BOT_PIKZELS__TIMEOUT=120` sets
 `timeout` in `[pikzels]`. For lists and tables, its value is JSON. A secret can be in a file of its
-own: add `_file` to the name, or `_FILE` to the variable.
+own: add `_file` to the name, or `_FILE` to the variable. A `~` at the beginning of the
+name of a file or folder is your home folder.
 
 An invalid setting stops startup before anything is opened. Changes apply at the next start.
 """

@@ -15,7 +15,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from bot.config import Settings, load
+from bot.config import Settings, load, load_stored, secret_files
 from bot.domain.errors import InvalidConfiguration
 from bot.domain.models import Format, Model
 
@@ -198,6 +198,34 @@ def test_a_secret_can_come_from_a_file_of_its_own(
     else:
         monkeypatch.setenv(f"{variable(setting)}_FILE", str(tmp_path / "secret"))
     assert value(load(), setting) == OTHER[setting]
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "token").write_text("from home")
+    write_config(
+        "[discord]\ntoken_file = '~/token'\n[storage]\nfolder = '~/pikzels-data'\n[backup]\nfolder = '~/../backups'\n"
+    )
+    monkeypatch.delenv("BOT_DISCORD__TOKEN")
+    settings = load()
+    assert settings.discord.token.get_secret_value() == "from home"
+    assert settings.storage.folder == tmp_path / "home" / "pikzels-data"
+    assert settings.backup.folder == tmp_path / "home" / ".." / "backups"
+    assert list(secret_files()) == [tmp_path / "home" / "token"]
+    monkeypatch.setenv("BOT_STORAGE__FOLDER", "a~/b")
+    assert load().storage.folder == Path("a~/b")
+    assert load_stored().backup.folder == settings.backup.folder
+
+
+def test_the_home_folder_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOT_STORAGE__FOLDER", "~nobody-has-this-name/data")
+    assert str(invalid()) == "storage.folder: begins with ~, but that user has no home folder"
+    monkeypatch.delenv("BOT_STORAGE__FOLDER")
+    monkeypatch.delenv("BOT_DISCORD__TOKEN")
+    monkeypatch.setenv("BOT_DISCORD__TOKEN_FILE", "~nobody-has-this-name/token")
+    assert invalid().setting == "discord.token"
 
 
 @pytest.mark.parametrize(
