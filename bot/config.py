@@ -25,6 +25,7 @@ from bot.setting_values import (
     LOOPBACK,
     ApiKey,
     BaseUrl,
+    DiscordId,
     Folder,
     PresetId,
     Secret,
@@ -161,8 +162,8 @@ class Quota(_Section):
     attempts_hourly: int = Field(60, ge=1, le=1_000_000)
     unknown_daily: int = Field(5, ge=1, le=1_000_000)
     strikes_daily: int = Field(5, ge=1, le=1_000_000)
-    exempt_members: frozenset[int] = frozenset()
-    exempt_roles: frozenset[int] = frozenset()
+    exempt_members: frozenset[DiscordId] = frozenset()
+    exempt_roles: frozenset[DiscordId] = frozenset()
     timezone: TimeZone = "UTC"
     costs: Costs = Costs()
 
@@ -174,7 +175,7 @@ class Quota(_Section):
 class Access(_Section):
     """Who may use the bot. No servers: every server may."""
 
-    servers: frozenset[int] = frozenset()
+    servers: frozenset[DiscordId] = frozenset()
     account_days: float = Field(0, ge=0, le=3650)
     member_hours: float = Field(0, ge=0, le=87_600)
 
@@ -182,8 +183,8 @@ class Access(_Section):
 class Operator(_Section):
     """Who operates the bot, by Discord ids, and the server in which they have the command /operator."""
 
-    users: frozenset[int] = frozenset()
-    server: int | None = None
+    users: frozenset[DiscordId] = frozenset()
+    server: DiscordId | None = None
 
 
 class Privacy(_Section):

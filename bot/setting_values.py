@@ -11,13 +11,14 @@ from typing import Annotated, Any, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from bot.domain.errors import InvalidSetting
 from bot.domain.validation import preset_id
 
 KEY_PREFIX = "pkz_"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_NO_ID = "must be a Discord id, like 123456789012345678"
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*(?:%[a-z0-9._-]+)?", re.IGNORECASE)  # a name or an IP address
 _WEBHOOK = re.compile(
     r"https://(?:(?:ptb|canary)\.)?discord(?:app)?\.com/api/(?:v\d+/)?webhooks/\d+/[A-Za-z0-9._~-]+(?:\?thread_id=\d+)?"
@@ -71,6 +72,19 @@ def _is_webhook(value: SecretStr) -> SecretStr:
     url = value.get_secret_value()
     if not (_WEBHOOK.fullmatch(url) or _ON_THIS_MACHINE.fullmatch(url)):
         raise ValueError("must be the URL of a Discord webhook, like https://discord.com/api/webhooks/<id>/<token>")
+    return value
+
+
+def _is_no_fraction(value: object) -> object:
+    """A fraction as large as an id has lost its last digits; `true` would be 1."""
+    if isinstance(value, bool | float) or (isinstance(value, str) and "." in value):
+        raise ValueError(_NO_ID)
+    return value
+
+
+def _is_id(value: int) -> int:
+    if not 0 < value < 1 << 63:  # SQLite has no larger integers
+        raise ValueError(_NO_ID)
     return value
 
 
@@ -145,4 +159,5 @@ Webhook = Annotated[Secret, AfterValidator(_is_webhook)]
 BaseUrl = Annotated[str, AfterValidator(_is_base_url)]
 PresetId = Annotated[str, AfterValidator(_is_preset_id)]
 Folder = Annotated[Path, AfterValidator(_is_folder)]
+DiscordId = Annotated[int, BeforeValidator(_is_no_fraction), AfterValidator(_is_id)]
 TimeZone = Annotated[str, AfterValidator(_is_zone)]

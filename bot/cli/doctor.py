@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bot.config import Health, Settings
     from bot.domain.diagnosis import Answer
 
+_LEAST_ID = 10**14  # Discord's since 2015
 _TIMEOUT = 10.0  # seconds for each server; all are asked at once
 
 
@@ -41,7 +42,7 @@ def main(_: argparse.Namespace) -> int:
 
 def examine(settings: Settings) -> int:
     """Make all checks that need valid settings, and print them; returns the exit code."""
-    found = [*_check_files(), *check_storage(settings), *asyncio.run(_check_accounts(settings))]
+    found = [*_check_files(), *_check_ids(settings), *check_storage(settings), *asyncio.run(_check_accounts(settings))]
     found += [machine.check_zone(settings.quota.timezone), *_check_installation()]
     _show(*found)
     return exit_codes.FAILED if any(finding.severity is Severity.ERROR for finding in found) else exit_codes.OK
@@ -63,6 +64,16 @@ def _check_files() -> Iterator[Finding]:
     for file in config.secret_files():
         if machine.is_open_to_all(file):
             yield warning("secrets", text.shared_secret(file, machine.owner_of(file)[0]))
+
+
+def _check_ids(settings: Settings) -> Iterator[Finding]:
+    """Ids that nobody has are only a mistake in the real Discord: simulations have such."""
+    access, operator, quota = settings.access, settings.operator, settings.quota
+    given = access.servers | operator.users | quota.exempt_members | quota.exempt_roles
+    if operator.server is not None:
+        given |= {operator.server}
+    if short := sorted(number for number in given if number < _LEAST_ID):
+        yield warning("ids", text.short_ids(short))
 
 
 def _check_installation() -> Iterator[Finding]:

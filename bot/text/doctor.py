@@ -23,6 +23,7 @@ _TROUBLES = {
     Trouble.CONNECTION: "there is no connection; check the network and the firewall",
     Trouble.ANSWER: "its answer is not HTTP as expected; check what is between this machine and the internet",
 }
+_MOST_SHOWN = 3
 _KEY_REFUSALS = {
     "API_ACCESS_NOT_ENABLED": "the account has no access to the API; enable it on the Pikzels platform",
     "ACCOUNT_SUSPENDED": "the account is suspended; contact Pikzels",
@@ -47,6 +48,11 @@ def invalid_setting(setting: str, problem: str) -> str:
 
 def settings_valid(file: Path | None) -> str:
     return "All settings are valid" + (f", those in {file} included." if file else "; there is no config.toml.")
+
+
+def short_ids(ids: Sequence[int]) -> str:
+    shown = [str(number) for number in ids[:_MOST_SHOWN]] + (["others"] if len(ids) > _MOST_SHOWN else [])
+    return f"Nothing in Discord has such short ids: {listed(shown, 'and')}; correct [access], [operator], or [quota]."
 
 
 def readable_secrets(file: Path, mode: int) -> str:

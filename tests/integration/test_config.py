@@ -21,6 +21,7 @@ from bot.domain.models import Format, Model
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 ID = "0b5c6a3e-1d2f-4c3b-9a8d-7e6f5a4b3c2d"
+NO_ID = "must be a Discord id, like 123456789012345678"
 CANARY = "canary-7c1e"
 SECRETS = {"BOT_DISCORD__TOKEN": "a-token", "BOT_PIKZELS__API_KEY": "pkz_a_key"}
 
@@ -387,6 +388,17 @@ def test_all_problems_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None
         ("[personas]\nmascot = 'canary-7c1e'", "personas.mascot", "must be an id like 0b5c6a3e-"),
         ("[styles]\ncomic = ''", "styles.comic", "must be an id like 0b5c6a3e-"),
         ("[access]\nservers = ['my server']", "access.servers.0", "must be a valid integer"),
+        ("[access]\nservers = [-5]", "access.servers.0", NO_ID),
+        ("[access]\nservers = [0]", "access.servers.0", NO_ID),
+        ("[access]\nservers = [9223372036854775808]", "access.servers.0", NO_ID),
+        ("[access]\nservers = [1100000000000000002.0]", "access.servers.0", NO_ID),
+        ("[access]\nservers = ['1100000000000000002.0']", "access.servers.0", NO_ID),
+        ("[access]\nservers = [true]", "access.servers.0", NO_ID),
+        ("[operator]\nusers = [2.0]", "operator.users.0", NO_ID),
+        ("[operator]\nserver = -1", "operator.server", NO_ID),
+        ("[operator]\nserver = 1e18", "operator.server", NO_ID),
+        ("[quota]\nexempt_members = [-1]", "quota.exempt_members.0", NO_ID),
+        ("[quota]\nexempt_roles = [0.0]", "quota.exempt_roles.0", NO_ID),
         ("[pikzels]\nbase_url = 'https://['", "pikzels.base_url", "must be an HTTPS URL"),
         ("[pikzels]\ntimeout = nan", "pikzels.timeout", "less than or equal to 3600"),
         ("[pikzels]\ntimeout = inf", "pikzels.timeout", "less than or equal to 3600"),
@@ -443,6 +455,16 @@ def test_an_address_that_no_connection_can_be_made_to_is_refused(url: str, monke
 def test_the_address_of_any_server_is_accepted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOT_PIKZELS__BASE_URL", url)
     assert load().pikzels.base_url == url
+
+
+def test_the_ids_of_the_environment_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOT_ACCESS__SERVERS", '[1100000000000000002, "1100000000000000003"]')
+    monkeypatch.setenv("BOT_OPERATOR__SERVER", "1100000000000000003")
+    settings = load()
+    assert settings.access.servers == {1100000000000000002, 1100000000000000003}
+    assert settings.operator.server == 1100000000000000003
+    monkeypatch.setenv("BOT_OPERATOR__SERVER", "1100000000000000003.0")
+    assert str(invalid()) == f"operator.server: {NO_ID}"
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,20 @@ async def test_a_public_bot_and_unneeded_intents_are_named(
     assert (await examine(capsys))["public"][0] == "ok"
 
 
+async def test_ids_that_nothing_in_discord_has_are_named(
+    servers: Servers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOT_ACCESS__SERVERS", "[1100000000000000002, 12]")
+    monkeypatch.setenv("BOT_OPERATOR__SERVER", "7")
+    assert (await examine(capsys))["ids"] == (
+        "warning",
+        "Nothing in Discord has such short ids: 7 and 12; correct [access], [operator], or [quota].",
+    )
+    monkeypatch.setenv("BOT_ACCESS__SERVERS", "[1100000000000000002]")
+    monkeypatch.setenv("BOT_OPERATOR__SERVER", "1100000000000000002")
+    assert "ids" not in {name for name, _, _ in (await examine(capsys)).lines}
+
+
 async def test_many_servers_and_too_many_starts_are_told(servers: Servers, capsys: pytest.CaptureFixture[str]) -> None:
     starts = servers.discord.session_starts
     starts.shards = 3
