@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import stat
 import tomllib
-from contextlib import suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bot import config
@@ -80,8 +81,27 @@ def _check_installation() -> Iterator[Finding]:
     from bot.images import fonts  # noqa: PLC0415 - for this command only
 
     yield from machine.check_installation()
-    with suppress(ImportError):  # matplotlib is optional
-        yield machine.judge_fonts(fonts.missing_scripts())
+    try:
+        with _quiet("matplotlib"):  # where it may not write at home, it says so at length, and writes elsewhere
+            missing = fonts.missing_scripts()
+    except ImportError:  # it is optional
+        return
+    except OSError:  # it may not write anywhere
+        yield warning("fonts", text.charts_need_a_folder())
+        return
+    yield machine.judge_fonts(missing)
+
+
+@contextmanager
+def _quiet(library: str) -> Iterator[None]:
+    """What the library logs in this block is left out, errors excepted."""
+    log = logging.getLogger(library)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _has_secrets(values: dict[str, dict[str, object]]) -> bool:

@@ -380,6 +380,10 @@ def charts(*, drawn: bool) -> str:
     )
 
 
+def charts_need_a_folder() -> str:
+    return "matplotlib finds no folder that it can write, so it draws nothing; set the variable MPLCONFIGDIR to one."
+
+
 def names_written() -> str:
     return "That picture has fonts for Chinese, Japanese, and Korean names."
 

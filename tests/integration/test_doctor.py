@@ -83,9 +83,14 @@ async def examine(capsys: pytest.CaptureFixture[str]) -> Report:
     return Report(code, output)
 
 
-async def errors_of(program: str) -> str:
+async def errors_of(program: str, *, environment: Mapping[str, str] | None = None) -> str:
     """What another process prints to standard error."""
-    child = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+    )
     return (await child.communicate())[1].decode()
 
 
@@ -260,6 +265,13 @@ async def test_a_config_file_with_secrets_that_others_can_read_is_named(
     )
     Path("config.toml").chmod(0o600)
     assert "secrets" not in {name for name, _, _ in (await examine(capsys)).lines}
+
+
+async def test_a_home_that_cannot_be_written_adds_no_line(tmp_path: Path) -> None:
+    program = "import argparse; from bot.cli import doctor; doctor.main(argparse.Namespace())"
+    here = {name: value for name, value in os.environ.items() if not name.upper().startswith(("BOT_", "MPL", "XDG"))}
+    assert await errors_of(program, environment={**here, "HOME": os.devnull, "TMPDIR": str(tmp_path)}) == ""
+    assert list(tmp_path.iterdir()) == [], "matplotlib removes what it has written elsewhere"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs modes")
