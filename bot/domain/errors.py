@@ -354,8 +354,8 @@ class Interrupted(BotError):
 
 @dataclass(eq=False, repr=False)
 class InvalidConfiguration(BotError):
-    """A setting is missing or invalid; `setting` is its dotted name, `problem` one clause without its value. `others`
-    are further ones, in the same form.
+    """A setting is missing or invalid; `setting` is its dotted name, `problem` one clause without a value that may be
+    secret. `others` are further ones, in the same form.
     """
 
     setting: str

@@ -322,7 +322,8 @@ def database_damaged(problem: str) -> str:
 
 
 def database_denied(file: Path, mode: int | None, owner: int | None) -> str:
-    return f"{file} cannot be read and written by this user ({denied('permission denied', mode, owner)}); correct that."
+    why = denied("permission denied", mode, owner)
+    return f"{file} cannot be read and written by this user ({why}); correct its owner or mode."
 
 
 def no_health() -> str:

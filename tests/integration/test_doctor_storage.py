@@ -107,9 +107,10 @@ async def test_a_file_that_this_user_may_not_write_is_an_error(open_folder: Path
         file.chmod(0o666)
     (open_folder / name).chmod(0o444)
     with without_rights() as owner:
+        why = f"({denied('0444', owner)}); correct its owner or mode."
         assert found(open_folder)["database"] == (
             "error",
-            f"{open_folder / name} cannot be read and written by this user ({denied('0444', owner)}); correct that.",
+            f"{open_folder / name} cannot be read and written by this user {why}",
         )
 
 
@@ -136,6 +137,20 @@ def test_folders_that_this_user_may_not_write_are_named(open_folder: Path) -> No
             "error",
             f"The backups in {open_folder / 'backups'} {why}",
         ), "the bot would not start"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs modes")
+def test_a_folder_that_this_user_may_not_enter_is_named_and_the_other_checks_go_on(open_folder: Path) -> None:
+    (open_folder / "data").mkdir(mode=0o700)
+    (open_folder / "data").chmod(0)
+    with without_rights():
+        report = found(open_folder / "data")
+    assert {name: severity for name, (severity, _) in report.items() if name not in ("disk", "space")} == {
+        "folder": "error",
+        "database": "error",
+        "backups": "error",
+        "health": "ok",
+    }
 
 
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
