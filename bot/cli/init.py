@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,7 +42,7 @@ class _Invalid(Exception):
 def main(arguments: argparse.Namespace, *, read: Reader | None = None) -> int:
     """The exit code of `doctor`, or 1 if nothing was written."""
     target = config.file().absolute()
-    program = f"{arguments.program} --config {target}" if os.environ.get("BOT_CONFIG") else arguments.program
+    program = _program(arguments.program, target)
     files = {setting: target.parent / "secrets" / name for setting, name in _SECRETS.items()}
     if (existing := [path for path in (target, *files.values()) if path.exists()]) and not arguments.force:
         return _refuse(text.already_there(existing, program))
@@ -51,21 +52,28 @@ def main(arguments: argparse.Namespace, *, read: Reader | None = None) -> int:
     try:
         print(text.WELCOME)
         answers = ask(read or _read, folder=target.parent)
-        secrets = {path: str(answers[setting]) for setting, path in files.items() if answers[setting]}
-        named = {setting: path for setting, path in files.items() if path in secrets}
-        contents = {path: f"{secret}\n".encode() for path, secret in secrets.items()}
-        write_together({**contents, target: text.config(answers, named).encode()})
     except EOFError:
         return _refuse("\n" + text.ENDED)
+    secrets = {path: str(answers[setting]) for setting, path in files.items() if answers[setting]}
+    named = {setting: path for setting, path in files.items() if path in secrets}
+    contents = {path: f"{secret}\n".encode() for path, secret in secrets.items()}
+    contents[target] = text.config(answers, named).encode()
+    try:
+        write_together(contents)
     except OSError as error:
         return _refuse(text.cannot_write((error.strerror or type(error).__name__).lower()))
-    print(text.written([*contents, target]))
+    print(text.written(list(contents)))
     os.environ["BOT_CONFIG"] = str(target)
     code = doctor.main(arguments)
     print(
         text.next_step(f"{program} run") if code == exit_codes.OK else text.next_step_after_errors(f"{program} doctor")
     )
     return code
+
+
+def _program(name: str, target: Path) -> str:
+    """What to type before a command that shall use these settings."""
+    return f"{name} --config {shlex.quote(str(target))}" if os.environ.get("BOT_CONFIG") else name
 
 
 def _refuse(sentence: str) -> int:

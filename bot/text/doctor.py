@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import TYPE_CHECKING
 
 from bot.domain.diagnosis import Trouble
@@ -56,7 +57,8 @@ def short_ids(ids: Sequence[int]) -> str:
 
 
 def readable_secrets(file: Path, mode: int) -> str:
-    return f"{file} contains secrets, and its mode {mode:04o} lets other users read it; run `chmod 600 {file}`."
+    command = f"chmod 600 {shlex.quote(str(file))}"
+    return f"{file} contains secrets, and its mode {mode:04o} lets other users read it; run `{command}`."
 
 
 def shared_secret(file: Path, mode: int | None) -> str:

@@ -21,6 +21,7 @@ from bot.__main__ import main
 from bot.cli import init
 from bot.config import load
 from bot.ops import file_set
+from bot.text import doctor as doctor_text
 from bot.text import init as text
 from sandbox import discord_server, pikzels_server
 from tests.support.e2e import KEY
@@ -184,6 +185,18 @@ def test_what_is_already_there_is_replaced_only_by_force(
         f"There is already {tmp_path / name}; `python -m bot init --force` replaces it.\n"
     )
     assert contents(tmp_path) == {name: b"mine"}
+
+
+def test_a_path_with_spaces_is_shown_as_a_shell_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sp ace" / "config.toml"
+    file.parent.mkdir()
+    file.touch()
+    monkeypatch.setenv("BOT_CONFIG", str(file))
+    assert run(Script()) == 1
+    assert f"`python -m bot --config '{file}' init --force`" in capsys.readouterr().err
+    assert f"run `chmod 600 '{file}'`." in doctor_text.readable_secrets(file, 0o644)
 
 
 def test_the_end_of_the_answers_is_one_sentence_and_nothing_is_written(
