@@ -88,12 +88,19 @@ def test_all_invalid_settings_are_named_on_a_line_each(tmp_path: Path) -> None:
     ]
 
 
-def test_a_reader_that_has_ended_is_no_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["version", "init"])
+def test_a_reader_that_has_ended_is_no_error(command: str, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as output:  # noqa: PTH123 - a pipe has no path
         done = subprocess.run(
-            [sys.executable, "-m", "bot", "version"], cwd=ROOT, stdout=output, stderr=subprocess.PIPE, check=False
+            [sys.executable, "-m", "bot", command],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            input=b"a-token\n",
+            stdout=output,
+            stderr=subprocess.PIPE,
+            check=False,
         )
     assert (done.returncode, done.stderr) == (1, b"")
 
