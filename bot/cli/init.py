@@ -63,6 +63,8 @@ def main(arguments: argparse.Namespace, *, read: Reader | None = None) -> int:
     except OSError as error:
         return _refuse(text.cannot_write((error.strerror or type(error).__name__).lower()))
     print(text.written(list(contents)))
+    if unused := [path for path in files.values() if path not in contents and path.exists()]:
+        print(text.unused(unused))
     os.environ["BOT_CONFIG"] = str(target)
     code = doctor.main(arguments)
     print(

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 def write_together(files: Mapping[Path, bytes]) -> None:
-    """Write each file with these bytes, for this user only, in the given order; folders that are missing are made. If
-    anything fails, everything is as it was before. Raises `OSError`.
+    """Write each file with these bytes, for this user only, in the given order. A link stays one to what is written,
+    and folders that are missing are made. If anything fails, everything is as it was before. Raises `OSError`.
     """
+    files = {Path(os.path.realpath(path)): content for path, content in files.items()}
     with _uninterrupted(), ExitStack() as cleanup, ExitStack() as undo:
         for path in files:
             _make_folders(path.parent, undo)

@@ -49,6 +49,11 @@ def written(files: Sequence[Path]) -> str:
     return f"Written, for this user only: {', '.join(str(file) for file in files)}."
 
 
+def unused(files: Sequence[Path]) -> str:
+    """Secrets of earlier settings, which these ones do not name."""
+    return f"No longer used, and still there: {', '.join(str(file) for file in files)}."
+
+
 def next_step(command: str) -> str:
     return f"Invite the bot with the link above, and start it with `{command}`."
 

@@ -11,6 +11,7 @@ import signal
 import stat
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +186,25 @@ def test_what_is_already_there_is_replaced_only_by_force(
         f"There is already {tmp_path / name}; `python -m bot init --force` replaces it.\n"
     )
     assert contents(tmp_path) == {name: b"mine"}
+
+
+async def test_force_writes_through_a_link_and_names_what_is_left_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("kept").mkdir()
+    Path("kept/settings.toml").write_text("old")
+    Path("config.toml").symlink_to("kept/settings.toml")
+    Path("secrets").mkdir()
+    Path("secrets/alerts-webhook").write_text(WEBHOOK)
+    async with discord_server.serve(token=TOKEN) as discord, pikzels_server.serve(api_key=KEY) as api:
+        monkeypatch.setattr(Route, "BASE", discord.rest_url)
+        monkeypatch.setenv("BOT_PIKZELS__BASE_URL", api.base_url)
+        assert await asyncio.to_thread(partial(run, Script(*ANSWERS.values()), force=True)) == 0
+    assert Path("config.toml").readlink() == Path("kept/settings.toml")
+    assert str(SERVER) in Path("kept/settings.toml").read_text()
+    assert stat.S_IMODE(Path("kept/settings.toml").stat().st_mode) == 0o600
+    assert [path.name for path in Path("kept").iterdir()] == ["settings.toml"]
+    assert f"No longer used, and still there: {tmp_path / 'secrets/alerts-webhook'}.\n" in capsys.readouterr().out
 
 
 def test_a_path_with_spaces_is_shown_as_a_shell_reads_it(
