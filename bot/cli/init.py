@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import io
 import os
 import re
 import shlex
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +17,7 @@ from bot.cli import doctor, exit_codes
 from bot.domain.diagnosis import Severity
 from bot.ops import machine
 from bot.ops.file_set import write_together
+from bot.text import doctor as doctor_text
 from bot.text import init as text
 
 if TYPE_CHECKING:
@@ -66,16 +69,27 @@ def main(arguments: argparse.Namespace, *, read: Reader | None = None) -> int:
     if unused := [path for path in files.values() if path not in contents and path.exists()]:
         print(text.unused(unused))
     os.environ["BOT_CONFIG"] = str(target)
-    code = doctor.main(arguments)
-    print(
-        text.next_step(f"{program} run") if code == exit_codes.OK else text.next_step_after_errors(f"{program} doctor")
-    )
-    return code
+    return _check(arguments, program)
 
 
 def _program(name: str, target: Path) -> str:
     """What to type before a command that shall use these settings."""
     return f"{name} --config {shlex.quote(str(target))}" if os.environ.get("BOT_CONFIG") else name
+
+
+def _check(arguments: argparse.Namespace, program: str) -> int:
+    """Let `doctor` check the settings, and say what to do next."""
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        code = doctor.main(arguments)
+    print(printed.getvalue(), end="")
+    if code != exit_codes.OK:
+        print(text.next_step_after_errors(f"{program} doctor"))
+    elif doctor_text.invite("") in printed.getvalue():
+        print(text.next_step(f"{program} run"))
+    else:  # Discord did not say which application it is
+        print(text.next_step_without_link(f"{program} run"))
+    return code
 
 
 def _refuse(sentence: str) -> int:

@@ -58,6 +58,10 @@ def next_step(command: str) -> str:
     return f"Invite the bot with the link above, and start it with `{command}`."
 
 
+def next_step_without_link(command: str) -> str:
+    return f"Start the bot with `{command}`. When it is connected, it logs the link to invite it."
+
+
 def next_step_after_errors(command: str) -> str:
     return f"Correct the errors above, and check again with `{command}`."
 

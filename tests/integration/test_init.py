@@ -207,6 +207,21 @@ async def test_force_writes_through_a_link_and_names_what_is_left_over(
     assert f"No longer used, and still there: {tmp_path / 'secrets/alerts-webhook'}.\n" in capsys.readouterr().out
 
 
+async def test_without_a_link_the_next_step_names_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with discord_server.serve(token=TOKEN) as discord, pikzels_server.serve(api_key=KEY) as api:
+        monkeypatch.setattr(Route, "BASE", discord.rest_url)
+        monkeypatch.setenv("BOT_PIKZELS__BASE_URL", api.base_url)
+        discord.fail("GET", "/applications/@me", status=500)
+        code = await asyncio.to_thread(run, Script(*ANSWERS.values()))
+    output = capsys.readouterr().out
+    assert (code, "client_id=" in output) == (0, False), output
+    assert output.endswith(
+        "\nStart the bot with `python -m bot run`. When it is connected, it logs the link to invite it.\n"
+    )
+
+
 def test_a_path_with_spaces_is_shown_as_a_shell_reads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
