@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -130,9 +131,9 @@ async def _run_once(request: ThumbnailRequest) -> int:
 
 async def _serve_page(requested: int | None, folder: Path | None) -> int:
     port = DEFAULT_PORT if requested is None else requested
-    if port and not _is_free(port):
+    if port and (problem := _problem_with_port(port)):
         if requested is not None:
-            print(f"Port {port} is in use. Choose another one, or use --port 0 for any free port.", file=sys.stderr)
+            print(f"{problem} Choose another one, or use --port 0 for any free port.", file=sys.stderr)
             return EXIT_USAGE
         port = 0
     stopping = asyncio.Event()
@@ -217,14 +218,19 @@ def no_credits(name: str) -> str:
     return f"\n“{name}” has used all credits of today. {give}{wait}"
 
 
-def _is_free(port: int) -> bool:
+def _problem_with_port(port: int) -> str | None:
+    """Why the page cannot be served on this port, in one sentence."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+        except PermissionError:
+            return f"This user may not use port {port}."
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return f"Port {port} cannot be used ({(error.strerror or type(error).__name__).lower()})."
+            return f"Port {port} is in use."
+    return None
 
 
 @asynccontextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -150,6 +152,14 @@ async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         port = server.sockets[0].getsockname()[1]
         code, output = await run_demo("--port", str(port), folder=tmp_path)
     assert (code, output) == (64, f"Port {port} is in use. Choose another one, or use --port 0 for any free port.\n")
+
+
+def test_a_port_that_needs_more_rights_is_told_from_one_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:  # as the kernel does for another user than root
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    assert demo._problem_with_port(80) == "This user may not use port 80."
 
 
 async def test_the_demo_ignores_settings_of_the_real_bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
