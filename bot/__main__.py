@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _LAST_PORT = 65_535
+_WITH_SETTINGS = frozenset({"run", "doctor", "backup", "restore", "health"})  # they read the file; `init` writes it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +58,10 @@ def _run(argv: Sequence[str] | None) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = _parser().parse_args(argv)
     if arguments.config is not None:
+        if arguments.command in _WITH_SETTINGS and not arguments.config.is_file():
+            how = "is a folder" if arguments.config.is_dir() else "does not exist"
+            print(f"--config names {arguments.config}, which {how}.", file=sys.stderr)
+            return exit_codes.CONFIG
         os.environ["BOT_CONFIG"] = str(arguments.config)
     # Each command is imported when it is used: the bot that starts needs none of the others.
     command: Callable[[argparse.Namespace], int] = import_module(f"bot.cli.{arguments.command}").main

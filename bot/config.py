@@ -394,7 +394,8 @@ def file() -> Path:
 def _file() -> Path:
     """The file named by BOT_CONFIG, which must exist, or config.toml in this folder, which is optional."""
     if os.environ.get(f"{PREFIX}CONFIG") and not file().is_file():
-        raise InvalidConfiguration(f"{PREFIX}CONFIG", "names a file that does not exist")
+        how = "is a folder" if file().is_dir() else "does not exist"
+        raise InvalidConfiguration(f"{PREFIX}CONFIG", f"names {file()}, which {how}")
     return file()
 
 

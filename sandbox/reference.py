@@ -34,6 +34,9 @@ Settings are read from environment variables and from a TOML file: a variable ov
 and the file overrides the default. The file is `config.toml` in the folder where the bot is
 started, or the one named by `--config` or `BOT_CONFIG`.
 
+A relative path in a setting, like `token_file` or `folder`, starts at the folder where the bot is
+started, wherever the file with the settings is. Use absolute paths if the two differ.
+
 A variable is `BOT_`, the section, two underscores, and the name: `BOT_PIKZELS__TIMEOUT=120` sets
 `timeout` in `[pikzels]`. For lists and tables, its value is JSON. A secret can be in a file of its
 own: add `_file` to the name, or `_FILE` to the variable. A `~` at the beginning of the

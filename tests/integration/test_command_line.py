@@ -136,5 +136,19 @@ def test_a_file_of_settings_can_be_named(tmp_path: Path) -> None:
     code, output, errors = run("--config", "other.toml", "run", folder=tmp_path)
     assert (code, output) == (78, "")
     assert errors.startswith("Setting ")
-    code, output, errors = run("--config", "missing.toml", "run", folder=tmp_path)
-    assert (code, output, errors) == (78, "", "Setting BOT_CONFIG names a file that does not exist.\n")
+
+
+@pytest.mark.usefixtures("_own_umask")
+@pytest.mark.parametrize("command", ["run", "doctor", "health"])
+def test_a_file_of_settings_that_is_none_is_named(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BOT_CONFIG", "unchanged")
+    for named, how in (("missing.toml", "does not exist"), (str(tmp_path), "is a folder")):
+        assert main(["--config", named, command]) == 78
+        assert capsys.readouterr() == ("", f"--config names {named}, which {how}.\n")
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("BOT_CONFIG", named)
+            assert main(["backup"]) == 78
+        assert capsys.readouterr() == ("", f"Setting BOT_CONFIG names {named}, which {how}.\n")
