@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bot.cli import exit_codes, progress
+from bot.cli.standard_streams import OutputFailed
 from bot.domain.backups import Step
 from bot.domain.errors import BackupFailed
 from bot.text import backups as texts
@@ -87,5 +88,9 @@ def _agrees(database: Path) -> bool:
 
 
 def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)
+    """Raises `OutputFailed`, which is no failure of the restoration."""
+    try:
+        for line in lines:
+            print(line)
+    except OSError as error:
+        raise OutputFailed(error.strerror or type(error).__name__) from error

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import errno
+import io
 import os
 import shutil
 import signal
 import sqlite3
 import stat
+import sys
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -410,6 +413,24 @@ def test_ctrl_c_while_the_database_is_replaced_is_too_late(
     monkeypatch.setattr(os, "link", interrupted)
     code, lines = run("restore", backup, "--yes")
     assert (code, lines[-2][:9], jobs(folder / DATABASE)) == (OK, "Restored.", 3)
+
+
+class Full(io.StringIO):
+    """A standard output without a buffer, whose disk is full after the restoration."""
+
+    def write(self, text: str) -> int:
+        if text.startswith("Restored."):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_output_that_cannot_be_written_is_not_taken_for_a_failed_restoration(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = asyncio.run(prepare(folder))
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert run("restore", backup, "--yes") == (FAILED, ["The output cannot be written: No space left on device."])
+    assert jobs(folder / DATABASE) == 3
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can act for another user")
