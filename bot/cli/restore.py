@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sqlite3
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -60,8 +60,7 @@ def _restore(source: Path, database: Path, *, is_agreed: bool) -> int:
         with _uninterrupted():
             with progress.watched(Step.REPLACE):
                 kept = prepared.finish(now=datetime.now(UTC))
-            with suppress(OSError):  # it is restored, even if nobody reads it
-                _print(texts.restored(database.absolute(), kept))
+            _print(texts.restored(database.absolute(), kept))
     return exit_codes.OK
 
 

@@ -465,21 +465,6 @@ def test_what_a_second_history_would_lose_is_said(folder: Path, run: Run) -> Non
     assert lines[9].startswith("The database has 2 requests that this backup lacks, and 2 charges.")
 
 
-def test_a_reader_that_goes_away_does_not_make_it_unsaid(
-    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    backup = asyncio.run(prepare(folder))
-
-    def printed(text: str = "", **_: object) -> None:
-        if text.startswith("Restored"):
-            raise BrokenPipeError(32, "Broken pipe")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(builtins, "print", printed)
-        assert run("restore", backup, "--yes") == (OK, [])
-    assert jobs(folder / DATABASE) == 3
-
-
 async def test_the_database_of_another_running_bot_is_no_backup(folder: Path, run: Run) -> None:
     async with opened(folder.with_name("other")) as found:
         await make(found, 1)

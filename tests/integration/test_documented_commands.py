@@ -176,7 +176,9 @@ async def test_docker_runs_the_container_as_compose_does(calls: Mapping[str, arg
     main, once = (call for call in calls.values() if call.verb == "run")
     assert main.v[0] == once.v[0] == f"{volume}:{data}"
     named = [entry.partition("=") for entry in main.e]
-    assert {f"{name}: {value}" for name, _, value in named} == {*re.findall(r"BOT_\w+: \S+", text("compose.yaml"))}
+    assert {f"{name}: {value}" for name, _, value in named} == {
+        *re.findall(r"^ +(BOT_\w+: \S+)", text("compose.yaml"), re.MULTILINE)
+    }
     assert main.p == re.findall(r'^      - "([\d.:]+)"', text("compose.yaml"), re.MULTILINE)
     assert main.p[0].endswith(f":{require(re.search(r'BOT_HEALTH__PORT=(.*)', text('Dockerfile')))[1]}")
 
