@@ -19,7 +19,7 @@ from bot.text import doctor as text
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from bot.config import Health, Settings
@@ -31,27 +31,30 @@ _TIMEOUT = 10.0  # seconds for each server; all are asked at once
 
 def main(_: argparse.Namespace) -> int:
     """0 if the bot can run, 1 if an error keeps it from running, 78 if the settings do."""
+    code, _found = report()
+    return code
+
+
+def report() -> tuple[int, Sequence[Finding]]:
+    """Make all checks, and print them; returns the exit code, and what was found."""
     try:
         settings = config.load()
     except InvalidConfiguration as invalid:
-        for setting, problem in invalid.problems:
-            _show(error("settings", text.invalid_setting(setting, problem)))
-        _show(*_check_installation())
-        return exit_codes.CONFIG
-    return examine(settings)
-
-
-def examine(settings: Settings) -> int:
-    """Make all checks that need valid settings, and print them; returns the exit code."""
-    found = [*_check_files(), *_check_ids(settings), *check_storage(settings), *asyncio.run(_check_accounts(settings))]
-    found += [machine.check_zone(settings.quota.timezone), *_check_installation()]
-    _show(*found)
-    return exit_codes.FAILED if any(finding.severity is Severity.ERROR for finding in found) else exit_codes.OK
-
-
-def _show(*findings: Finding) -> None:
-    for finding in findings:
+        problems = [error("settings", text.invalid_setting(setting, problem)) for setting, problem in invalid.problems]
+        code, found = exit_codes.CONFIG, [*problems, *_check_installation()]
+    else:
+        found = examine(settings)
+        has_error = any(finding.severity is Severity.ERROR for finding in found)
+        code = exit_codes.FAILED if has_error else exit_codes.OK
+    for finding in found:
         print(text.line(finding))
+    return code, found
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Make all checks that need valid settings."""
+    found = [*_check_files(), *_check_ids(settings), *check_storage(settings), *asyncio.run(_check_accounts(settings))]
+    return [*found, machine.check_zone(settings.quota.timezone), *_check_installation()]
 
 
 def _check_files() -> Iterator[Finding]:
@@ -121,14 +124,14 @@ def check_storage(settings: Settings) -> Iterator[Finding]:
     yield _check_database(folder, in_use=in_use)
     backup = settings.backup
     yield machine.check_backups(backup.folder or folder / backups.FOLDER, are_scheduled=backup.minutes > 0)
-    yield _check_health(settings.health, is_running=in_use or ports.listens(folder / control.NAME))
+    yield _check_health(settings.health, is_running=in_use or control.is_served(folder / control.NAME))
 
 
 def _check_database(folder: Path, *, in_use: bool) -> Finding:
     from bot.storage import glimpse  # noqa: PLC0415 - the database's library
 
     try:
-        if denied := glimpse.denied_file(folder):
+        if denied := machine.denied_file(glimpse.files_of(folder)):
             return error("database", text.database_denied(denied, *machine.owner_of(denied)))
         schema = glimpse.schema_of(folder)
     except DatabaseUnusable as unusable:

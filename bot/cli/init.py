@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import getpass
-import io
 import os
 import re
 import shlex
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +15,6 @@ from bot.cli import doctor, exit_codes
 from bot.domain.diagnosis import Severity
 from bot.ops import machine
 from bot.ops.file_set import write_together
-from bot.text import doctor as doctor_text
 from bot.text import init as text
 
 if TYPE_CHECKING:
@@ -69,7 +66,7 @@ def main(arguments: argparse.Namespace, *, read: Reader | None = None) -> int:
     if unused := [path for path in files.values() if path not in contents and path.exists()]:
         print(text.unused(unused))
     os.environ["BOT_CONFIG"] = str(target)
-    return _check(arguments, program)
+    return _check(program)
 
 
 def _program(name: str, target: Path) -> str:
@@ -77,15 +74,12 @@ def _program(name: str, target: Path) -> str:
     return f"{name} --config {shlex.quote(str(target))}" if os.environ.get("BOT_CONFIG") else name
 
 
-def _check(arguments: argparse.Namespace, program: str) -> int:
+def _check(program: str) -> int:
     """Let `doctor` check the settings, and say what to do next."""
-    printed = io.StringIO()
-    with redirect_stdout(printed):
-        code = doctor.main(arguments)
-    print(printed.getvalue(), end="")
+    code, found = doctor.report()
     if code != exit_codes.OK:
         print(text.next_step_after_errors(f"{program} doctor"))
-    elif doctor_text.invite("") in printed.getvalue():
+    elif any(finding.name == "invite" and finding.severity is Severity.OK for finding in found):
         print(text.next_step(f"{program} run"))
     else:  # Discord did not say which application it is
         print(text.next_step_without_link(f"{program} run"))

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 NAME = "control.sock"
 _LONGEST = 64 * 1024  # bytes of a line
 _FIRST_LINE_SECONDS = 5.0
+_CONNECT_SECONDS = 1.0
 _LONGEST_ADDRESS = 103  # bytes of a socket's path: 103 on macOS and BSD, 107 on Linux
 _DESCRIPTORS = Path("/proc/self/fd")  # of Linux
 
@@ -74,6 +75,18 @@ async def _serve(answers: dict[str, Answer], reader: asyncio.StreamReader, write
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
+
+
+def is_served(path: Path) -> bool:
+    """Whether a running bot listens there."""
+    if not hasattr(socket, "AF_UNIX"):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, suppress(OSError):
+        connection.settimeout(_CONNECT_SECONDS)
+        with _address(path) as address:
+            connection.connect(address)
+        return True
+    return False
 
 
 def ask(path: Path, name: str) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from bot.ops import mounts
 from bot.text import doctor as text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 MEBIBYTE = 1024 * 1024
 TOO_LITTLE = 64 * MEBIBYTE  # the reserve, the journal, and the images of a busy minute
@@ -107,6 +107,13 @@ def owner_of(path: Path) -> tuple[int, int] | tuple[None, None]:
 def _allows(path: Path, mode: int) -> bool:
     """Whether this user may do that."""
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def denied_file(paths: Iterable[Path]) -> Path | None:
+    """The first that this user may not read and write. None is opened: closing a database would drop the locks of a bot
+    in this process.
+    """
+    return next((path for path in paths if not _allows(path, os.R_OK | os.W_OK)), None)
 
 
 def is_open_to_all(file: Path) -> bool:

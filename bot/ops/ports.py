@@ -5,15 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from bot.text import health as text
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-_SECONDS = 1.0
 
 
 def try_port(host: str, port: int) -> None:
@@ -38,14 +31,3 @@ def described(error: OSError, *, host: str, port: int) -> tuple[str, str]:
     if error.errno == errno.EADDRINUSE:
         return "health.port", text.port_in_use(host, port)
     return "health.port", text.port_unusable(host, port, os.strerror(error.errno) if error.errno else str(error))
-
-
-def listens(path: Path) -> bool:
-    """Whether a process listens on the socket at `path`; False where there are no such sockets."""
-    if not hasattr(socket, "AF_UNIX"):
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection, suppress(OSError):
-        connection.settimeout(_SECONDS)
-        connection.connect(str(path))
-        return True
-    return False

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bot.domain.errors import DatabaseUnusable
 from bot.storage import files, integrity
@@ -14,9 +14,9 @@ from bot.storage.database import FILE
 from bot.storage.marker import Marker
 from bot.storage.schema import newest_schema
 
-_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
-_WRITTEN = (FILE, f"{FILE}-wal", "journal")
-_BY_EFFECTIVE_IDS = os.access in os.supports_effective_ids
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _LOCKS = Path("/proc/locks")
 _INODE = re.compile(r"^\d+: \S+\s+\S+\s+WRITE \S+ [0-9a-f]+:[0-9a-f]+:(\d+) ", re.MULTILINE)
 
@@ -30,7 +30,7 @@ def schema_of(folder: Path) -> tuple[int, int] | None:
         Marker(path).check_not_missing()
         if not path.exists():
             return None
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+        with closing(integrity.unchanging(path)) as connection:
             [[version]] = connection.execute("PRAGMA user_version")
     except (sqlite3.Error, OSError) as error:
         raise DatabaseUnusable(f"cannot be read: {error}") from error
@@ -48,22 +48,16 @@ def damage_in(folder: Path) -> str | None:
         return None
     try:
         with closing(integrity.unchanging(path)) as connection:
-            for [name] in connection.execute(_TABLES).fetchall():
-                connection.execute(f'SELECT * FROM "{name}" LIMIT 1').fetchall()
+            for [name] in connection.execute(integrity.TABLES).fetchall():
+                connection.execute(integrity.FIRST_ROW.format(name)).fetchall()
             return integrity.damage(connection) if files.size(path) <= integrity.CHECKED_AT_ONCE else None
     except sqlite3.Error as error:
         return str(error)
 
 
-def denied_file(folder: Path) -> Path | None:
-    """A file that the bot must read and write, and that this user may not. None is opened: closing it would drop the
-    locks of a bot in this process.
-    """
-    for name in _WRITTEN:
-        path = folder / name
-        if path.exists() and not os.access(path, os.R_OK | os.W_OK, effective_ids=_BY_EFFECTIVE_IDS):
-            return path
-    return None
+def files_of(folder: Path) -> Iterator[Path]:
+    """Those that a bot must read and write, where they exist."""
+    return (path for name in (FILE, f"{FILE}-wal", "journal") if (path := folder / name).exists())
 
 
 def is_in_use(folder: Path, *, locks: Path = _LOCKS) -> bool:

@@ -33,7 +33,8 @@ _LAST_CHECK = """
     SELECT (SELECT value FROM facts WHERE name = 'checked') = (SELECT value FROM facts WHERE name = 'start')
 """
 RECORD_CHECK = "INSERT OR REPLACE INTO facts (name, value) SELECT 'checked', value FROM facts WHERE name = 'start'"
-_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+FIRST_ROW = 'SELECT * FROM "{}" LIMIT 1'
 _LOOK_SECONDS = 0.05  # between two looks for a Ctrl-C
 _NICE = 10  # the check takes what the processor has to spare
 
@@ -47,8 +48,8 @@ async def check(connection: aiosqlite.Connection) -> None:
 
 async def glance(connection: aiosqlite.Connection) -> None:
     """Read the schema, and one way from the root of every table to a row; raises `sqlite3.DatabaseError`."""
-    for [name] in await connection.execute_fetchall(_TABLES):
-        await connection.execute_fetchall(f'SELECT * FROM "{name}" LIMIT 1')
+    for [name] in await connection.execute_fetchall(TABLES):
+        await connection.execute_fetchall(FIRST_ROW.format(name))
 
 
 async def is_large(connection: aiosqlite.Connection) -> bool:

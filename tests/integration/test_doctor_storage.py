@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from contextlib import contextmanager
@@ -208,6 +209,15 @@ def test_the_port_of_the_running_bot_is_its_own(tmp_path: Path, taken: int) -> N
             "ok",
             f"The running bot serves health and metrics on port {taken} of 127.0.0.1.",
         )
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="shortens the path of the socket through /proc")
+async def test_a_running_bot_is_seen_behind_a_long_path(tmp_path: Path) -> None:
+    path = tmp_path / ("long" * 30) / control.NAME
+    path.parent.mkdir()
+    assert not control.is_served(path)
+    async with control.served(path, {}):
+        assert await asyncio.to_thread(control.is_served, path)
 
 
 @pytest.mark.parametrize(
