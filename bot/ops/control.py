@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,20 +28,51 @@ _DESCRIPTORS = Path("/proc/self/fd")  # of Linux
 
 @asynccontextmanager
 async def served(path: Path, answers: dict[str, Answer]) -> AsyncIterator[None]:
-    """Answer what `answers` names, until the end of the block. Only the user of this process can ask. Where there are
-    no such sockets, nobody is answered.
+    """Answer what `answers` names, until the end of the block; who then waits for an answer gets none. Only the user
+    of this process can ask. Where there are no such sockets, nobody is answered.
     """
     async with AsyncExitStack() as stack:
+        connections = _Connections(answers)
         try:
             with _address(path) as address:
-                server = await asyncio.start_unix_server(partial(_serve, answers), address, limit=_LONGEST)
+                server = await asyncio.start_unix_server(connections.accept, address, limit=_LONGEST)
             os.chmod(path, 0o600)  # noqa: PTH101 - it takes microseconds
         except (AttributeError, NotImplementedError, OSError) as error:
             log.warning("no command can ask this bot for a backup (%s)", error)
         else:
             stack.callback(path.unlink, missing_ok=True)
-            await stack.enter_async_context(server)
+            stack.push_async_callback(connections.close)
+            stack.callback(server.close)
+            # Who was accepted in this turn of the loop is connected in the next one: Python 3.11 leaves them open if
+            # the server closes in between.
+            stack.push_async_callback(asyncio.sleep, 0)
         yield
+
+
+class _Connections:
+    """The commands that ask at the moment. asyncio's server does not end them: it forgets them before Python 3.12.1,
+    and waits for them since.
+    """
+
+    def __init__(self, answers: dict[str, Answer]) -> None:
+        self._answers = answers
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:  # accepted before the end, connected after it
+            writer.close()
+            return
+        task = asyncio.create_task(_answer(self._answers, reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.close())  # here, because a task cancelled early never starts
+
+    async def close(self) -> None:
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 @contextmanager
@@ -62,7 +92,7 @@ def _address(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
-async def _serve(answers: dict[str, Answer], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _answer(answers: dict[str, Answer], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         async with asyncio.timeout(_FIRST_LINE_SECONDS):
             name = json.loads(await reader.readline())
@@ -71,10 +101,6 @@ async def _serve(answers: dict[str, Answer], reader: asyncio.StreamReader, write
         await writer.drain()
     except (OSError, ValueError, TimeoutError, TypeError) as error:
         log.debug("a command has gone: %s", type(error).__name__)
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
 
 
 def is_served(path: Path) -> bool:

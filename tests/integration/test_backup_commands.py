@@ -594,6 +594,22 @@ async def test_a_socket_that_a_kill_has_left_is_replaced_and_asks_nobody(tmp_pat
         assert unknown == {"problem": "the bot does not know this command"}
 
 
+async def test_who_waits_for_an_answer_when_the_bot_stops_is_told(tmp_path: Path) -> None:
+    path = tmp_path / control.NAME
+    asked = asyncio.Event()
+
+    async def answer() -> dict[str, str]:
+        asked.set()
+        await asyncio.Event().wait()
+        return {}
+
+    async with asyncio.timeout(10):
+        async with control.served(path, {"backup": answer}):
+            asking = asyncio.create_task(asyncio.to_thread(control.ask, path, "backup"))
+            await asked.wait()
+        assert await asking == {"problem": "the bot stopped before it answered"}
+
+
 async def test_a_folder_with_a_name_too_long_for_a_socket_only_lacks_the_socket(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
