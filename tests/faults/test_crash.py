@@ -28,6 +28,7 @@ from tests.support.fault_injection import LONG, seed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+UPLOAD_LIMIT = 10 * 1024 * 1024
 _MEMORY = Path("/dev/shm")  # noqa: S108 - holds uniquely named folders
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")]
@@ -41,7 +42,7 @@ class Scenario:
     outputs: tuple[Reply, ...] = ()
     discord: Callable[[discord_server.DiscordServer], None] = lambda _: None
     jobs: int = 1
-    upload_limit: int = 10 * 1024 * 1024
+    upload_limit: int = UPLOAD_LIMIT
     posts: int = 1  # the maximum for one job
     private: bool = False
     again: str = ""  # how the first result is repeated: by reaction or by button
@@ -51,6 +52,11 @@ class Scenario:
     def reachable(self) -> bool:
         """Whether the member's message can be edited."""
         return self.discord not in (message_gone, everything_closed)
+
+    @property
+    def differs_after_call(self) -> bool:
+        """Whether nothing is unlike the first scenario until the provider answers."""
+        return bool(self.calls or self.outputs) or self.upload_limit != UPLOAD_LIMIT
 
 
 def token_dead(discord: discord_server.DiscordServer) -> None:
@@ -320,11 +326,14 @@ def one_untried(
 
 
 def kills_of(scenario: Scenario, trace: list[str]) -> list[tuple[str, int]]:
-    """Where to kill: not at the first two points, which belong to a startup with nothing to recover. A kill before the
-    repetition of a result is the same as in the scenario without one.
+    """Where to kill: not at the first two points, which belong to a startup with nothing to recover, and not where a
+    kill is the same as in another scenario, which is before the repetition of a result, and before an answer of the
+    provider that is unlike the usual one.
     """
     found = occurrences(trace)
-    return found[found.index(("repository.reserve", 2)) if scenario.again else 2 :]
+    if scenario.again:
+        return found[found.index(("repository.reserve", 2)) :]
+    return found[found.index(("provider.create", 1)) + 1 if scenario.differs_after_call else 2 :]
 
 
 @pytest.fixture

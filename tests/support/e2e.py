@@ -69,10 +69,9 @@ class Cdn:
         number = address.split("/")[-2]
         if not number.isdigit():
             raise OutputGone("no attachment")
-        sent = [file.data for message in self._discord.messages.values() for file in message.attachments]
-        names = [str(file.id) for message in self._discord.messages.values() for file in message.attachments]
-        content = dict(zip(names, sent, strict=True)).get(number)
-        yield content or given(number)
+        files = (file for message in self._discord.messages.values() for file in message.attachments)
+        sent = next((file.data for file in files if file.id == int(number)), None)
+        yield sent or given(number)
 
 
 def given(number: str) -> bytes:
