@@ -39,7 +39,7 @@ from bot.setting_values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import tzinfo
 
     from pydantic.fields import FieldInfo
@@ -364,15 +364,25 @@ def secret_files() -> Iterator[Path]:
     """The files that `load` takes secrets from."""
     environment = {name.upper(): value for name, value in os.environ.items() if value}
     written = tomllib.loads(file().read_text("utf-8")) if file().exists() else {}
+    for section, name in _secrets():
+        variable = f"{PREFIX}{section}{NESTING}{name}".upper()
+        near = (environment.get(variable), environment.get(f"{variable}_FILE"))
+        table = written.get(section, {})
+        secret, path = near if any(near) else (table.get(name), table.get(f"{name}_file"))
+        if path and not secret:
+            yield expanded(Path(str(path)))
+
+
+def has_secrets(written: Mapping[str, Mapping[str, object]]) -> bool:
+    """Whether a config.toml contains a secret itself, and not only the name of a file."""
+    return any(name in written.get(section, {}) for section, name in _secrets())
+
+
+def _secrets() -> Iterator[tuple[str, str]]:
+    """The section and the name of every setting that is a secret."""
     for section, info in Settings.model_fields.items():
-        names = _secrets_of(info.annotation) if isinstance(info.annotation, type) else []
-        for name in names:
-            variable = f"{PREFIX}{section}{NESTING}{name}".upper()
-            near = (environment.get(variable), environment.get(f"{variable}_FILE"))
-            table = written.get(section, {})
-            secret, path = near if any(near) else (table.get(name), table.get(f"{name}_file"))
-            if path and not secret:
-                yield expanded(Path(str(path)))
+        if isinstance(info.annotation, type):
+            yield from ((section, name) for name in _secrets_of(info.annotation))
 
 
 def problem_with(setting: str, value: object) -> str | None:

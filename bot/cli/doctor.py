@@ -63,7 +63,7 @@ def _check_files() -> Iterator[Finding]:
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0
     if os.name != "posix":
         return
-    if mode & 0o077 and _has_secrets(tomllib.loads(path.read_text("utf-8"))):
+    if mode & 0o077 and config.has_secrets(tomllib.loads(path.read_text("utf-8"))):
         yield warning("secrets", text.readable_secrets(path, mode))
     for file in config.secret_files():
         if machine.is_open_to_all(file):
@@ -105,12 +105,6 @@ def _quiet(library: str) -> Iterator[None]:
         yield
     finally:
         log.setLevel(level)
-
-
-def _has_secrets(values: dict[str, dict[str, object]]) -> bool:
-    """Whether a config.toml contains a secret itself, and not only the name of a file."""
-    named = (("discord", "token"), ("pikzels", "api_key"), ("alerts", "webhook"))
-    return any(name in values.get(section, {}) for section, name in named)
 
 
 def check_storage(settings: Settings) -> Iterator[Finding]:
