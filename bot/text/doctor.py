@@ -62,7 +62,8 @@ def readable_secrets(file: Path, mode: int) -> str:
 
 
 def shared_secret(file: Path, mode: int | None) -> str:
-    return f"Every user can read the secret in {file}, whose mode is {mode or 0:04o}; run `chmod o= {file}`."
+    command = f"chmod o= {shlex.quote(str(file))}"
+    return f"Every user can read the secret in {file}, whose mode is {mode or 0:04o}; run `{command}`."
 
 
 # --- Discord ---------------------------------------------------------------------------------------------------------

@@ -232,6 +232,7 @@ def test_a_path_with_spaces_is_shown_as_a_shell_reads_it(
     assert run(Script()) == 1
     assert f"`python -m bot --config '{file}' init --force`" in capsys.readouterr().err
     assert f"run `chmod 600 '{file}'`." in doctor_text.readable_secrets(file, 0o644)
+    assert f"run `chmod o= '{file}'`." in doctor_text.shared_secret(file, 0o644)
 
 
 def test_the_end_of_the_answers_is_one_sentence_and_nothing_is_written(
